@@ -1,0 +1,26 @@
+# Set-up and checks; every target can be repeated and sets up only when the files that say what to install have changed.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c "import sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: install quickstart test lint
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 on; name one: make PYTHON=<python>" >&2; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: install
+	$(VENV)/bin/python -m geotune.train recipe=quickstart
+
+test: install
+	$(VENV)/bin/python -m pytest --cov --cov-report=term
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
