@@ -1,0 +1,104 @@
+"""Where was this photo taken: coordinates for one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from geotune.geo import CoordinateError, Coordinates, check_coordinates, haversine_km, parse_coordinates
+from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, entry, refused
+
+GEOSCORE_SCALE_KM = 1492.7
+"""Distance at which a Geoscore (5000 e^(-d/1492.7)) has fallen to 1/e of its maximum."""
+_FIELDS = (
+    ("gt_lat", "gt_lon"),
+    ("latitude", "longitude"),
+    ("true_lat", "true_lon"),
+    ("lat", "lon"),
+    ("LAT", "LON"),
+)
+
+
+def read_coordinates(text: str, *, pair_order: Literal["lat_lon"] | None = None) -> Coordinates | CoordinateError:
+    """`parse_coordinates`, rounded to the six decimals (0.1 m) of an answer's canonical form."""
+    found = parse_coordinates(text, pair_order=pair_order)
+    return check_coordinates(round(found.lat, 6), round(found.lon, 6)) if isinstance(found, Coordinates) else found
+
+
+def coordinates_json(at: Coordinates) -> str:
+    """Canonical form of coordinates: a JSON object."""
+    return f'{{"latitude": {degrees(at.lat)}, "longitude": {degrees(at.lon)}}}'
+
+
+def degrees(value: float) -> str:
+    """Degrees with at most six decimals, never in exponent notation: `-27.385763`, `0.0`."""
+    whole, fraction = f"{value:.6f}".split(".")
+    text = f"{whole}.{fraction.rstrip('0') or '0'}"
+    return "0.0" if text == "-0.0" else text
+
+
+def geoscore(distance_km: float) -> float:
+    """Geoscore as a fraction: e^(-d/1492.7), 1 at the place itself, 0.5 at 1,035 km."""
+    return math.exp(-distance_km / GEOSCORE_SCALE_KM)
+
+
+def gold_coordinates(record: Mapping[str, Any]) -> Coordinates:
+    """Where a record's photo was taken: from two named fields, or a GeoX record's `real_location` ("lat,lon")."""
+    for lat, lon in _FIELDS:
+        if record.get(lat) is not None and record.get(lon) is not None:
+            text = f'{{"latitude": {record[lat]}, "longitude": {record[lon]}}}'
+            found = read_coordinates(text)
+            break
+    else:
+        text = str(entry(record, "GroundImage", "real_location"))
+        found = read_coordinates(text, pair_order="lat_lon")
+    if not isinstance(found, Coordinates):
+        raise GoldError(f"coordinates {found}", text)
+    return found
+
+
+@dataclass(frozen=True)
+class GeolocateTask(Task):
+    """Coordinates of one photo. The prompt asks for latitude first, so that a bare pair is read in this order."""
+
+    def question(self) -> str:
+        return "Where was this photo taken?"
+
+    def form(self) -> str:
+        return '{"latitude": ..., "longitude": ...}, latitude first, in decimal degrees, south and west negative.'
+
+    def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
+        return coordinates_json(gold_coordinates(record))
+
+    def json(self, answer: str) -> str:
+        return coordinates_json(self.coordinates(answer))
+
+    def coordinates(self, answer: str) -> Coordinates:
+        """The coordinates of a canonical answer; raises `ValueError` for anything else."""
+        found = read_coordinates(answer)
+        if not isinstance(found, Coordinates):
+            raise ValueError(f"{self.name}: {answer!r} gives no coordinates: {found}")
+        return found
+
+    def parse(self, text: str) -> Parsed:
+        if not text.strip():
+            return refused(Reason.EMPTY)
+        found = read_coordinates(text, pair_order="lat_lon")
+        return accepted(coordinates_json(found)) if isinstance(found, Coordinates) else refused(found)
+
+    def distance_km(self, parsed: Parsed, gold: str) -> float | None:
+        """Great-circle distance between answer and gold; None without an answer."""
+        if parsed.answer is None:
+            return None
+        here, there = self.coordinates(parsed.answer), self.coordinates(gold)
+        return float(haversine_km(here.lat, here.lon, there.lat, there.lon))
+
+    def score(self, parsed: Parsed, gold: str) -> float:
+        """Geoscore / 5000: e^(-d/1492.7) with d the great-circle distance in km."""
+        distance_km = self.distance_km(parsed, gold)
+        return 0.0 if distance_km is None else geoscore(distance_km)
+
+
+GEOLOCATE = GeolocateTask("geolocate", ("latitude", "longitude", "lat", "lon"))

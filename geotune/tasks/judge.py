@@ -1,0 +1,64 @@
+"""Is a given answer right: a photo, somebody's reasoning and answer, true or false (GRE's judge, arXiv 2505.18700)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from geotune.tasks.base import IMAGE, GoldError
+from geotune.tasks.choice import ChoiceTask, yes_or_no
+
+
+@dataclass(frozen=True)
+class JudgeTask(ChoiceTask):
+    """Whether a predicted place is right. The prediction is part of the prompt."""
+
+    def question(self) -> str:
+        return "Is this answer correct about where the photo was taken?"
+
+    def form(self) -> str:
+        return f'{{"{self.key}": ...}}, true or false.'
+
+    def prompt(self, *, explain: bool, reasoning: str = "", predicted: str = "") -> str:
+        """The user's text, with the reasoning (if any) and the answer to judge between image and question.
+
+        Image marks in them are reworded: the count of marks is the count of images.
+        """
+        said = [("Reasoning", reasoning), ("Answer", predicted)]
+        lines = [f"{title}: {_clean(text)}\n" for title, text in said if _clean(text)]
+        mark, question = f"{IMAGE}\n" * self.n_images, super().prompt(explain=explain)
+        return mark + "".join(lines) + question.removeprefix(mark)
+
+    def prompt_for(self, record: Mapping[str, Any], *, explain: bool) -> str:
+        """The user's text for a record with `predicted_cot` and `predicted_answer`."""
+        reasoning, predicted = (str(record.get(key) or "") for key in ("predicted_cot", "predicted_answer"))
+        return self.prompt(explain=explain, reasoning=reasoning, predicted=predicted)
+
+    def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
+        """What the last `gpt` turn of the record says, "True" or "False"."""
+        turns = record.get("conversations")
+        said = [
+            str(turn.get("value"))
+            for turn in (turns if isinstance(turns, list) else [])
+            if isinstance(turn, Mapping) and turn.get("from") == "gpt"
+        ]
+        if not said:
+            raise GoldError("missing verdict")
+        verdict = self.parse(said[-1])
+        if verdict.answer is None:
+            raise GoldError(f"verdict {verdict.reason}", said[-1][:80])
+        return verdict.answer
+
+
+def _clean(text: str) -> str:
+    return text.replace(IMAGE, "[image]").strip()
+
+
+JUDGE = JudgeTask(
+    "judge",
+    ("is_correct",),
+    ("true", "false"),
+    1 / 2,
+    wording=yes_or_no(more_true="|correct", more_false="|incorrect|wrong"),
+)
