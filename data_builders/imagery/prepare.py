@@ -1,0 +1,108 @@
+"""Checks pictures and cuts maps into crops in parallel; crops that exist already are reused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from data_builders.imagery.crops import CROPS, crop_box
+from data_builders.parallel import parallel_map, progress_bar
+from geotune.errors import ConfigError
+from geotune.sample import BadRecord, check_image, load_image
+
+# Part of every crop's name: change it when the crops of one map would come out differently.
+CROP_VERSION = b"crops 1: 2/3 x 2/3, one size, png\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known of one picture after the check. `reason` is empty when it is usable."""
+
+    path: Path
+    width: int = 0
+    height: int = 0
+    crops: str = ""
+    """Folder of its nine crops, relative to the crops' root; empty when none were asked for."""
+    digest: str = ""
+    """Of the file's content; empty when no crops were asked for."""
+    made: int = 0
+    """How many crops had to be cut."""
+    reason: str = ""
+    """Why it can't be used: missing_image, broken_image or image_too_large."""
+    detail: str = ""
+
+    def crop(self, name: str) -> str:
+        """Path of a crop relative to the crops' root."""
+        return f"{self.crops}/{name}.png"
+
+
+def prepare_picture(path: Path, *, crops_root: Path | None, max_pixels: int) -> Picture:
+    """Decode one picture fully, and cut its nine crops when `crops_root` is given.
+
+    Crops are named by the map's content, so a rebuild finds them, a changed map gets new ones, and a map that several
+    index files or paths share is cut once. They are PNG: a second lossy compression would differ with the crop's
+    offset to the first one's blocks.
+    """
+    if not path.is_file():
+        return Picture(path, reason="missing_image", detail=str(path))
+    try:
+        width, height = check_image(path, max_pixels=max_pixels)
+        if crops_root is None:
+            return Picture(path, width, height)
+        digest = hashlib.blake2b(CROP_VERSION + path.read_bytes(), digest_size=16).hexdigest()
+        folder = f"{digest[:2]}/{digest}"
+        missing = [name for name in CROPS if not (crops_root / folder / f"{name}.png").exists()]
+        if missing:
+            _cut(path, crops_root / folder, missing)
+    except BadRecord as error:
+        return Picture(path, reason=_reason(error), detail=str(error))
+    return Picture(path, width, height, folder, digest, len(missing))
+
+
+def _cut(path: Path, folder: Path, names: Sequence[str]) -> None:
+    image = load_image(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        # Another process may cut the same map: each writes its own file and the last rename wins with equal content.
+        temporary = folder / f".{name}.{os.getpid()}.tmp"
+        image.crop(crop_box(name, *image.size)).save(temporary, format="PNG", compress_level=1)
+        temporary.replace(folder / f"{name}.png")
+
+
+def prepare_pictures(
+    paths: Iterable[Path],
+    maps: Iterable[Path],
+    *,
+    crops_root: Path,
+    max_pixels: int,
+    workers: int | None = None,
+) -> dict[Path, Picture]:
+    """Check every picture, and cut those of `maps`, in `workers` processes (None: one per usable core).
+
+    Raises:
+        ConfigError: `crops_root` can't be written.
+    """
+    to_cut = set(maps)
+    to_check = sorted(set(paths) - to_cut)
+    check = partial(prepare_picture, crops_root=None, max_pixels=max_pixels)
+    cut = partial(prepare_picture, crops_root=crops_root, max_pixels=max_pixels)
+    total = len(to_check) + len(to_cut)
+    found: dict[Path, Picture] = {}
+    try:
+        with parallel_map(workers, total) as run, progress_bar("pictures", total) as advance:
+            for job, jobs in ((cut, sorted(to_cut)), (check, to_check)):
+                for picture in run(job, jobs):
+                    found[picture.path] = picture
+                    advance()
+    except OSError as error:
+        raise ConfigError(f"out: can't write crops to {crops_root} ({error.strerror})") from error
+    return found
+
+
+def _reason(error: BadRecord) -> str:
+    """A word to count by, for what `check_image` says in a sentence."""
+    return "image_too_large" if error.reason.endswith("allowed") else "broken_image"

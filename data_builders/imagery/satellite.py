@@ -1,0 +1,67 @@
+"""Web-mercator tiles -> one north-up image centred on a coordinate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geotune.geo import mercator_tile_xy
+
+TileReader = Callable[[int, int, int], NDArray[np.uint8]]
+"""(zoom, x, y) -> the tile's pixels (tile_size, tile_size, 3)."""
+
+
+class MissingTileError(LookupError):
+    """A tile that the image needs is not there; says which."""
+
+
+def satellite_image(
+    read_tile: TileReader, lat: float, lon: float, zoom: int, *, size: int = 512, tile_size: int = 256
+) -> NDArray[np.uint8]:
+    """The `size` x `size` image (size, size, 3) around (lat, lon), north up, at the tiles' own resolution.
+
+    Pixels are taken as they are: the coordinate lies within half a pixel of the image's centre. Across the 180th
+    meridian the tiles wrap.
+
+    Raises:
+        MissingTileError: what `read_tile` raises; also for a window that leaves the map at a pole.
+        ValueError: a tile that is not `tile_size` x `tile_size` RGB.
+    """
+    tiles = 2**zoom
+    x, y = (float(value) * tile_size for value in mercator_tile_xy(lat, lon, zoom))
+    left, top = round(x - size / 2), round(y - size / 2)
+    image = np.empty((size, size, 3), np.uint8)
+    for row in range(math.floor(top / tile_size), (top + size - 1) // tile_size + 1):
+        if not 0 <= row < tiles:
+            raise MissingTileError(f"({lat}, {lon}) at zoom {zoom}: {size} px reach beyond the web-mercator map")
+        for column in range(left // tile_size, (left + size - 1) // tile_size + 1):
+            tile = read_tile(zoom, column % tiles, row)
+            if tile.shape != (tile_size, tile_size, 3):
+                raise ValueError(f"tile {zoom}/{column % tiles}/{row} has shape {tile.shape}, not {tile_size} px RGB")
+            # The tile's place in the image, and the part of it that lies inside.
+            tile_left, tile_top = column * tile_size - left, row * tile_size - top
+            x0, x1 = max(tile_left, 0), min(tile_left + tile_size, size)
+            y0, y1 = max(tile_top, 0), min(tile_top + tile_size, size)
+            image[y0:y1, x0:x1] = tile[y0 - tile_top : y1 - tile_top, x0 - tile_left : x1 - tile_left]
+    return image
+
+
+def tile_folder(root: str | Path, pattern: str = "{zoom}/{x}/{y}.png") -> TileReader:
+    """A reader of tiles kept as files under `root`, named by `pattern` (fields zoom, x, y)."""
+    from PIL import Image
+
+    base = Path(root)
+
+    def read(zoom: int, x: int, y: int) -> NDArray[np.uint8]:
+        path = base / pattern.format(zoom=zoom, x=x, y=y)
+        try:
+            with Image.open(path) as tile:
+                return np.asarray(tile.convert("RGB"))
+        except FileNotFoundError as error:
+            raise MissingTileError(f"no tile {path}") from error
+
+    return read

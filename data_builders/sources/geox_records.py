@@ -1,0 +1,276 @@
+"""Reads the index files that GeoX-Bench publishes (arXiv 2511.13259): every record becomes a `View` or says why not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from geotune.errors import ConfigError
+from geotune.geo import Coordinates, parse_coordinates
+from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
+
+POSE, LOCALIZATION, CROSS_MAP, POOL = "Orin4_SameLocation", "Location4_50_in_range", "LocationSelection", "Orin4"
+# Each index under the folder names that it was published with; copies under two names are identical.
+INDEX_FOLDERS: dict[str, tuple[str, ...]] = {
+    POSE: ("Orin4_SameLocation",),
+    LOCALIZATION: ("Location4_50_in_range", "Location4_80InRange"),
+    CROSS_MAP: ("LocationSelection",),
+    POOL: ("Sampled400Data/Orin4",),
+}
+FAMILIES = ("CVGloable", "CVUSA", "LMMGeo", "OmniCity", "VIGOR_Chicago")
+_FAMILY_BY_NAME = {name.lower(): name for name in FAMILIES} | {"cvglobal": "CVGloable", "llmgeo": "LMMGeo"}
+_STEM = re.compile(r"(?P<family>.+?)(?:_(?P<kind>zoom|view)(?P<number>\d+))?", re.IGNORECASE)
+_VIEW_IN_PATH = re.compile(r"view(\d+)", re.IGNORECASE)
+
+
+class RejectedRecordError(Exception):
+    """An index record that can't be used: `reason` is a word to count by, `detail` says what is wrong."""
+
+    def __init__(self, record_id: str, reason: str, detail: str) -> None:
+        super().__init__(f"{record_id}: {reason}: {detail}")
+        self.record_id = record_id
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class MapRef:
+    """One satellite map as an index names it."""
+
+    name: str
+    """Its path inside the source's folder of pictures."""
+    path: Path
+    zoom: int | None
+    scale: str
+    """`zoom18`; `view2` where only the path says it (OmniCity); empty where the index does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One ground view with its map or candidate maps: a validated index record."""
+
+    kind: str
+    """Which questions it serves: POSE, LOCALIZATION or CROSS_MAP (POOL as read from the training pool)."""
+    index: str
+    """Its file relative to the folder of indices."""
+    source: str
+    """The file's stem, in one spelling."""
+    family: str
+    image_id: str
+    heading: str
+    ground: Path
+    panorama: str
+    """What the views of one panorama share: the ground path without its heading."""
+    lat: float
+    lon: float
+    fov_deg: float
+    split: str
+    original_id: str | None
+    capture_time: str | None
+    maps: tuple[MapRef, ...]
+    true_map: int | None
+    """Position of the true map in `maps`; None when it is not among them."""
+    camera_offset_px: tuple[float, float]
+    """Where the camera stands relative to the map's centre (only CVUSA says; else 0, 0)."""
+
+    @property
+    def record_id(self) -> str:
+        return f"{self.index}/{self.image_id}/{self.heading}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
+
+    @property
+    def heading_deg(self) -> float:
+        return HEADINGS[self.heading]
+
+
+def canonical_names(stem: str) -> tuple[str, str]:
+    """(source, family) of an index file: `OmniCity_View1` -> (`OmniCity_view1`, `OmniCity`). Unknown names stay."""
+    match = _STEM.fullmatch(stem)
+    assert match is not None  # the pattern takes any name
+    family = _FAMILY_BY_NAME.get(match["family"].lower(), match["family"])
+    suffix = f"_{match['kind'].lower()}{match['number']}" if match["kind"] else ""
+    return family + suffix, family
+
+
+def index_files(index_dir: Path, kind: str, sources: Sequence[str] | None = None) -> dict[str, Path]:
+    """The files of one index by source, in the order of their names; empty when the index is not there.
+
+    sources: families or sources to keep, in any published spelling.
+
+    Raises:
+        ConfigError: two files of one index are the same source.
+    """
+    wanted = None if sources is None else {canonical_names(name)[0] for name in sources}
+    found: dict[str, Path] = {}
+    folders = (index_dir / name for name in INDEX_FOLDERS[kind])
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    for path in sorted(folder.glob("*.json")) if folder else ():
+        source, family = canonical_names(path.stem)
+        if wanted is not None and not wanted & {source, family}:
+            continue
+        if source in found:
+            raise ConfigError(f"index_dir={index_dir}: {found[source]} and {path} are both {source}; remove one")
+        found[source] = path
+    return found
+
+
+def image_folder(image_root: Path, family: str) -> Path:
+    """The folder of a family's pictures, in any published spelling. ConfigError when there is none."""
+    exact = image_root / family
+    if exact.is_dir():
+        return exact
+    for folder in sorted(image_root.iterdir()):
+        if folder.is_dir() and canonical_names(folder.name)[1] == family:
+            return folder
+    raise ConfigError(
+        f"image_root={image_root}: there is no folder {family}; put that source's pictures there, "
+        "or choose other sources with sources="
+    )
+
+
+def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iterator[View | RejectedRecordError]:
+    """Every record of one index file, in its order.
+
+    Raises:
+        ConfigError: the file is not a JSON array.
+    """
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"index_dir: {path} is not JSON ({error}); download it again") from error
+    if not isinstance(records, list):
+        raise ConfigError(f"index_dir: {path} holds no list of records; download it again")
+    source, family = canonical_names(path.stem)
+    index = path.relative_to(index_dir).as_posix()
+    pictures = image_folder(image_root, family)
+    seen: set[str] = set()
+    for number, record in enumerate(records):
+        try:
+            view = _view(record, f"{index}/{number}", kind, index, source, family, pictures)
+            if view.record_id in seen:
+                raise RejectedRecordError(view.record_id, "duplicate_record", "this view stands in the file already")
+            seen.add(view.record_id)
+            yield view
+        except RejectedRecordError as rejected:
+            yield rejected
+
+
+class _Fields:
+    """Typed access to a record's fields; a field that is wrong rejects the record."""
+
+    def __init__(self, values: Any, record_id: str, where: str = "") -> None:
+        self.record_id = record_id
+        self.where = where
+        if not isinstance(values, Mapping):
+            raise self.wrong(f"{where or 'the record'} is not an object")
+        self.values = values
+
+    def wrong(self, detail: str, reason: str = "invalid_record") -> RejectedRecordError:
+        return RejectedRecordError(self.record_id, reason, detail)
+
+    def get(self, key: str, *kinds: type) -> Any:
+        value = self.values.get(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise self.wrong(f"{self.where}{key}={value!r}")
+        return value
+
+    def section(self, key: str) -> _Fields:
+        return _Fields(self.values.get(key), self.record_id, f"{key}.")
+
+
+def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, family: str, pictures: Path) -> View:
+    fields = _Fields(record, fallback_id)
+    image_id = fields.get("image_id", str, int)
+    ground = fields.section("GroundImage")
+    heading = ground.get("orientation", str)
+    if heading not in HEADINGS:
+        raise ground.wrong(f"orientation={heading}: not one of {', '.join(HEADINGS)}")
+    for section in (fields, ground):
+        section.record_id = f"{index}/{image_id}/{heading}"
+    name = _inside(ground)
+    degree = ground.get("degree", int, float)
+    said, panorama = _heading_in_path(name, family)
+    if degree % 360 != HEADINGS[heading] or said not in (heading, f"{HEADINGS[heading]:.0f}"):
+        raise ground.wrong(f"orientation {heading}, degree {degree}, file {name}", reason="heading_mismatch")
+    place = parse_coordinates(ground.get("real_location", str), pair_order="lat_lon")
+    if not isinstance(place, Coordinates):
+        raise ground.wrong(f"real_location={ground.values['real_location']!r} ({place})")
+    fov = ground.get("fov", int, float)
+    if not 0 < fov < 180:
+        raise ground.wrong(f"fov={fov}")
+    maps, true_map = _maps(fields, ground, kind, pictures)
+    return View(
+        kind=kind,
+        index=index,
+        source=source,
+        family=family,
+        image_id=str(image_id),
+        heading=heading,
+        ground=pictures / name,
+        panorama=panorama,
+        lat=place.lat,
+        lon=place.lon,
+        fov_deg=fov,
+        split=fields.get("source", str),
+        original_id=fields.get("original_id", str, type(None)),
+        capture_time=ground.get("capture_time", str, type(None)),
+        maps=maps,
+        true_map=true_map,
+        camera_offset_px=_camera_offset(fields),
+    )
+
+
+def _maps(fields: _Fields, ground: _Fields, kind: str, pictures: Path) -> tuple[tuple[MapRef, ...], int | None]:
+    if kind == CROSS_MAP:
+        # Its `in_range` is always false and means nothing: the true map is the candidate that says so.
+        sections = [_Fields(entry, fields.record_id, "candidate.") for entry in fields.get("AerialCandidates", list)]
+        maps = tuple(_map(section, pictures) for section in sections)
+        original = [number for number, section in enumerate(sections) if section.get("is_original", bool)]
+        if len(maps) != N_CANDIDATES or len(original) != 1:
+            raise fields.wrong(f"{len(maps)} candidates, {len(original)} of them true; expected {N_CANDIDATES} and 1")
+        if sum(candidate.path == maps[original[0]].path for candidate in maps) > 1:
+            raise fields.wrong(f"the true map stands twice: {maps[original[0]].name}", reason="ambiguous_candidates")
+        return maps, original[0]
+    true = ground.get("in_range", bool) if kind == LOCALIZATION else True
+    return (_map(fields, pictures),), 0 if true else None
+
+
+def _map(parent: _Fields, pictures: Path) -> MapRef:
+    fields = parent.section("AerialImage")
+    name = _inside(fields)
+    zoom = fields.get("zoom_level", int, type(None))
+    in_path = _VIEW_IN_PATH.search(name)
+    scale = f"zoom{zoom}" if zoom is not None else f"view{in_path[1]}" if in_path else ""
+    return MapRef(name, pictures / name, zoom, scale)
+
+
+def _inside(fields: _Fields) -> str:
+    """The section's file path without `./`; rejects one that leaves the source's folder."""
+    name = fields.get("file_path", str)
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in name:
+        raise fields.wrong(f"file_path={name!r} leaves the folder of pictures")
+    return str(path)
+
+
+def _heading_in_path(name: str, family: str) -> tuple[str, str]:
+    """(heading as the file says it, path without it): a directory of degrees in LMMGeo, a suffix elsewhere."""
+    path = PurePosixPath(name)
+    if family == "LMMGeo":
+        return path.parent.name, str(path.parent.parent / path.name)
+    return path.stem[-1:], str(path.with_name(path.stem[:-1] + path.suffix)) if len(path.stem) > 1 else name
+
+
+def _camera_offset(fields: _Fields) -> tuple[float, float]:
+    offset = fields.values.get("pixel distance", [0.0, 0.0])
+    match offset:
+        case [int() | float() as across, int() | float() as down]:
+            return float(across), float(down)
+    raise fields.wrong(f"pixel distance={offset!r}")

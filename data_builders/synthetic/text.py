@@ -1,0 +1,58 @@
+"""What can be said of the procedural city in plain words: one set of phrases for explanations and base skills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+COMPASS_WORD = {"N": "north", "E": "east", "S": "south", "W": "west"}
+NOWHERE = "nowhere"
+
+
+def spoken(position: str) -> str:
+    """A crop position in words: top_left -> top left."""
+    return position.replace("_", " ")
+
+
+def view_text(plaza: str, left: str, right: str) -> str:
+    """What a ground view shows."""
+    return f"View: {plaza} plaza, {left} left, {right} right."
+
+
+def place_text(ground: str, trim: str) -> str:
+    """What tells the climate and the region of a ground view."""
+    return f"View: {ground} ground, {trim} trim."
+
+
+def around_text(around: Mapping[str, tuple[str, str]]) -> str:
+    """The walls ahead (left, right) for each heading of a crossing."""
+    return "Around it: " + ", ".join(f"{a} {b} is {COMPASS_WORD[h]}" for h, (a, b) in around.items()) + "."
+
+
+def heading_text(left: str, right: str, heading: str) -> str:
+    """Which heading has these walls ahead."""
+    return f"So {left} {right} is {COMPASS_WORD[heading]}."
+
+
+def plaza_text(plaza: str, position: str) -> str:
+    """Where a plaza lies in a map: a position's name, or nowhere."""
+    return f"The {plaza} plaza is {spoken(position)}."
+
+
+def comparison_text(first: str, second: str) -> str:
+    """Whether two colours are the same."""
+    return f"{first} and {second}: {'same' if first == second else 'different'}."
+
+
+def centers_text(plazas: Sequence[str]) -> str:
+    """The middle plazas of several maps, by map."""
+    return "Centers: " + ", ".join(f"{plaza} is {index}" for index, plaza in enumerate(plazas)) + "."
+
+
+def choice_text(plaza: str, index: int) -> str:
+    """Which of the listed middles a plaza is."""
+    return f"So {plaza} is {index}."
+
+
+def on_map_text(plaza: str, index: int) -> str:
+    """Which of several maps has a plaza."""
+    return f"The {plaza} plaza is on map {index}."

@@ -1,0 +1,126 @@
+"""The synthetic city as a dataset: counts, determinism, truthful answers, no shortcut."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from data_builders.build import build_dataset
+from data_builders.synthetic.builder import TASKS, SyntheticCity
+from data_builders.synthetic.places import draw_places
+from data_builders.synthetic.questions import questions
+from geotune.errors import ConfigError
+from geotune.sample import read_samples
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    out = tmp_path_factory.mktemp("city")
+    report = build_dataset(SyntheticCity(places=6, seed=1, workers=1), out, "synthetic")
+    return out, report, list(read_samples(out / "synthetic.jsonl", check_images=True))
+
+
+def test_every_view_gives_geox_benchs_39_questions_and_one_photo_to_locate(city):
+    _, report, samples = city
+    per_task = Counter(sample.task for sample in samples)
+    assert report["written"] == len(samples) == 6 * 4 * 40
+    assert per_task == report["tasks"]
+    full = {"pose_fixed", "localization_prior", "cross_map", "geolocate"}
+    assert per_task == {task: 24 if task in full else 9 * 24 for task in TASKS}
+
+
+def test_what_the_assistant_says_reads_as_the_gold_answer(city):
+    for sample in city[2]:
+        task = get_task(sample.task)
+        assert sample.turns[0].text == task.prompt(explain=True)
+        parsed = task.parse(sample.turns[1].text)
+        assert task.score(parsed, sample.answer) == 1.0
+
+
+def test_explanations_are_true_of_the_towns():
+    for place in islice(draw_places(2, "train"), 4):
+        plazas = [town.center_plaza for town in place.towns]
+        for question in questions(place, TASKS):
+            said = question.explanation
+            shown = [index for index, _ in question.maps]
+            if question.task.startswith("pose"):
+                left, right = place.towns[0].around()[question.heading]
+                assert f"{left} left, {right} right" in said
+                assert question.answer == question.heading
+            elif question.task.startswith("localization"):
+                assert (question.answer == "true") == (shown == [0])
+                assert ("different" in said or "nowhere" in said) == (question.answer == "false")
+            elif question.task.startswith("cross_map"):
+                assert shown[int(question.answer)] == 0
+                assert sorted(shown) == [0, 1, 2, 3]
+                if question.crop == "full":
+                    assert "Centers: " + ", ".join(f"{plazas[i]} is {n}" for n, i in enumerate(shown)) in said
+            elif question.task == "intra_map":
+                assert question.answer == question.crop
+
+
+def test_answers_are_balanced():
+    asked = [q for place in islice(draw_places(0, "train"), 150) for q in questions(place, CROSS_VIEW_TASKS, 3)]
+    for name in CROSS_VIEW_TASKS:
+        answers = Counter(question.answer for question in asked if question.task == name)
+        total = sum(answers.values())
+        for option in get_task(name).options:
+            assert abs(answers[option] / total - get_task(name).chance) < 0.05
+
+
+def test_no_mean_colour_shortcut(tmp_path):
+    """Nearest mean colour stays within five points of chance; measured on enough places for that to mean something."""
+    builder = SyntheticCity(places=300, seed=3, view_size=32, crops_per_view=2, workers=1)
+    shortcuts = build_dataset(builder, tmp_path, "city")["audit"]["shortcuts"]["mean_color"]
+    for task, accuracy in shortcuts.items():
+        assert abs(accuracy - get_task(task).chance) < 0.05, (task, accuracy)
+
+
+def test_a_build_is_a_function_of_its_seed(tmp_path):
+    for name, places in (("a", 3), ("b", 3), ("more", 5)):
+        build_dataset(SyntheticCity(places=places, seed=4, workers=1), tmp_path / name, "city")
+    first, again, more = ((tmp_path / name / "city.jsonl").read_text() for name in ("a", "b", "more"))
+    assert first == again
+    assert more.startswith(first)
+    for picture in sorted((tmp_path / "a" / "images").rglob("*.png")):
+        other = tmp_path / "b" / picture.relative_to(tmp_path / "a")
+        assert picture.read_bytes() == other.read_bytes()
+
+
+def test_the_choice_of_tasks_changes_no_question():
+    place = next(draw_places(0, "test"))
+    every = [q for q in questions(place, TASKS) if q.task == "cross_map_random"]
+    assert every == list(questions(place, ("cross_map_random",)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"places": 0}, "places=0"),
+        ({"split": "dev"}, "split=dev"),
+        ({"tasks": ["judge"]}, "judge"),
+        ({"crops_per_view": 10}, "crops_per_view=10"),
+        ({"view_size": 3}, "view_size=3"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_mistakes_name_the_key(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SyntheticCity(**settings)
+
+
+def test_records_name_their_place_and_pictures(city):
+    out, _, samples = city
+    for sample in samples:
+        kind, where = sample.place.split("/")
+        lat, lon = map(float, where.split(","))
+        assert kind == "synthetic"
+        assert -60 <= lat <= 60
+        assert -180 <= lon <= 180
+        assert all((out / name).is_file() and not Path(name).is_absolute() for name in sample.images)
+        assert json.loads(sample.meta)["crop"] == sample.id.rsplit("/", 1)[1]

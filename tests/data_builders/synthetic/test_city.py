@@ -1,0 +1,133 @@
+"""The procedural city: what pictures show agrees with what is said of them."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
+from data_builders.synthetic.city import (
+    COLORS,
+    HEADINGS,
+    LATITUDE_BANDS,
+    LONGITUDE_BANDS,
+    MAP_UNITS,
+    PITCH,
+    draw_towns,
+    panorama,
+    satellite_image,
+)
+from data_builders.synthetic.places import CELL_DEG, SPLITS, draw_places
+
+
+def nearest_color(pixels: np.ndarray) -> str:
+    """Name of the palette's colour that is nearest to the mean of some pixels, whatever their brightness."""
+    mean = pixels.reshape(-1, 3).mean(axis=0)
+    direction = {n: np.array(c) / (np.linalg.norm(c) + 40) for n, c in COLORS.items()}
+    return min(direction, key=lambda n: float(np.linalg.norm(direction[n] - mean / (np.linalg.norm(mean) + 40))))
+
+
+@pytest.fixture(params=range(5))
+def place(request):
+    return list(islice(draw_places(3, "test"), 5))[request.param]
+
+
+def test_views_show_what_the_town_says(place):
+    views = place.views(64)
+    for heading, (left, right) in place.towns[0].around().items():
+        view = views[heading]
+        assert nearest_color(view[28:36, 2:12]) == left
+        assert nearest_color(view[28:36, 52:62]) == right
+        assert nearest_color(view[60:, 28:36]) == place.towns[0].center_plaza
+
+
+def test_maps_show_what_the_towns_say(place):
+    middle = MAP_UNITS // 2
+    for town in place.towns:
+        picture = satellite_image(town, np.random.default_rng(0), cast=0)
+        for south in (-1, 0, 1):
+            for east in (-1, 0, 1):
+                row, column = middle + south * PITCH, middle + east * PITCH
+                assert nearest_color(picture[row - 3 : row + 3, column - 3 : column + 3]) == town.plaza_at(south, east)
+                (nw, ne) = town.around(south, east)["N"]
+                assert nearest_color(picture[row - 10 : row - 6, column - 10 : column - 6]) == nw
+                assert nearest_color(picture[row - 10 : row - 6, column + 6 : column + 10]) == ne
+
+
+def test_a_crossing_looks_different_in_every_heading(place):
+    for town in place.towns:
+        for south in (-1, 0, 1):
+            for east in (-1, 0, 1):
+                walls = [left for left, _ in town.around(south, east).values()]
+                assert len(set(walls)) == 4
+
+
+def test_no_map_can_be_told_from_the_others_without_the_view(place):
+    middles = [town.center_plaza for town in place.towns]
+    assert len(set(middles)) == 4
+    for town in place.towns:
+        window = {town.plaza_at(south, east) for south in (-1, 0, 1) for east in (-1, 0, 1)}
+        assert len(window) == 9
+        assert window & set(middles) == {town.center_plaza}
+        assert window - {town.center_plaza} == set(COLORS) - set(middles)
+
+
+def test_a_crop_holds_every_plaza_once_inside(place):
+    town = place.towns[0]
+    for crop in CROPS:
+        left, top, _, _ = crop_box(crop, MAP_UNITS, MAP_UNITS)
+        (column, row) = LANDS_AT[crop]
+        assert (MAP_UNITS // 2 - left, MAP_UNITS // 2 - top) == (PITCH * (column + 1), PITCH * (row + 1))
+        inside = [town.plaza_at(south - row, east - column) for south in range(3) for east in range(3)]
+        assert len(set(inside)) == 9
+
+
+def test_panorama_shifts_with_heading(place):
+    """North is at the centre column: the view east is a quarter of the panorama further right."""
+    picture = panorama(place.towns[0], np.random.default_rng(0), noise=0)
+    quarter = picture.shape[1] // 4
+    for step, (left, _) in enumerate(place.towns[0].around().values()):
+        column = (picture.shape[1] // 2 + step * quarter - quarter // 4) % picture.shape[1]
+        assert nearest_color(picture[60:64, column - 1 : column + 2]) == left
+
+
+def test_the_satellite_image_keeps_its_content_at_any_size(place):
+    town = place.towns[0]
+    small = satellite_image(town, np.random.default_rng(0), 96, noise=0, cast=0)
+    large = satellite_image(town, np.random.default_rng(0), 192, noise=0, cast=0)
+    differs = np.abs(large.reshape(96, 2, 96, 2, 3).mean(axis=(1, 3)) - small).max(axis=-1) > 1
+    interior = np.abs(np.indices((96, 96)) % PITCH - PITCH / 2 + 0.5) < 2
+    assert not (differs & interior.all(axis=0)).any()
+    assert differs.mean() < 0.25
+
+
+def test_places_are_a_pure_function_of_seed_split_and_index():
+    few, many = list(islice(draw_places(5, "train"), 3)), list(islice(draw_places(5, "train"), 9))
+    assert few == many[:3]
+    assert (few[2].views(32)["S"] == many[2].views(32)["S"]).all()
+    assert draw_places(6, "train").__next__() != few[0]
+
+
+def test_places_of_different_splits_never_overlap():
+    seen = {}
+    for split in SPLITS:
+        for seed in (0, 1):
+            for place in islice(draw_places(seed, split), 300):
+                cell = (int((place.lat + 60) / CELL_DEG), int((place.lon + 180) / CELL_DEG))
+                assert seen.setdefault(cell, split) == split
+
+
+def test_coordinates_tell_ground_and_trim():
+    for place in islice(draw_places(0, "train"), 200):
+        low, high = LATITUDE_BANDS[place.climate]
+        west, east = LONGITUDE_BANDS[place.region]
+        assert low <= place.lat < high
+        assert west <= place.lon < east
+
+
+def test_towns_of_a_place_share_its_palette():
+    towns = draw_towns(np.random.default_rng(0), climate=2, region=5)
+    assert {(town.climate, town.region) for town in towns} == {(2, 5)}
+    assert len(HEADINGS) == 4
