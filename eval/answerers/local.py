@@ -1,0 +1,39 @@
+"""A backbone on this machine as an answerer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geotune.sample import Sample
+
+if TYPE_CHECKING:
+    from geotune.backbones.base import Backbone
+
+
+class LocalAnswerer:
+    """Asks `backbone` in batches of `batch_size`; the caller chooses its mode (eval, no gradient)."""
+
+    # Questions name their images absolutely, so no dataset's folder is needed.
+    _FOLDER = Path()
+
+    def __init__(self, backbone: Backbone, batch_size: int) -> None:
+        self.backbone = backbone
+        self.batch_size = batch_size
+
+    def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
+        return self.backbone.generate(
+            list(samples), self._FOLDER, max_new_tokens=max_new_tokens, batch_size=self.batch_size
+        )
+
+    def score_options(
+        self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
+    ) -> list[list[float]]:
+        return self.backbone.score_options(
+            list(samples),
+            self._FOLDER,
+            [list(texts) for texts in options],
+            prefix=None if prefix is None else list(prefix),
+            batch_size=self.batch_size,
+        )

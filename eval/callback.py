@@ -1,0 +1,121 @@
+"""The in-loop evaluator: a Lightning callback around `eval.evaluator`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from eval.answerers.local import LocalAnswerer
+from eval.evaluator import Evaluator
+from eval.plots.accuracy import plot_accuracy
+from eval.predictions import Prediction, write_json, write_predictions
+from eval.suites.base import Suite
+from eval.terminal import summary
+from geotune.cli import instantiate_checked
+
+log = logging.getLogger(__name__)
+
+
+class InLoopEvaluator(Callback):
+    """Evaluates a training backbone when it is told to, and reports to files, the terminal and W&B.
+
+    It does not decide when: whoever writes checkpoints reads `every` and `at_start` and calls `evaluate`. In the run
+    directory it writes `eval/step_<N>.json`, `predictions/step_<N>.jsonl` and `accuracy.png`.
+
+    suites: by name, suites or their config nodes (`_target_` and fields). every: updates between evaluations; None: at
+    each checkpoint. at_start: evaluate before the first update.
+    """
+
+    def __init__(
+        self,
+        suites: dict[str, Any],
+        answer_mode: str = "generate",
+        every: int | None = None,
+        at_start: bool = True,
+        batch_size: int = 16,
+        max_new_tokens: int = 256,
+    ) -> None:
+        self.every = every
+        self.at_start = at_start
+        self.evaluator = Evaluator(
+            {name: _suite(name, node) for name, node in suites.items()}, answer_mode, batch_size, max_new_tokens
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load the questions before training starts, so that a broken dataset is told at once."""
+        self.evaluator.prepare()
+
+    def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:
+        """Evaluate `stage.backbone` at `step` and report; every process calls it and gets the same figures.
+
+        Returns the content of `eval/step_<N>.json`; its `mean_accuracy` is None without a multiple-choice suite.
+        """
+        answerer = LocalAnswerer(stage.backbone, self.evaluator.batch_size)  # type: ignore[arg-type]
+        # no_grad, not inference_mode: a backbone may cache tensors (rotary tables, embeddings) that training reads.
+        with evaluation_mode(stage), torch.no_grad():
+            result, predictions = self.evaluator.run(
+                answerer, step, rank=trainer.global_rank, world_size=trainer.world_size, gather=gather_predictions
+            )
+        if trainer.is_global_zero:
+            self._report(trainer, Path(str(stage.run_dir)), step, result, predictions)
+        return result
+
+    def _report(
+        self, trainer: Trainer, run_dir: Path, step: int, result: dict[str, Any], predictions: list[Prediction]
+    ) -> None:
+        from lightning.pytorch.loggers import WandbLogger
+        from rich.console import Console
+
+        from eval.wandb_log import log_evaluation
+
+        write_predictions(run_dir / "predictions" / f"step_{step:06d}.jsonl", predictions)
+        write_json(evaluation_path(run_dir, step), result)
+        plot_accuracy(run_dir)
+        Console().print(summary(result, _read(evaluation_path(run_dir, 0)) if step else None))
+        samples = {name: self.evaluator.samples(name) for name in self.evaluator.suites}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_evaluation(logger.experiment, result, samples, predictions)
+
+
+def evaluation_path(run_dir: Path, step: int) -> Path:
+    """Where the evaluation at `step` lies in a run directory."""
+    return run_dir / "eval" / f"step_{step:06d}.json"
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put `module` in eval mode and give each submodule its own mode back afterwards, also on an error."""
+    before = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
+
+
+def gather_predictions(predictions: list[Prediction]) -> list[Prediction]:
+    """The predictions of all processes, in each of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return predictions
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, predictions)
+    return [prediction for part in parts for prediction in part]
+
+
+def _suite(name: str, node: Any) -> Suite:
+    suite: Suite = instantiate_checked(node, f"evaluator.suites.{name}") if isinstance(node, Mapping) else node
+    return suite
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Pure functions from answers to figures; no model, no files."""

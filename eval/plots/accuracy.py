@@ -1,0 +1,135 @@
+"""Accuracy of each task over training steps, one small panel a task."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = 4
+# Okabe and Ito's blue for tasks and black for the mean: every panel holds one curve, so colour carries nothing else.
+TASK_COLOUR = "#0072B2"
+MEAN_COLOUR = "#000000"
+CHANCE_COLOUR = "#767676"
+LABEL_DISTANCE = 0.085
+"""Least distance, in accuracy, between the two labels at the right of a panel."""
+
+
+def plot_accuracy(run_dir: Path) -> list[Path]:
+    """Draw every multiple-choice suite of `run_dir/eval/step_*.json`: `accuracy.png` for the first one, and
+    `accuracy_<suite>.png` for further ones. Returns the files written."""
+    files = (run_dir / "eval").glob("step_*.json")
+    evaluations = sorted((json.loads(file.read_text(encoding="utf-8")) for file in files), key=lambda e: e["step"])
+    if not evaluations:
+        return []
+    written: list[Path] = []
+    for suite in [name for name, figures in evaluations[-1]["suites"].items() if "tasks" in figures]:
+        path = run_dir / ("accuracy.png" if not written else f"accuracy_{suite}.png")
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
+        accuracy_figure(evaluations, suite).savefig(temporary, dpi=120)
+        temporary.replace(path)
+        written.append(path)
+    return written
+
+
+def accuracy_figure(evaluations: Sequence[Mapping[str, Any]], suite: str) -> Figure:
+    """A panel for the mean and one for each task of the last evaluation: accuracy, its 95% interval and chance.
+
+    evaluations: contents of `eval/step_<N>.json`, steps ascending; those in another answer mode are left out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    last = evaluations[-1]["suites"][suite]
+    points = [
+        (evaluation["step"], evaluation["suites"][suite])
+        for evaluation in evaluations
+        if evaluation["suites"].get(suite, {}).get("answer_mode") == last["answer_mode"]
+    ]
+    tasks = list(last["tasks"])
+    rows = math.ceil((len(tasks) + 1) / COLUMNS)
+    columns = min(COLUMNS, len(tasks) + 1)
+    figure = Figure(figsize=(3.1 * columns, 0.6 + 2.35 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+
+    chance = sum(last["tasks"][task]["chance"] for task in tasks) / len(tasks)
+    mean = [(step, figures["mean_accuracy"], figures["mean_ci95"]) for step, figures in points]
+    _panel(axes[0], f"mean of {len(tasks)} tasks", mean, chance, MEAN_COLOUR)
+    for axis, task in zip(axes[1:], tasks, strict=False):
+        entries = [(step, figures["tasks"][task]) for step, figures in points if task in figures["tasks"]]
+        curve = [(step, entry["accuracy"], entry["ci95"]) for step, entry in entries]
+        _panel(axis, task, curve, last["tasks"][task]["chance"], TASK_COLOUR)
+    for axis in axes[len(tasks) + 1 :]:
+        axis.set_visible(False)
+    for index in range(len(tasks) + 1):
+        axes[index].tick_params(labelbottom=index + columns > len(tasks), labelleft=index % columns == 0)
+    figure.suptitle(
+        f"{suite}: accuracy on {sum(entry['n'] for entry in last['tasks'].values()):,} questions, "
+        f"answer mode {last['answer_mode']}, with 95% intervals over places",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
+    figure.supxlabel("updates", x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _panel(
+    axis: Axes, title: str, curve: Sequence[tuple[int, float, Sequence[float]]], chance: float, colour: str
+) -> None:
+    """One curve of (step, accuracy, interval), its last value and chance written beside it."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    steps = [step for step, _, _ in curve]
+    values = [value for _, value, _ in curve]
+    axis.axhline(chance, color=CHANCE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
+    if len(curve) > 1:
+        axis.fill_between(
+            steps, [ci[0] for *_, ci in curve], [ci[1] for *_, ci in curve], color=colour, alpha=0.16, linewidth=0
+        )
+        axis.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, clip_on=False)
+        axis.margins(x=0.02)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
+    else:
+        low, high = curve[0][2]
+        errors = [[max(values[0] - low, 0.0)], [max(high - values[0], 0.0)]]
+        axis.errorbar(steps, values, yerr=errors, color=colour, marker="o", markersize=5, capsize=3)
+        axis.set_xticks(steps)
+    value_at, chance_at = _apart(values[-1], chance)
+    axis.annotate(f"{values[-1]:.0%}", (1.02, value_at), color=colour, fontsize=10, fontweight="bold", **_BESIDE)
+    axis.annotate(f"chance {chance:.0%}", (1.02, chance_at), color=CHANCE_COLOUR, fontsize=8, **_BESIDE)
+
+    axis.set_title(title, loc="left", fontsize=10, fontweight="bold", color=colour)
+    axis.set_ylim(0, 1)
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axis.tick_params(labelsize=8, length=2)
+    axis.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+_BESIDE: dict[str, Any] = {
+    "xycoords": ("axes fraction", "data"),
+    "va": "center",
+    "ha": "left",
+    "annotation_clip": False,
+}
+
+
+def _apart(value: float, chance: float) -> tuple[float, float]:
+    """Heights of the two labels: their own, pushed apart where they would touch."""
+    gap = LABEL_DISTANCE - abs(value - chance)
+    if gap <= 0:
+        return value, chance
+    up = gap / 2 if value >= chance else -gap / 2
+    return value + up, chance - up

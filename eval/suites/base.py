@@ -1,0 +1,112 @@
+"""What every suite offers the evaluator, and how a suite reads its samples from a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from eval.predictions import Prediction
+from eval.suites.subset import balanced_subset
+from geotune.data.building import ensure_dataset
+from geotune.errors import ConfigError
+from geotune.sample import BadRecord, Sample, read_samples, resolve_image
+from geotune.tasks import Task, get_task
+
+
+class Suite(Protocol):
+    """A benchmark: samples, and the figures of the predictions made on them."""
+
+    def load(self, key: str) -> list[Sample]:
+        """The questions, images as absolute paths, one task after the other. key: the suite's place in the config."""
+        ...
+
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """The suite's entry in an evaluation's JSON, from at least one prediction."""
+        ...
+
+
+@dataclass(kw_only=True)
+class DatasetSuite:
+    """Samples of some tasks out of one dataset of sharegpt records."""
+
+    path: str
+    """A .jsonl or .json file, or the folder of a built dataset."""
+    build: dict[str, Any] | None = None
+    """Builder (`_target_` and its fields) that makes the dataset when it is missing or the builder's fields change."""
+    samples_per_task: int | None = None
+    """Ask this many questions a task, even over gold answers and spread over places; null: all."""
+    seed: int = 0
+    """Of the choice of questions."""
+
+    def __post_init__(self) -> None:
+        if self.samples_per_task is not None and self.samples_per_task < 1:
+            raise ConfigError(
+                f"samples_per_task={self.samples_per_task}: ask at least 1 question a task, or null for all"
+            )
+
+    def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
+        """Samples of `tasks` in that order, subset taken, images resolved; raises ConfigError for a bad dataset."""
+        path = ensure_dataset(self.path, self.build, key=f"{key}.path")
+        by_task: dict[str, list[Sample]] = {name: [] for name in tasks}
+        try:
+            for sample in read_samples(path):
+                if sample.task in by_task:
+                    self.check_gold(sample, get_task(sample.task), f"{key}.path={path}")
+                    by_task[sample.task].append(sample)
+            chosen = [sample for name in tasks for sample in self._subset(by_task[name], get_task(name))]
+            resolved: dict[str, str] = {}
+            chosen = [replace(sample, images=_absolute(sample, path.parent, resolved)) for sample in chosen]
+        except BadRecord as error:
+            raise ConfigError(f"{key}.path={path}: {error}; mend or rebuild the dataset") from error
+        except OSError as error:
+            raise ConfigError(f"{key}.path={path}: can't be read ({error.strerror or error})") from error
+        if not chosen:
+            raise ConfigError(
+                f"{key}.path={path}: holds no sample of {', '.join(tasks)}; choose another dataset or tasks"
+            )
+        return chosen
+
+    def check_gold(self, sample: Sample, task: Task, where: str) -> None:
+        """Raise ConfigError when the gold answer is not one that the task can score."""
+        if task.options and sample.answer not in task.options:
+            raise ConfigError(
+                f"{where}: {sample.id} has the gold answer {sample.answer!r}; "
+                f"{task.name} knows {', '.join(task.options)}; rebuild the dataset"
+            )
+
+    def _subset(self, samples: list[Sample], task: Task) -> list[Sample]:
+        n = len(samples) if self.samples_per_task is None else self.samples_per_task
+        subset = balanced_subset(samples, n, self.seed, balance=bool(task.options))
+        # Questions about the same pictures side by side: a backbone encodes a picture once a batch.
+        return sorted(subset, key=lambda sample: (sample.images, sample.id))
+
+
+def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[str, ...]:
+    """Absolute paths of the images, `resolved` a cache by name; raises BadRecord for one that is not there."""
+    for name in sample.images:
+        if name not in resolved:
+            try:
+                path = resolve_image(folder, name).absolute()
+            except BadRecord as error:
+                raise error.at("", sample.id) from None
+            if not path.is_file():
+                raise BadRecord(sample.id, f"the image {path} does not exist")
+            resolved[name] = str(path)
+    return tuple(resolved[name] for name in sample.images)
+
+
+def tasks_from(wanted: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    """`wanted` (default: all) in the order of `allowed`; raises ConfigError for a name that is not allowed."""
+    if wanted is not None and not wanted:
+        raise ConfigError(f"tasks=[]: name some of {', '.join(allowed)}, or null for all")
+    unknown = [name for name in wanted or () if name not in allowed]
+    if unknown:
+        raise ConfigError(f"tasks={', '.join(unknown)}: this suite knows {', '.join(allowed)}")
+    return tuple(name for name in allowed if wanted is None or name in wanted)
+
+
+def by_source(scores: Mapping[str, list[float]]) -> dict[str, float]:
+    """Mean score of each source, sources in alphabetical order."""
+    return {source: sum(values) / len(values) for source, values in sorted(scores.items())}

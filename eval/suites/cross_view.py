@@ -1,0 +1,77 @@
+"""The seven cross-view tasks of GeoX-Bench, on the published questions or on any dataset that asks them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.metrics.choice import choice_metrics, count_answers
+from eval.metrics.intervals import clustered_interval
+from eval.predictions import Prediction
+from eval.suites.base import DatasetSuite, by_source, tasks_from
+from geotune.sample import Sample
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
+
+
+@dataclass(kw_only=True)
+class CrossViewSuite(DatasetSuite):
+    """Accuracy with 95% intervals over places, lean on options, confusion; other tasks of a dataset are passed over."""
+
+    tasks: tuple[str, ...] | None = None
+    """Which of the seven; null: all that the dataset holds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tasks = tasks_from(self.tasks, CROSS_VIEW_TASKS)
+
+    def load(self, key: str) -> list[Sample]:
+        return self.load_tasks(self.tasks or CROSS_VIEW_TASKS, key)
+
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """`mean_accuracy` (unweighted over the tasks present), its interval, and the figures of each task."""
+        groups: dict[str, list[Prediction]] = defaultdict(list)
+        for prediction in predictions:
+            groups[prediction.task].append(prediction)
+        tasks = {name: _task_metrics(name, groups[name]) for name in CROSS_VIEW_TASKS if groups[name]}
+        return {
+            "mean_accuracy": float(np.mean([figures["accuracy"] for figures in tasks.values()])),
+            "mean_ci95": list(
+                clustered_interval(
+                    [_is_right(p) for p in predictions], [p.place for p in predictions], [p.task for p in predictions]
+                )
+            ),
+            "tasks": tasks,
+        }
+
+
+def _task_metrics(name: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """One task's entry. `confusion` counts gold options (rows) by answered ones, `unparsed` the rest of each row."""
+    task = get_task(name)
+    counts = count_answers([p.gold for p in predictions], [p.answer for p in predictions], task.options)
+    figures = choice_metrics(counts)
+    sources: dict[str, list[float]] = defaultdict(list)
+    for prediction in predictions:
+        sources[prediction.source].append(_is_right(prediction))
+    return {
+        "n": figures.n,
+        "accuracy": figures.accuracy,
+        "ci95": list(clustered_interval([_is_right(p) for p in predictions], [p.place for p in predictions])),
+        "chance": task.chance,
+        "parse_rate": figures.parse_rate,
+        "h_norm": figures.h_norm,
+        "d_kl": figures.d_kl,
+        "p_mode": figures.p_mode,
+        "a_mode": figures.a_mode,
+        "by_source": by_source(sources),
+        "options": list(task.options),
+        "confusion": counts[:, :-1].tolist(),
+        "unparsed": counts[:, -1].tolist(),
+    }
+
+
+def _is_right(prediction: Prediction) -> float:
+    return float(prediction.answer == prediction.gold)

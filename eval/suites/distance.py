@@ -1,0 +1,60 @@
+"""Photos to be located: how far the answered coordinates are from the true ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.metrics.distance import distance_metrics
+from eval.predictions import Prediction
+from eval.suites.base import DatasetSuite
+from geotune.errors import ConfigError
+from geotune.geo import Coordinates, haversine_km, parse_coordinates, right_if_swapped
+from geotune.sample import Sample
+from geotune.tasks import TASKS, Task
+
+SWAP_WITHIN_KM = 25.0
+
+
+@dataclass(kw_only=True)
+class DistanceSuite(DatasetSuite):
+    """Great-circle errors (a sphere of 6,371 km, as the field's tables), over all samples and over answered ones."""
+
+    task: str = "geolocate"
+    """The task whose answers hold coordinates."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task not in TASKS:
+            raise ConfigError(f"task={self.task}: there is no such task; one of {', '.join(TASKS)}")
+
+    def load(self, key: str) -> list[Sample]:
+        return self.load_tasks((self.task,), key)
+
+    def check_gold(self, sample: Sample, task: Task, where: str) -> None:
+        if not isinstance(parse_coordinates(sample.answer), Coordinates):
+            raise ConfigError(f"{where}: {sample.id} has no gold coordinates in {sample.answer!r}; rebuild the dataset")
+
+    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Figures of `distance_metrics`, and the share of answers that are right once latitude and longitude change
+        places: anything above a few per mille is a mistake in a prompt or a parser."""
+        swapped = 0
+        for prediction in predictions:
+            gold = parse_coordinates(prediction.gold)
+            assert isinstance(gold, Coordinates)
+            swapped += right_if_swapped(prediction.raw, gold.lat, gold.lon, within_km=SWAP_WITHIN_KM)
+        return {
+            **distance_metrics([error_km(prediction) for prediction in predictions]),
+            "right_if_swapped": swapped / len(predictions),
+        }
+
+
+def error_km(prediction: Prediction) -> float:
+    """Distance of the answer from gold; NaN when there is no answer."""
+    answer = parse_coordinates(prediction.answer) if prediction.answer is not None else None
+    gold = parse_coordinates(prediction.gold)
+    if not isinstance(answer, Coordinates) or not isinstance(gold, Coordinates):
+        return math.nan
+    return float(haversine_km(answer.lat, answer.lon, gold.lat, gold.lon))

@@ -1,0 +1,144 @@
+"""Datasets that make themselves: a config may name a builder beside a path; it runs when the dataset is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geotune.cli import instantiate_checked
+from geotune.errors import ConfigError
+
+REPORT = "build_report.json"
+_SUFFIXES = (".jsonl", ".json")
+_NOT_SAMPLES = frozenset({REPORT, "dataset_info.json", "rejected.jsonl"})
+
+log = logging.getLogger(__name__)
+
+
+def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: str = "path") -> Path:
+    """The file of samples that `path` names, built first when it is missing or its builder's settings have changed.
+
+    path: a .jsonl or .json file, or a folder that holds one (a builder writes <folder>/<folder's name>.jsonl).
+    build: a builder (`_target_` and its fields), or None when the dataset must exist. key: where `path` stands in the
+    config, for messages. Processes that ask at the same time build once. A dataset without this builder's mark is
+    never overwritten.
+    Raises ConfigError.
+    """
+    if build is None:
+        found = _find(Path(path), key)
+        if found is None:
+            raise ConfigError(f"{key}={path}: there is no dataset; give a .jsonl file or the folder of a builder")
+        return found
+
+    build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
+    builder = instantiate_checked(build, build_key)
+    fingerprint = config_fingerprint(builder_config(builder))
+    out, target = _destination(Path(path), key)
+    if _is_current(out, target, fingerprint):
+        return target
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _build_locked(builder, fingerprint, out, target, key, build_key)
+    except OSError as error:
+        raise ConfigError(
+            f"{key}={path}: can't build there ({error.strerror or error}); choose a folder that can be written"
+        ) from error
+
+
+def builder_config(builder: Any) -> dict[str, Any]:
+    """What decides a builder's output, as JSON: its class, its `version` if it states one, its fields.
+
+    Fields with `compare=False` say how to build, not what (a number of workers), and are left out.
+    """
+    fields = {field.name: getattr(builder, field.name) for field in dataclasses.fields(builder) if field.compare}
+    kind = type(builder)
+    config = {
+        "_target_": f"{kind.__module__}.{kind.__qualname__}",
+        "version": getattr(kind, "version", None),
+        **fields,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_instance else str(value)
+
+
+def config_fingerprint(config: Mapping[str, Any]) -> str:
+    """A digest of a builder's config that does not depend on the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: str, build_key: str) -> Path:
+    from filelock import FileLock
+
+    with FileLock(out / ".build.lock"):
+        if _is_current(out, target, fingerprint):  # another process built it while this one waited
+            return target
+        _refuse_foreign(out, target, key, build_key)
+        log.info("building %s", target)
+        # By name: this package does not depend on the builders.
+        importlib.import_module("data_builders.build").build_dataset(builder, out, target.stem)
+    return target
+
+
+def _is_current(out: Path, target: Path, fingerprint: str) -> bool:
+    report = _read_report(out)
+    return target.is_file() and report.get("fingerprint") == fingerprint and report.get("name") == target.stem
+
+
+def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
+    """Raise unless `out` is free for this dataset: new, or an earlier build of it with other settings."""
+    report = _read_report(out)
+    name = report.get("name", target.stem)
+    if name != target.stem:
+        raise ConfigError(
+            f"{key}={target}: {out} already holds the dataset {name!r}; give each built dataset a folder of its own"
+        )
+    if target.exists() and "fingerprint" not in report:
+        raise ConfigError(
+            f"{key}={target}: this dataset was not built by {build_key}; "
+            f"use it as it is with {build_key}=null, or choose another path"
+        )
+
+
+def _read_report(out: Path) -> dict[str, Any]:
+    """The report of a complete build (the last file that a build writes), {} where there is none."""
+    try:
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _destination(path: Path, key: str) -> tuple[Path, Path]:
+    """Folder and file that a build for `path` writes."""
+    if path.suffix == ".json":
+        raise ConfigError(f"{key}={path}: builders write JSON lines; name it {path.with_suffix('.jsonl').name}")
+    if path.suffix == ".jsonl":
+        return path.parent, path
+    return path, path / f"{_read_report(path).get('name', path.absolute().name)}.jsonl"
+
+
+def _find(path: Path, key: str) -> Path | None:
+    """The file of samples that `path` is or holds; None when there is none."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        return None
+    built = path / f"{_read_report(path).get('name')}.jsonl"
+    if built.is_file():
+        return built
+    files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.name not in _NOT_SAMPLES and f.is_file())
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:5])
+        raise ConfigError(f"{key}={path}: the folder holds several datasets ({names}); name the file")
+    return files[0] if files else None

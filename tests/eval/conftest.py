@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geotune.sample import Sample, Turn, write_samples
+from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
+
+
+class FakeAnswerer:
+    """Says what `say` tells it for each question, and keeps the questions that it saw. Options score by their text."""
+
+    def __init__(self, say: Callable[[Sample], str], prefer: Callable[[Sample, str], float] | None = None) -> None:
+        self.say = say
+        self.prefer = prefer or (lambda sample, option: 0.0)
+        self.seen: list[Sample] = []
+        self.prefixes: list[str] = []
+
+    def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
+        self.seen += samples
+        return [self.say(sample) for sample in samples]
+
+    def score_options(
+        self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
+    ) -> list[list[float]]:
+        self.seen += samples
+        self.prefixes += prefix or []
+        return [[self.prefer(s, option) for option in row] for s, row in zip(samples, options, strict=True)]
+
+
+@pytest.fixture
+def fake() -> type[FakeAnswerer]:
+    return FakeAnswerer
+
+
+@pytest.fixture(scope="session")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 12 places: every option of the seven tasks asked at each, and one photo to locate; real pictures."""
+    folder = tmp_path_factory.mktemp("city")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ["view", *(f"map{i}" for i in range(4))]:
+        pixels = rng.integers(0, 255, (16, 24 if name == "view" else 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
+    samples = []
+    for place in range(12):
+        lat, lon = -40 + 7.25 * place, 10.5 * place - 60
+        common = {"system": SYSTEM_PROMPT, "source": f"source{place % 2}", "place": f"p/{lat:.6f},{lon:.6f}"}
+        for name in CROSS_VIEW_TASKS:
+            task = get_task(name)
+            images = ("images/view.png", *(f"images/map{i}.png" for i in range(task.n_maps)))
+            for option in task.options:
+                samples.append(
+                    Sample(
+                        id=f"city/x/{place}/{option}/{name}/full",
+                        images=images,
+                        turns=(Turn("user", task.prompt(explain=False)), Turn("assistant", task.target(option))),
+                        task=name,
+                        answer=option,
+                        meta=json.dumps({"gold": option}),
+                        **common,
+                    )
+                )
+        task = get_task("geolocate")
+        answer = json.dumps({"latitude": lat, "longitude": lon})
+        turns = (Turn("user", task.prompt(explain=False)), Turn("assistant", task.target(answer)))
+        samples.append(
+            Sample(
+                id=f"city/x/{place}/geolocate/full",
+                images=("images/view.png",),
+                turns=turns,
+                task="geolocate",
+                answer=answer,
+                **common,
+            )
+        )
+    write_samples(folder / "city.jsonl", samples)
+    return folder

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.evaluator import Evaluator, as_question, best_option, flat_metrics
+from eval.predictions import Prediction
+from eval.suites import CrossViewSuite, DistanceSuite
+from geotune.errors import ConfigError
+from geotune.sample import Sample, read_samples
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
+
+
+@pytest.fixture
+def golds(city: Path) -> dict[str, Sample]:
+    return {sample.id: sample for sample in read_samples(city / "city.jsonl")}
+
+
+def right(golds: dict[str, Sample]) -> Callable[[Sample], str]:
+    return lambda question: golds[question.id].response
+
+
+def geox(city: Path, **options: Any) -> dict[str, CrossViewSuite]:
+    return {"geox": CrossViewSuite(path=str(city), **options)}
+
+
+def test_all_right_has_the_contract_of_the_file(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    suites = {**geox(city), "geolocate": DistanceSuite(path=str(city / "city.jsonl"))}
+    result, predictions = Evaluator(suites, batch_size=5).run(fake(right(golds)), 200)
+    assert list(result) == ["step", "seconds", "mean_accuracy", "suites"]
+    assert result["step"] == 200
+    assert result["mean_accuracy"] == 1.0
+    suite = result["suites"]["geox"]
+    assert {"answer_mode", "samples_per_second", "mean_accuracy", "tasks"} <= suite.keys()
+    assert suite["answer_mode"] == "generate"
+    assert tuple(suite["tasks"]) == CROSS_VIEW_TASKS
+    for name, entry in suite["tasks"].items():
+        k = len(get_task(name).options)
+        assert entry["n"] == 12 * k
+        assert (entry["accuracy"], entry["parse_rate"], entry["h_norm"], entry["d_kl"]) == (1.0, 1.0, 1.0, 0.0)
+        assert entry["chance"] == entry["p_mode"] == entry["a_mode"] == pytest.approx(1 / k)
+        assert entry["ci95"][0] < entry["ci95"][1] == 1.0
+        assert entry["by_source"] == {"source0": 1.0, "source1": 1.0}
+        assert entry["confusion"] == [[12 if i == j else 0 for j in range(k)] for i in range(k)]
+        assert entry["unparsed"] == [0] * k
+    distance = result["suites"]["geolocate"]
+    assert {"n", "coverage", "median_km", "mean_km", "geoscore", "answered_only"} <= distance.keys()
+    assert (distance["n"], distance["coverage"], distance["acc@1km"], distance["geoscore"]) == (12, 1.0, 1.0, 5000.0)
+    assert Counter(p.suite for p in predictions) == {"geox": 12 * 29, "geolocate": 12}
+    assert {p.score for p in predictions if p.suite == "geox"} == {1.0}
+    json.dumps(result, allow_nan=False)
+
+
+def test_one_answer_to_everything(city: Path, fake: Any) -> None:
+    def first_option(question: Sample) -> str:
+        task = get_task(question.task)
+        return f"I am sure. {task.target(task.options[0])}"
+
+    result, _ = Evaluator(geox(city)).run(fake(first_option), 0)
+    for name, entry in result["suites"]["geox"]["tasks"].items():
+        assert entry["accuracy"] == entry["chance"] == pytest.approx(entry["a_mode"]), name
+        assert (entry["p_mode"], entry["h_norm"]) == (1.0, 0.0)
+        # Right exactly once a place, yet the interval does not shrink to a point.
+        assert entry["ci95"][0] < entry["accuracy"] < entry["ci95"][1]
+    assert result["mean_accuracy"] == pytest.approx((4 / 4 + 2 / 2 + 1 / 9) / 7)  # each task weighs the same
+
+
+def test_unparsed_answers_are_wrong_and_kept(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    def half(question: Sample) -> str:
+        return golds[question.id].response if question.id.split("/")[2] in "02468" else "I can not tell."
+
+    result, predictions = Evaluator(geox(city, tasks=("pose_fixed",))).run(fake(half), 0)
+    entry = result["suites"]["geox"]["tasks"]["pose_fixed"]
+    assert len(predictions) == entry["n"] == 48
+    assert entry["accuracy"] == entry["parse_rate"] == pytest.approx(20 / 48)
+    assert entry["unparsed"] == [7] * 4
+    assert entry["h_norm"] == pytest.approx(1.0)
+    silent = [p for p in predictions if p.answer is None]
+    assert len(silent) == 28
+    assert all(p.reason and p.score == 0.0 and p.raw == "I can not tell." for p in silent)
+    nothing, _ = Evaluator(geox(city)).run(fake(lambda question: ""), 0)
+    assert nothing["mean_accuracy"] == 0.0
+    assert all(entry["h_norm"] is None for entry in nothing["suites"]["geox"]["tasks"].values())
+
+
+@pytest.mark.parametrize("mode", ["generate", "choice", "explain_choice"])
+def test_no_question_shows_its_answer(city: Path, fake: Any, mode: str) -> None:
+    answerer = fake(lambda question: "It is so.")
+    Evaluator(geox(city, samples_per_task=8), answer_mode=mode).run(answerer, 0)
+    assert answerer.seen
+    for question in answerer.seen:
+        assert question.turns[-1].role == "user"
+        assert (question.answer, question.response, question.meta) == ("", "", "{}")
+        assert all(Path(image).is_absolute() and Path(image).is_file() for image in question.images)
+        assert question.system
+
+
+def test_choice_scores_legal_answers(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    def prefer(question: Sample, option: str) -> float:
+        gold = golds[question.id]
+        if gold.answer in ("W", "3"):
+            return float("nan")
+        return -1.0 if option == gold.response else float("-inf") if option.endswith("x") else -2.0
+
+    answerer = fake(pytest.fail, prefer)
+    result, predictions = Evaluator(geox(city), answer_mode="choice").run(answerer, 0)
+    assert result["suites"]["geox"]["answer_mode"] == "choice"
+    tasks = result["suites"]["geox"]["tasks"]
+    assert tasks["intra_map"]["accuracy"] == 1.0
+    assert tasks["pose_fixed"]["accuracy"] == tasks["pose_fixed"]["parse_rate"] == 0.75
+    broken = next(p for p in predictions if p.gold == "W")
+    assert (broken.answer, broken.reason) == (None, "no_finite_score")
+    assert broken.option_logprobs == (None,) * 4
+    fine = next(p for p in predictions if p.gold == "E")
+    assert fine.raw == golds[fine.id].response
+    assert fine.option_logprobs == (-2.0, -1.0, -2.0, -2.0)
+
+
+def test_explain_choice_scores_after_the_models_own_words(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    def say(question: Sample) -> str:
+        task = get_task(question.task)
+        assert question.prompt == task.prompt(explain=True)
+        return "A street runs left.\n" + task.target(task.options[0])
+
+    answerer = fake(say, lambda question, option: float(option == golds[question.id].response))
+    result, predictions = Evaluator(geox(city, samples_per_task=9), answer_mode="explain_choice").run(answerer, 0)
+    assert result["mean_accuracy"] == 1.0  # what was written after the explanation does not count
+    assert set(answerer.prefixes) == {"A street runs left.\n"}
+    assert predictions[0].raw == "A street runs left.\n" + golds[predictions[0].id].response
+
+
+def test_open_tasks_are_generated_in_every_mode(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    suites = {"geolocate": DistanceSuite(path=str(city))}
+    result, _ = Evaluator(suites, answer_mode="choice").run(fake(right(golds)), 0)
+    assert result["suites"]["geolocate"]["answer_mode"] == "generate"
+    assert result["mean_accuracy"] is None
+    assert "eval/mean_accuracy" not in flat_metrics(result)
+
+
+def test_distances_and_swaps(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    def say(question: Sample) -> str:
+        place = int(question.id.split("/")[2])
+        gold = json.loads(golds[question.id].answer)
+        lat, lon = gold["latitude"], gold["longitude"]
+        if place == 0:
+            return "no idea"
+        if place == 1:
+            return json.dumps({"latitude": lon, "longitude": lat})
+        return json.dumps({"latitude": lat + (1.0 if place == 2 else 0.0), "longitude": lon})
+
+    result, predictions = Evaluator({"geolocate": DistanceSuite(path=str(city))}).run(fake(say), 0)
+    figures = result["suites"]["geolocate"]
+    assert figures["coverage"] == pytest.approx(11 / 12)
+    assert figures["acc@1km"] == pytest.approx(9 / 12)
+    assert figures["acc@200km"] == pytest.approx(10 / 12)  # one degree is 111 km
+    assert figures["answered_only"]["acc@200km"] == pytest.approx(10 / 11)
+    assert figures["right_if_swapped"] == pytest.approx(1 / 12)
+    assert next(p for p in predictions if "/0/" in p.id).reason
+
+
+def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:
+    def say(question: Sample) -> str:
+        task = get_task(question.task)
+        return task.target(task.options[len(question.id) % 2])
+
+    def evaluator() -> Evaluator:
+        return Evaluator(geox(city, samples_per_task=20), batch_size=1)
+
+    alone, all_predictions = evaluator().run(fake(say), 0)
+    shares = [list(evaluator().predict("geox", fake(say), rank=rank, world_size=2)) for rank in (0, 1)]
+    assert all(shares)
+    assert not {p.id for p in shares[0]} & {p.id for p in shares[1]}
+
+    def gather(own: list[Prediction]) -> list[Prediction]:
+        assert own == shares[1]
+        return shares[0] + shares[1]
+
+    together, gathered = evaluator().run(fake(say), 0, rank=1, world_size=2, gather=gather)
+    assert gathered == all_predictions
+    assert together["suites"]["geox"]["tasks"] == alone["suites"]["geox"]["tasks"]
+
+
+def test_flat_names(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    suites = {**geox(city, samples_per_task=4), "geolocate": DistanceSuite(path=str(city))}
+    flat = flat_metrics(Evaluator(suites).run(fake(right(golds)), 0)[0])
+    assert {
+        "eval/mean_accuracy",
+        "eval/pose_fixed/accuracy",
+        "eval/pose_fixed/ci95_low",
+        "eval/cross_map_random/h_norm",
+        "eval/geolocate/acc@25km",
+        "eval/geolocate/answered_only/median_km",
+        "eval/geox/samples_per_second",
+    } <= flat.keys()
+    assert all(isinstance(value, int | float) for value in flat.values())
+    assert not any("by_source" in name or "confusion" in name for name in flat)
+    twice = {"geox": suites["geox"], "hard": CrossViewSuite(path=str(city), tasks=("pose_fixed",))}
+    names = flat_metrics(Evaluator(twice).run(fake(right(golds)), 0)[0]).keys()
+    assert {"eval/geox/pose_fixed/accuracy", "eval/hard/pose_fixed/accuracy", "eval/intra_map/accuracy"} <= names
+
+
+def test_questions_keep_foreign_prompts(golds: dict[str, Sample]) -> None:
+    sample = next(iter(golds.values()))
+    task = get_task(sample.task)
+    for mode in ("generate", "choice"):
+        assert as_question(sample, task, mode).prompt == sample.prompt
+    foreign = replace(sample, turns=(replace(sample.turns[0], text="<image>\nWhere?"), *sample.turns[1:]))
+    assert as_question(foreign, task, "explain_choice").prompt == "<image>\nWhere?"
+
+
+def test_best_option() -> None:
+    assert best_option([-3.0, -1.0, -1.0]) == 1
+    assert best_option([float("nan"), float("-inf"), -9.0]) == 2
+    assert best_option([float("nan"), float("inf")]) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"answer_mode": "guess"}, "answer_mode=guess: one of generate, choice, explain_choice"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"suites": {}}, "suites"),
+    ],
+)
+def test_mistakes_are_told(city: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Evaluator(**{"suites": geox(city), **options})
+
+
+def test_a_broken_picture_is_the_users_to_mend(city: Path, tmp_path: Path, fake: Any) -> None:
+    from geotune.sample import BadRecord
+
+    def say(question: Sample) -> str:
+        raise BadRecord(question.id, "truncated image")
+
+    with pytest.raises(ConfigError, match=r"evaluator.suites.geox: .*truncated image"):
+        Evaluator(geox(city)).run(fake(say), 0)
