@@ -119,7 +119,7 @@ def main(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if {"--help", "-h"} & set(arguments):
-            print(help_text(command, [word for word in arguments if word not in ("--help", "-h")]))
+            _show(help_text(command, [word for word in arguments if word not in ("--help", "-h")]))
             return 0
         _show_own_messages()
         cfg = compose(command, arguments)
@@ -135,6 +135,15 @@ def main(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _show(text: str) -> None:
+    """Print `text`, of which a reader such as `head` may want only the beginning."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes standard output once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def compose(command: str, overrides: Sequence[str]) -> DictConfig:

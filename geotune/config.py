@@ -62,6 +62,8 @@ class StageConfig:
     """Class of the stage."""
     lr: float = 1e-4
     """Peak learning rate."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the hidden matrices and AdamW for the rest, for training whole models from scratch."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.999)

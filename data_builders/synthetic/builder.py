@@ -91,7 +91,7 @@ class SyntheticCity:
                     writer.write(self.sample(place, question, writer.images_dir))
                     asked.append((place_name(place), question))
                 advance()
-        writer.audit["city_version"] = CITY_VERSION
+        writer.audit["city_fingerprint"] = city_fingerprint()
         writer.audit["shortcuts"] = {"mean_color": mean_color_rule(asked, means)}
 
     def sample(self, place: Place, question: Question, folder: Path) -> Sample:

@@ -21,7 +21,7 @@ from PIL import Image as PILImage
 
 from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
 from data_builders.parallel import parallel_map, progress_bar
-from data_builders.synthetic.builder import map_name, place_name
+from data_builders.synthetic.builder import city_fingerprint, map_name, place_name
 from data_builders.synthetic.city import (
     BLOCKS,
     CITY_VERSION,
@@ -349,7 +349,7 @@ class SyntheticSkills:
             for made in run(draw, jobs):
                 writer.count_images(made)
                 advance()
-        writer.audit["city_version"] = CITY_VERSION
+        writer.audit["city_fingerprint"] = city_fingerprint()
 
 
 def _sample(name: str, place: Place, skill: str, record: Record, files: list[str]) -> Sample:

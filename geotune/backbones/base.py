@@ -1,0 +1,540 @@
+"""One interface for every family of vision-language models: load, encode, forward, generate, score, save."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
+from geotune.backbones.rendering import Encoded, Encoder, LruBytes, Segment
+from geotune.config import LoraConfig, Scope
+from geotune.data.collate import Batch, collate, collate_options, next_position
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from geotune.sample import Sample
+
+DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+FEATURE_CACHE_BYTES = 256 * 2**20
+"""Features of pictures kept while tower and projector do not change."""
+ADAPTER_FILE = "adapter_model.safetensors"
+FULL_FILE = "trained.safetensors"
+VIDEO_FILE = "video_preprocessor_config.json"
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+class Backbone(nn.Module):
+    """One vision-language model with its encoder and adapters.
+
+    `model` is the Hugging Face model, wrapped by PEFT when it has adapters. Frozen weights have the dtype asked for;
+    what trains is float32, and with bf16 the forward pass runs under autocast.
+
+    Args: see `geotune.config.BackboneConfig`. Raises ConfigError for anything that can't be loaded as asked.
+    """
+
+    family: ClassVar[str]
+    """`model_type` of the family's config.json."""
+    parts: ClassVar[Parts]
+    model_class: ClassVar[Any]
+
+    def __init__(
+        self,
+        path: str,
+        max_pixels: int,
+        min_pixels: int | None = None,
+        dtype: Literal["bf16", "float32"] = "bf16",
+        attn: Literal["sdpa", "eager"] = "sdpa",
+        gradient_checkpointing: bool = False,
+        trust_remote_code: bool = False,
+        tower: Scope = "frozen",
+        projector: Scope = "frozen",
+        language_model: Scope = "lora",
+        lora: LoraConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.max_pixels = max_pixels
+        self.dtype = DTYPES[dtype]
+        self.attn = attn
+        config = self._load_config(path, trust_remote_code)
+        self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
+        model = self._load_model(path, config, trust_remote_code)
+        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
+        self.lora = lora or LoraConfig()
+        self.model = apply_scopes(model, self.parts, scopes, self.lora)
+        self.tower_trains = tower != "frozen"
+        self.projector_trains = projector != "frozen"
+        if gradient_checkpointing:
+            _recompute(model)
+        self._keep_features = not (self.tower_trains or self.projector_trains)
+        self._features: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
+        self.stop_ids = self._stop_ids(model)
+        self.train(False)
+
+    # Loading
+
+    @classmethod
+    @abstractmethod
+    def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> Encoder:
+        """Tokenizer, chat template and image processor of the folder or hub id `path`."""
+
+    @classmethod
+    def _load_config(cls, path: str, trust_remote_code: bool) -> Any:
+        from transformers import AutoConfig
+
+        if _looks_local(path) and not (Path(path) / "config.json").is_file():
+            raise ConfigError(
+                f"backbone.path={path}: no config.json there; name a folder that holds a model, or a hub id"
+            )
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"backbone.path={path}: can't be loaded ({_first_line(error)})") from error
+        if config.model_type != cls.family:
+            raise ConfigError(
+                f"backbone.path={path}: holds a {config.model_type} model, but backbone._target_ names {cls.__name__} "
+                f"({cls.family}); choose the backbone group of its family"
+            )
+        kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise ConfigError(f"backbone.path={path}: its language model has {sorted(kinds)} layers; not supported")
+        return config
+
+    def _load_model(self, path: str, config: Any, trust_remote_code: bool) -> nn.Module:
+        try:
+            model = self.model_class.from_pretrained(
+                path,
+                config=config,
+                dtype=self.dtype,
+                attn_implementation=self.attn,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"backbone.path={path}: its weights can't be loaded ({_first_line(error)}); only safetensors are read"
+            ) from error
+        assert isinstance(model, nn.Module)
+        return model
+
+    @staticmethod
+    def load_tokenizer(path: str) -> tuple[Any, str | None]:
+        """The tokenizer of `path` and its processor's chat template (None: the tokenizer's own)."""
+        from transformers import AutoTokenizer
+        from transformers.utils import cached_file
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            file = cached_file(path, "chat_template.jinja", _raise_exceptions_for_missing_entries=False)
+            old = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(_no_processor(path, error)) from error
+        if file is not None:
+            return tokenizer, Path(file).read_text(encoding="utf-8")
+        if old is not None:
+            return tokenizer, json.loads(Path(old).read_text(encoding="utf-8"))["chat_template"]
+        return tokenizer, None
+
+    @staticmethod
+    def load_image_processor(kind: Any, path: str) -> Any:
+        """The image processor of `path`; always the PIL one, so that torchvision does not change the pixels."""
+        try:
+            return kind.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(_no_processor(path, error)) from error
+
+    def _stop_ids(self, model: Any) -> tuple[int, ...]:
+        """Tokens that end an answer: the template's, and the model's own."""
+        eos = model.generation_config.eos_token_id
+        others = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        return tuple({self.encoder.stop_id, *others})
+
+    # Parts
+
+    @property
+    def base(self) -> Any:
+        """The Hugging Face model, adapters inside."""
+        from peft import PeftModel
+
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def processor(self) -> Any:
+        """The image-only processor."""
+        return self.encoder.processor
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return self.encoder.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def template_hash(self) -> str:
+        """Identifies how conversations are written."""
+        return self.encoder.template_hash
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Training mode for what trains; a frozen tower keeps out of it (no dropout, no drop path)."""
+        super().train(mode)
+        if not self.tower_trains:
+            for name, module in self.base.named_modules():
+                if self.parts.part_of(name) == "tower":
+                    module.training = False
+        return self
+
+    # Encoding
+
+    def encode(self, sample: Sample, dataset_dir: Path, *, answer: bool = True) -> Encoded:
+        """The segments of `sample`; without its last assistant turn when `answer` is false. Raises BadRecord."""
+        return self.encoder.encode(sample, dataset_dir, answer=answer)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
+        """Forget features when the weights move."""
+        self._features.clear()
+        return super()._apply(fn, recurse)
+
+    # Forward
+
+    @abstractmethod
+    def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """What the language model sees of each picture, (tokens, hidden); `pixels` as the encoder makes them."""
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def _features_of(self, batch: Batch) -> torch.Tensor:
+        """Features of the batch's distinct pictures, one after the other, (sum of tokens, hidden).
+
+        While tower and projector are frozen, and within one `generate`, features are kept for pictures seen again.
+        """
+        keep = self._keep_features
+        found = {path: self._features.get(path) for path in batch.images} if keep else {}
+        missing = [number for number, path in enumerate(batch.images) if found.get(path) is None]
+        new: dict[str, torch.Tensor] = {}
+        if missing:
+            pixels = self.encoder.pixel_values([batch.pixels[number] for number in missing])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (self.tower_trains or self.projector_trains)):
+                made = self.image_features(pixels)
+            for number, features in zip(missing, made, strict=True):
+                new[batch.images[number]] = features
+                if keep:
+                    self._features.put(batch.images[number], features.clone())
+        return torch.cat([new[path] if path in new else found[path] for path in batch.images])  # type: ignore[misc]
+
+    def _embed(self, batch: Batch) -> torch.Tensor:
+        embeds: torch.Tensor = self.base.get_input_embeddings()(batch.input_ids)
+        if batch.slots.numel():
+            features = self._features_of(batch)[batch.rows].to(embeds.dtype)
+            embeds = embeds.flatten(0, 1).index_copy(0, batch.slots, features).view_as(embeds)
+        return embeds
+
+    def _mask(self, attention: torch.Tensor | None, queries: int) -> dict[str, torch.Tensor | None]:
+        """The mask as the language model takes it ready-made; None is plain causal attention in SDPA alone."""
+        if self.attn == "eager":
+            if attention is None:
+                attention = torch.ones(queries, queries, dtype=torch.bool, device=self.device).tril()[None, None]
+            blocked = torch.finfo(self.dtype).min
+            attention = torch.zeros(attention.shape, dtype=self.dtype, device=self.device).masked_fill(
+                ~attention, blocked
+            )
+        return {"full_attention": attention}
+
+    def _language(self, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any) -> Any:
+        """Hidden states (B, T, hidden) of the language model."""
+        return self.base.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=self._mask(mask, embeds.shape[1]),
+            position_ids=positions if self.encoder.axes > 1 else positions[0],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Logits (N, vocabulary) in float32 at the places `batch.predict`; the head runs there alone."""
+        with self._autocast():
+            hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, None)
+            logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.predict])
+        return logits.float()
+
+    # Answering
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Evaluation mode, no autograd; features are kept for the duration, and beyond it when they can't change."""
+        was = self.training
+        self._keep_features = True
+        self.eval()
+        try:
+            with torch.no_grad(), self._autocast(), self._merged():
+                yield
+        finally:
+            self.train(was)
+            if self.tower_trains or self.projector_trains:
+                self._keep_features = False
+                self._features.clear()
+
+    def _merged(self) -> AbstractContextManager[None]:
+        return merged(self.base) if self.has_adapter and self.dtype == torch.float32 else nullcontext()
+
+    def _prompts(self, samples: Sequence[Sample], dataset_dir: Path) -> list[Encoded]:
+        return [self.encode(sample, dataset_dir, answer=False) for sample in samples]
+
+    def _batches(self, encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+        """Indices in batches of like length, the longest first, pictures that are shared side by side."""
+        order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, encoded[i].images, i))
+        for start in range(0, len(order), batch_size):
+            yield order[start : start + batch_size]
+
+    def generate(
+        self, samples: Sequence[Sample], dataset_dir: Path, *, max_new_tokens: int, batch_size: int
+    ) -> list[str]:
+        """Greedy answers in the order of `samples`; each stops at the end of the turn or after `max_new_tokens`."""
+        encoded = self._prompts(samples, dataset_dir)
+        answers = [""] * len(encoded)
+        with self._answering():
+            for chosen in self._batches(encoded, batch_size):
+                prompts = [encoded[index] for index in chosen]
+                for index, tokens in zip(chosen, self._greedy(prompts, max_new_tokens), strict=True):
+                    answers[index] = self.encoder.decode(tokens)
+        return answers
+
+    def _greedy(self, prompts: Sequence[Encoded], max_new_tokens: int) -> list[list[int]]:
+        """Tokens of each answer without its stop token. Rows that have ended leave the batch."""
+        from transformers import DynamicCache
+
+        batch = collate(prompts, self.encoder, side="left").to(self.device)
+        count, width = batch.input_ids.shape
+        cache = DynamicCache(config=self.base.config.get_text_config())
+        hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, cache)[:, -1]
+        room = torch.ones(count, max_new_tokens, dtype=torch.bool, device=self.device)
+        present = None if batch.attention is None else torch.cat([batch.present, room], dim=1)
+        position = torch.tensor([next_position(p, self.encoder) for p in prompts], device=self.device)
+        stops = torch.tensor(self.stop_ids, device=self.device)
+        rows = torch.arange(count, device=self.device)
+        running = torch.ones(count, dtype=torch.bool, device=self.device)
+        written = torch.full((count, max_new_tokens), self.stop_ids[0], dtype=torch.long, device=self.device)
+        for step in range(max_new_tokens):
+            token = self.base.lm_head(hidden).argmax(-1)
+            written[rows, step] = torch.where(running, token, written[rows, step])
+            running &= ~torch.isin(token, stops)
+            left = int(running.sum())
+            if left == 0 or step + 1 == max_new_tokens:
+                break
+            if left <= 0.75 * len(rows):
+                cache.batch_select_indices(running.nonzero().squeeze(1))
+                rows, token, position = rows[running], token[running], position[running]
+                present = None if present is None else present[running]
+                running = running[running]
+            mask = None if present is None else present[:, None, None, : width + step + 1]
+            embeds = self.base.get_input_embeddings()(token[:, None])
+            axes = position[None, :, None].expand(self.encoder.axes, -1, 1)
+            hidden = self._language(embeds, mask, axes, cache)[:, -1]
+            position = position + 1
+        ends = torch.isin(written, stops)
+        lengths = torch.where(ends.any(1), ends.int().argmax(1), max_new_tokens).tolist()
+        return [line[:length] for line, length in zip(written.tolist(), lengths, strict=True)]
+
+    def score_options(
+        self,
+        samples: Sequence[Sample],
+        dataset_dir: Path,
+        options: Sequence[Sequence[str]],
+        *,
+        prefix: Sequence[str] | None = None,
+        batch_size: int,
+    ) -> list[list[float]]:
+        """Log-probability that the assistant's turn is exactly `prefix` + option, given that it begins with `prefix`.
+
+        Summed over the option's tokens and the end of the turn, so that no option is favoured for being the beginning
+        of another. What the options of a sample share is encoded once: a trunk with one branch per option.
+        """
+        encoded = self._prompts(samples, dataset_dir)
+        starts = [""] * len(encoded) if prefix is None else list(prefix)
+        trunks: list[Encoded] = []
+        known: list[int] = []
+        branches: list[list[tuple[int, ...]]] = []
+        for prompt, start, texts in zip(encoded, starts, options, strict=True):
+            turns = [(*self.encoder.tokens(start + text), self.encoder.stop_id) for text in texts]
+            shared = _common_prefix([turn[:-1] for turn in turns])
+            opening = self.encoder.tokens(start)
+            known.append(min(shared, _common_prefix([turns[0], opening])))
+            trunk = (Segment("answer", turns[0][:shared]),) if shared else ()
+            trunks.append(Encoded(prompt.id, prompt.segments + trunk))
+            branches.append([turn[shared:] for turn in turns])
+        scores: list[list[float]] = [[] for _ in encoded]
+        with self._answering():
+            for chosen in self._batches(trunks, batch_size):
+                batch, owner = collate_options(
+                    [trunks[i] for i in chosen], [branches[i] for i in chosen], self.encoder, [known[i] for i in chosen]
+                )
+                batch = batch.to(self.device)
+                hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, None)
+                logits = self.base.lm_head(hidden.flatten(0, 1)[batch.predict]).float()
+                found = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
+                for index, spans in zip(chosen, owner, strict=True):
+                    scores[index] = [float(sum(found[span].double().sum() for span in option)) for option in spans]
+        return scores
+
+    # Saving
+
+    def trainable_summary(self) -> list[tuple[str, int]]:
+        """(pattern of parameter names, parameters) of what trains."""
+        return trainable_summary(self.base)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether any part has adapters."""
+        from peft import PeftModel
+
+        return isinstance(self.model, PeftModel)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapters in PEFT's layout."""
+        # "auto" would ask the hub whether the vocabulary has grown.
+        self.model.save_pretrained(str(folder), save_embedding_layers=False)  # type: ignore[operator]
+
+    def load_adapter(self, folder: Path) -> None:
+        """Load adapters written by `save_adapter`; every tensor must match. Raises ConfigError."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        file = folder / ADAPTER_FILE
+        if not file.is_file():
+            raise ConfigError(f"{folder}: holds no {ADAPTER_FILE}; name the adapter folder of a checkpoint")
+        if not self.has_adapter:
+            raise ConfigError(f"{folder}: an adapter, but no part of the backbone is set to lora")
+        self._check_adapter_config(folder)
+        state = load_file(file)
+        own = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        _check_same(file, state, own)
+        set_peft_model_state_dict(self.model, state)
+
+    def _check_adapter_config(self, folder: Path) -> None:
+        """Same tensors with another scale would be another model."""
+        file = folder / "adapter_config.json"
+        if not file.is_file():
+            raise ConfigError(f"{folder}: holds no adapter_config.json; name the adapter folder of a checkpoint")
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        for key, own, name in (
+            ("r", self.lora.r, "r"),
+            ("lora_alpha", self.lora.alpha, "alpha"),
+            ("use_rslora", self.lora.use_rslora, "use_rslora"),
+            ("use_dora", self.lora.use_dora, "use_dora"),
+        ):
+            if saved.get(key) != own:
+                raise ConfigError(f"backbone.lora.{name}={own}: the adapter {folder} was trained with {saved.get(key)}")
+
+    def full_state(self) -> dict[str, torch.Tensor]:
+        """Trainable parameters that are not an adapter's, by their name in the plain model."""
+        return full_state(self.base)
+
+    def save_full(self, folder: Path) -> None:
+        """Write the fully trained parameters, and only them."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous().cpu() for name, value in self.full_state().items()}, folder / FULL_FILE)
+
+    def load_full(self, folder: Path) -> None:
+        """Load what `save_full` wrote; every tensor must match. Raises ConfigError."""
+        from safetensors.torch import load_file
+
+        file = folder / FULL_FILE
+        if not file.is_file():
+            raise ConfigError(f"{folder}: holds no {FULL_FILE}; name the model folder of a checkpoint")
+        state = load_file(file)
+        own = self.full_state()
+        _check_same(file, state, own)
+        for name, value in own.items():
+            value.copy_(state[name])
+        self._features.clear()
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the whole model as a folder that `path` can name. For backbones without adapters."""
+        assert not self.has_adapter, "merge the adapters first"
+        self.base.save_pretrained(str(folder))
+        self.save_processor(folder)
+
+    def save_processor(self, folder: Path) -> None:
+        """Write tokenizer, template and image processor as the stock processor's files."""
+        from transformers.utils import cached_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.processor.save_pretrained(str(folder))
+        # The stock processor asks for this file where torchvision is installed.
+        if video := cached_file(self.path, VIDEO_FILE, _raise_exceptions_for_missing_entries=False):
+            shutil.copyfile(video, folder / VIDEO_FILE)
+
+
+def _recompute(model: Any) -> None:
+    """Switch on gradient checkpointing; the method's older name is there for older versions of the library."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    # It also has every embedding ask for a gradient, the tower's too. Only reentrant checkpoints need that.
+    model.disable_input_require_grads()
+
+
+def read_processor_config(path: str) -> dict[str, Any]:
+    """What processor_config.json of the folder or hub id `path` says; empty without one."""
+    from transformers.utils import cached_file
+
+    file = cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False)
+    return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all `rows` share."""
+    shared = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return shared
+
+
+def _check_same(file: Path, found: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
+    """Raise ConfigError unless both hold the same names with the same shapes."""
+    for names, what in ((own.keys() - found.keys(), "lacks"), (found.keys() - own.keys(), "holds an unknown")):
+        if names:
+            raise ConfigError(f"{file}: {what} {min(names)} ({len(names)} in all); it belongs to another backbone")
+    for name, value in own.items():
+        if found[name].shape != value.shape:
+            raise ConfigError(
+                f"{file}: {name} has shape {tuple(found[name].shape)}, expected {tuple(value.shape)}; it belongs to "
+                "another backbone"
+            )
+
+
+def _looks_local(path: str) -> bool:
+    """Whether `path` can only be a folder: it exists, or no hub id looks like it."""
+    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _no_processor(path: str, error: BaseException) -> str:
+    return (
+        f"backbone.path={path}: holds no usable processor ({_first_line(error)}); put the model's tokenizer and image "
+        "processor files beside its weights"
+    )

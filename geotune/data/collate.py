@@ -1,0 +1,206 @@
+"""Encoded samples to one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from geotune.backbones.rendering import Encoded, Segment
+
+if TYPE_CHECKING:
+    from geotune.backbones.rendering import Encoder
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a backbone's forward takes. T is the longest row; `slots` and `predict` index the flattened (B x T) tokens.
+
+    `attention` is None for plain causal attention: rows are then padded on the right, where nothing looks back at the
+    padding. Otherwise it is boolean (B, 1, T, T), True where a token may attend.
+    """
+
+    ids: tuple[str, ...]
+    """Samples, by id."""
+    input_ids: torch.Tensor
+    """(B, T)."""
+    position_ids: torch.Tensor
+    """(axes, B, T)."""
+    present: torch.Tensor
+    """(B, T), False on padding."""
+    attention: torch.Tensor | None
+    predict: torch.Tensor
+    """(N,) places whose next token is supervised."""
+    labels: torch.Tensor
+    """(N,) the supervised tokens."""
+    images: tuple[str, ...]
+    """Paths of the distinct pictures."""
+    pixels: tuple[torch.Tensor, ...]
+    """Each distinct picture once, resized but not normalised: uint8 (tiles, 3, H, W)."""
+    slots: torch.Tensor
+    """(M,) places of image features."""
+    rows: torch.Tensor
+    """(M,) which of the features of all distinct pictures, one after the other, goes there."""
+    update_targets: int = 0
+    """Supervised tokens of the whole update that this micro-batch belongs to, over all micro-batches and ranks."""
+    update: int = -1
+    """Which update that is, counted from 0."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.present.sum())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """This batch on `device`."""
+
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """This batch in page-locked memory."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        fields: dict[str, Any] = {k: change(v) for k, v in self.__dict__.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **fields, pixels=tuple(change(picture) for picture in self.pixels))
+
+
+def token_positions(encoded: Encoded, encoder: Encoder) -> np.ndarray:
+    """Position ids along the path of `encoded`, (axes, length)."""
+    columns = []
+    start = 0
+    for segment in encoded.segments:
+        positions, span = encoder.positions(segment)
+        columns.append(positions + start)
+        start += span
+    return np.concatenate(columns, axis=1)
+
+
+def next_position(encoded: Encoded, encoder: Encoder) -> int:
+    """The position of the token after `encoded`."""
+    return sum(encoder.positions(segment)[1] for segment in encoded.segments)
+
+
+def causal_mask(present: torch.Tensor) -> torch.Tensor:
+    """Boolean (B, 1, T, T): the past that is `present` (B, T), and itself, so that no row is empty."""
+    length = present.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=present.device)
+    return ((present[:, None, :] & causal) | itself)[:, None]
+
+
+def collate(
+    samples: Sequence[Encoded],
+    encoder: Encoder,
+    *,
+    side: Literal["right", "left"] = "right",
+    update_targets: int = 0,
+    update: int = -1,
+) -> Batch:
+    """Pad `samples` on one `side`; each distinct picture is decoded once."""
+    lengths = [encoded.length for encoded in samples]
+    width = max(lengths)
+    pad = encoder.tokenizer.pad_token_id
+    input_ids = np.full((len(samples), width), 0 if pad is None else pad, dtype=np.int64)
+    position_ids = np.zeros((encoder.axes, len(samples), width), dtype=np.int64)
+    present = np.zeros((len(samples), width), dtype=bool)
+    predict: list[np.ndarray] = []
+    labels: list[int] = []
+    order: dict[str, int] = {}
+    grids: dict[str, int] = {}
+    spots: list[tuple[str, np.ndarray]] = []
+    for row, (encoded, length) in enumerate(zip(samples, lengths, strict=True)):
+        offset = width - length if side == "left" else 0
+        span = slice(offset, offset + length)
+        position_ids[:, row, span] = token_positions(encoded, encoder)
+        present[row, span] = True
+        at = offset
+        for segment in encoded.segments:
+            ids = np.asarray(segment.ids, dtype=np.int64)
+            input_ids[row, at : at + len(ids)] = ids
+            base = row * width + at
+            if segment.kind == "image":
+                assert segment.image is not None
+                order.setdefault(segment.image, len(order))
+                places = np.flatnonzero(ids == encoder.image_token_id)
+                grids[segment.image] = len(places)
+                spots.append((segment.image, base + places))
+            elif segment.kind == "answer":
+                assert at > offset, "an answer follows a prompt"
+                predict.append(np.arange(base - 1, base - 1 + len(ids)))
+                labels.extend(segment.ids)
+            at += len(ids)
+    assert encoder.image_token_id not in labels, "an image token is supervised"
+    starts = dict(zip(order, np.cumsum([0, *(grids[path] for path in order)]), strict=False))
+    slots = [places for _, places in spots]
+    rows = [starts[path] + np.arange(len(places)) for path, places in spots]
+    empty = np.zeros(0, dtype=np.int64)
+    shown = torch.from_numpy(present)
+    return Batch(
+        ids=tuple(encoded.id for encoded in samples),
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        present=shown,
+        attention=causal_mask(shown) if side == "left" and not present.all() else None,
+        predict=torch.from_numpy(np.concatenate(predict) if predict else empty),
+        labels=torch.tensor(labels, dtype=torch.long),
+        images=tuple(order),
+        pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in order),
+        slots=torch.from_numpy(np.concatenate(slots) if slots else empty),
+        rows=torch.from_numpy(np.concatenate(rows) if rows else empty),
+        update_targets=update_targets,
+        update=update,
+    )
+
+
+def collate_options(
+    trunks: Sequence[Encoded],
+    branches: Sequence[Sequence[tuple[int, ...]]],
+    encoder: Encoder,
+    known: Sequence[int],
+) -> tuple[Batch, list[list[list[slice]]]]:
+    """Rows of one trunk and all of its branches: a branch sees the trunk and itself, at the positions it has alone.
+
+    The last segment of a trunk may be an answer, the beginning of every branch; its first `known` tokens are given.
+    The second value says for each row and branch which spans of the batch's labels belong to it.
+    """
+    flat = [
+        Encoded(trunk.id, (*trunk.segments, *(Segment("text", tokens) for tokens in leaves)))
+        for trunk, leaves in zip(trunks, branches, strict=True)
+    ]
+    batch = collate(flat, encoder)
+    width = batch.input_ids.shape[1]
+    attention = causal_mask(batch.present)
+    position_ids = batch.position_ids.clone()
+    predict: list[int] = []
+    labels: list[int] = []
+    owner: list[list[list[slice]]] = []
+    for row, (trunk, leaves, given) in enumerate(zip(trunks, branches, known, strict=True)):
+        length, base = trunk.length, row * width
+        opening = trunk.segments[-1].ids[given:] if trunk.segments[-1].kind == "answer" else ()
+        shared = slice(len(labels), len(labels) + len(opening))
+        predict.extend(range(base + length - len(opening) - 1, base + length - 1))
+        labels.extend(opening)
+        after = next_position(trunk, encoder)
+        at = length
+        spans = []
+        for tokens in leaves:
+            end = at + len(tokens)
+            attention[row, 0, at:end, length:at] = False
+            position_ids[:, row, at:end] = torch.arange(after, after + len(tokens))
+            spans.append([shared, slice(len(labels), len(labels) + len(tokens))])
+            predict.extend([base + length - 1, *range(base + at, base + end - 1)])
+            labels.extend(tokens)
+            at = end
+        owner.append(spans)
+    options = replace(
+        batch,
+        position_ids=position_ids,
+        attention=attention,
+        predict=torch.tensor(predict, dtype=torch.long),
+        labels=torch.tensor(labels, dtype=torch.long),
+    )
+    return options, owner

@@ -1,0 +1,113 @@
+"""What carries a run: Lightning's trainer and the W&B logger, from a recipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import WandbLogger
+
+WANDB_MODES = {"dryrun": "offline", "run": "online"}
+"""Older names that WANDB_MODE may hold."""
+EXPECTED = (
+    r".*module\(s\) in eval mode at the start of training",  # a frozen tower is, on purpose
+    r".*does not have many workers",  # pictures are cached
+    r".*isinstance\(treespec, LeafSpec\)",
+    r".*`is_gradient_checkpointing` is deprecated",
+    r".*`torch.jit.script_method` is deprecated",
+)
+"""Warnings of libraries that tell a user of this project nothing."""
+
+
+def quiet() -> None:
+    """Keep libraries from speaking of what is as it should be."""
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, changing: bool) -> Trainer:
+    """Lightning's trainer; checkpoints, sampling, clipping and precision are ours.
+
+    changing: whether tower or projector train. Raises ConfigError for devices that are not there.
+    """
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.strategies import DDPStrategy
+
+    devices = 1 if cfg.trainer.accelerator == "cpu" and cfg.trainer.devices == "auto" else cfg.trainer.devices
+    several = cfg.trainer.strategy == "ddp" or devices not in (1, "auto")
+    try:
+        return Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=devices,
+            # A micro-batch of text alone leaves a training tower without a gradient.
+            strategy=DDPStrategy(find_unused_parameters=changing) if several else "auto",
+            accumulate_grad_batches=cfg.trainer.accumulate,
+            max_epochs=1,  # the loader deals out the whole run
+            logger=loggers,
+            log_every_n_steps=1,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            default_root_dir=cfg.run_dir,
+        )
+    except Exception as error:
+        # Lightning has several types for this.
+        raise ConfigError(
+            f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}: {error}"
+        ) from error
+
+
+def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[WandbLogger]:
+    """W&B: as the recipe says, else as WANDB_MODE says, else offline. run_id: the run that this one goes on with."""
+    named = os.environ.get("WANDB_MODE") or "offline"
+    mode = cfg.wandb.mode if cfg.wandb.mode is not None else WANDB_MODES.get(named, named)
+    if mode == "disabled":
+        return []
+    try:
+        import wandb  # noqa: F401
+        from lightning.pytorch.loggers import WandbLogger
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"wandb.mode={cfg.wandb.mode}: {error}; install wandb, or set wandb.mode=disabled") from error
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return [
+        WandbLogger(
+            project=cfg.wandb.project,
+            entity=cfg.wandb.entity,
+            group=cfg.wandb.group,
+            name=cfg.wandb.name or run_dir.name,
+            tags=list(cfg.wandb.tags),
+            save_dir=str(run_dir),
+            id=run_id,
+            # Not WandbLogger's `offline`, which would overwrite WANDB_MODE.
+            mode=mode,
+            config=config,
+        )
+    ]
+
+
+@contextmanager
+def closing(loggers: list[WandbLogger]) -> Iterator[None]:
+    """Finish the W&B run whatever happens, so that what it holds is on disk."""
+    try:
+        yield
+    finally:
+        if loggers:
+            import wandb
+
+            wandb.finish()

@@ -1,0 +1,112 @@
+"""What every stage has: a backbone, an optimiser, the figures of its last update, and its place in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from geotune.backbones.base import Backbone
+from geotune.errors import ConfigError
+from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
+
+
+class Stage(LightningModule):
+    """One way of training `backbone`. A subclass says what a micro-batch's loss is.
+
+    Args: see `geotune.config.StageConfig`. Raises ConfigError when nothing of `backbone` trains.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        lr: float = 1e-4,
+        optimizer: Literal["adamw", "muon"] = "adamw",
+        weight_decay: float = 0.0,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        warmup: int | float = 0.05,
+        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        min_lr_ratio: float = 0.0,
+        clip_norm: float | None = 1.0,
+    ) -> None:
+        super().__init__()
+        if not any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise ConfigError("backbone.tower, backbone.projector and backbone.language_model are all frozen: set one")
+        if lr <= 0:
+            raise ConfigError(f"stage.lr={lr}: must be above 0")
+        if clip_norm is not None and clip_norm <= 0:
+            raise ConfigError(f"stage.clip_norm={clip_norm}: must be above 0, or null for no clipping")
+        if not 0 <= min_lr_ratio <= 1:
+            raise ConfigError(f"stage.min_lr_ratio={min_lr_ratio}: must be between 0 and 1")
+        self.backbone = backbone
+        self.lr = lr
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.betas = (betas[0], betas[1])
+        self.eps = eps
+        self.warmup = warmup
+        self.schedule = schedule
+        self.min_lr_ratio = min_lr_ratio
+        self.clip_norm = clip_norm
+        self.total_updates: int = 1
+        """Updates of the whole run; set before fit."""
+        self.run_dir = Path()
+        """Folder of the run; set before fit."""
+        self.step: int = 0
+        """Attempted updates; written by `geotune.checkpoints` alone."""
+        self.skipped: int = 0
+        """Updates skipped because their gradient was not finite."""
+        self.paused: float = 0.0
+        """Seconds spent on checkpoints and evaluation since fit began."""
+        self.used_lr = float("nan")
+        """Learning rate of the last update."""
+        self.grad_norm = float("nan")
+        """Norm of the last update's gradient, before clipping."""
+
+    def on_train_start(self) -> None:
+        """Training mode; Lightning leaves the mode as it finds it."""
+        self.train()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and one learning rate per update."""
+        named = list(self.backbone.named_parameters())
+        optimizer: Optimizer
+        if self.optimizer == "muon":
+            optimizer = MuonAdamW(named, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        else:
+            groups = parameter_groups(named, self.weight_decay)
+            optimizer = AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+        total = self.total_updates
+        warmup = warmup_updates(self.warmup, total)
+        scheduler = LambdaLR(
+            optimizer,
+            lambda step: lr_factor(
+                step, total=total, warmup=warmup, schedule=self.schedule, min_ratio=self.min_lr_ratio
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
+        """Clip to the global norm; drop a gradient that is not finite, so that the update does nothing but count."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = float("inf") if self.clip_norm is None else self.clip_norm
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        self.grad_norm = float(norm)
+        self.used_lr = float(optimizer.param_groups[0]["lr"])
+        if not torch.isfinite(norm):
+            self.skipped += 1
+            for parameter in parameters:
+                parameter.grad = None
+
+
+def as_stage(module: LightningModule) -> Stage:
+    """`module` as the stage that it is, for callbacks."""
+    assert isinstance(module, Stage)
+    return module

@@ -1,0 +1,117 @@
+"""`geotune train recipe=<name>`: build what a recipe names, fit it, return the final figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from geotune import cli
+from geotune.errors import ConfigError
+
+VERSIONS = ("torch", "transformers", "peft", "lightning", "geotune")
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Build everything that `cfg` names, fit it, and return the last evaluation with the run's own figures."""
+    from lightning.pytorch import seed_everything
+
+    from geotune.checkpoints import Checkpoints, StepCounter, find_checkpoint, load_weights, read_state
+    from geotune.describe import describe
+    from geotune.launch import closing, loggers_from, quiet, trainer_from
+    from geotune.stages.monitor import Monitor, ProgressBar
+
+    quiet()
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
+    resume = find_checkpoint(cfg.resume, run_dir) if cfg.resume is not None else None
+    state = read_state(resume) if resume is not None else None
+    backbone = cli.instantiate_checked(cfg.backbone, "backbone")
+    data = cli.instantiate_checked(cfg.data, "data")
+    dataset = data.load(backbone.encoder, seed=cfg.seed)
+    stage = cli.instantiate_checked(cfg.stage, "stage", backbone=backbone)
+    loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, state.wandb_id if state is not None else None)
+    trainer = trainer_from(cfg, loggers, changing=backbone.tower_trains or backbone.projector_trains)
+    plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
+    stage.total_updates = data.stop = total_updates(cfg.trainer, len(dataset), plan.update_size)
+    if cfg.dry_run:
+        print(describe(cfg, backbone, dataset, stage.total_updates))
+        return {}
+
+    stage.run_dir = run_dir
+    checkpoints = Checkpoints(
+        run_dir,
+        every=cfg.trainer.checkpoint_every,
+        keep_last=cfg.trainer.keep_last,
+        config=config_text(cfg),
+        seed=cfg.seed,
+        update_size=plan.update_size,
+        data_fingerprint=dataset.fingerprint,
+        resume=resume,
+        wandb_id=lambda: next((logger.version for logger in loggers), None),
+    )
+    if resume is not None and state is not None:
+        checkpoints.check_resume(state, backbone.template_hash)
+        load_weights(backbone, resume)
+        data.start = state.position
+        if state.step >= stage.total_updates:
+            raise ConfigError(
+                f"resume={cfg.resume}: {resume} is at update {state.step} of {stage.total_updates}, nothing is left; "
+                "raise trainer.max_steps or trainer.epochs"
+            )
+    if trainer.is_global_zero:
+        (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
+        write_rejected(run_dir, dataset.rejected)
+    monitor = Monitor(run_dir, plan, [sample.id for sample in dataset.samples], every=cfg.trainer.log_every)
+    evaluators = [] if cfg.evaluator is None else [cli.instantiate_checked(cfg.evaluator, "evaluator")]
+    callbacks = [StepCounter(), monitor, ProgressBar(monitor), *evaluators, checkpoints]
+    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    with checkpoints.graceful_interrupt(), closing(loggers):
+        trainer.fit(stage, datamodule=data)
+    if checkpoints.interrupted:
+        raise KeyboardInterrupt
+    result = {**(checkpoints.result or {"step": stage.step}), "train": monitor.last}
+    if trainer.is_global_zero:
+        (run_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def total_updates(cfg: DictConfig, samples: int, update_size: int) -> int:
+    """Updates of the run: `max_steps` or `epochs`, whichever comes first."""
+    by_epochs = math.inf if cfg.epochs is None else max(1, math.ceil(cfg.epochs * samples / update_size))
+    by_steps = math.inf if cfg.max_steps is None else cfg.max_steps
+    return int(min(by_epochs, by_steps))
+
+
+def config_text(cfg: DictConfig) -> str:
+    """The resolved recipe and the versions it ran with, as YAML."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.to_yaml(OmegaConf.create({**config, "versions": versions}))
+
+
+def write_rejected(run_dir: Path, rejected: Sequence[tuple[str, str]]) -> None:
+    """Say which samples were left out and why."""
+    if rejected:
+        lines = [json.dumps({"id": sample, "reason": reason}) + "\n" for sample, reason in rejected]
+        (run_dir / "rejected.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return cli.main("train", train, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,145 @@
+"""Reading a training set strictly: one message for what is wrong, a reason for what is left out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from geotune.data.datamodule import GeoData
+from geotune.data.dataset import SampleDataset, load_dataset
+from geotune.data.sampler import MicroBatch, UpdateSampler
+from geotune.errors import ConfigError
+from geotune.sample import Sample, write_samples
+
+City = tuple[Path, list[Sample]]
+
+
+@pytest.fixture(scope="module")
+def encoder(load_tiny: Callable[..., Any]) -> Any:
+    return load_tiny("qwen").encoder
+
+
+@pytest.fixture
+def copy(city: City, tmp_path: Path) -> tuple[Path, list[Sample]]:
+    """The city in a folder that a test may spoil."""
+    folder = tmp_path / "city"
+    shutil.copytree(city[0], folder)
+    return folder, city[1]
+
+
+def load(folder: Path, encoder: Any, **settings: Any) -> SampleDataset:
+    options: dict[str, Any] = {
+        "tasks": None,
+        "limit": None,
+        "seed": 0,
+        "max_length": 4096,
+        "max_image_pixels": 10**6,
+    }
+    return load_dataset(folder / "city.jsonl", encoder, **(options | settings))
+
+
+def test_sizes_and_items(encoder: Any, city: City) -> None:
+    folder, samples = city
+    dataset = load(folder, encoder)
+    assert len(dataset) == 24
+    encoded = [encoder.encode(sample, folder) for sample in samples]
+    assert dataset.lengths.tolist() == [e.length for e in encoded]
+    assert dataset.targets.tolist() == [e.targets for e in encoded]
+    batch = dataset[MicroBatch((3, 4), 7, 55)]
+    assert batch.ids == ("city/3", "city/4")
+    assert (batch.update, batch.update_targets) == (7, 55)
+
+
+def test_tasks_and_limit(encoder: Any, city: City) -> None:
+    folder, _ = city
+    assert {s.task for s in load(folder, encoder, tasks=["pose_fixed"]).samples} == {"pose_fixed"}
+    first, again, other = (load(folder, encoder, limit=5, seed=seed) for seed in (0, 0, 1))
+    assert [s.id for s in first.samples] == [s.id for s in again.samples] != [s.id for s in other.samples]
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert len(load(folder, encoder, limit=99)) == 24
+    with pytest.raises(ConfigError, match=r"data\.tasks=.*only pose_fixed, pose_random"):
+        load(folder, encoder, tasks=["judge"])
+    with pytest.raises(ConfigError, match=r"data\.limit=0"):
+        load(folder, encoder, limit=0)
+
+
+def test_long_samples_are_rejected_not_cut(encoder: Any, city: City) -> None:
+    folder, _ = city
+    whole = load(folder, encoder)
+    limit = int(np.median(whole.lengths))
+    short = load(folder, encoder, max_length=limit)
+    assert len(short) + len(short.rejected) == 24
+    assert short.lengths.max() <= limit
+    assert all(f"data.max_length={limit}" in reason for _, reason in short.rejected)
+    with pytest.raises(ConfigError, match=r"data\.max_length=10: every sample"):
+        load(folder, encoder, max_length=10)
+
+
+def test_empty_and_bad_records(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
+    folder, samples = copy
+    write_samples(folder / "city.jsonl", [])
+    with pytest.raises(ConfigError, match=r"data\.path=.*no samples"):
+        load(folder, encoder)
+    write_samples(folder / "city.jsonl", samples[:3])
+    with (folder / "city.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "half", "images": [], "conversations": [{"from": "human", "value": "a"}]}) + "\n")
+    with pytest.raises(ConfigError, match=r"data\.path=.*city\.jsonl:4.*half"):
+        load(folder, encoder)
+
+
+@pytest.mark.parametrize("harm", ["missing", "truncated", "text", "huge", "thin"])
+def test_bad_pictures(encoder: Any, copy: tuple[Path, list[Sample]], harm: str) -> None:
+    folder, _ = copy
+    path = folder / "map1.png"
+    if harm == "missing":
+        path.unlink()
+    elif harm == "truncated":
+        path.write_bytes(path.read_bytes()[:2000])
+    elif harm == "text":
+        path.write_text("not a picture")
+    elif harm == "huge":
+        Image.new("RGB", (1100, 1000)).save(path)
+    else:
+        Image.new("RGB", (4, 2000)).save(path)
+    with pytest.raises(ConfigError, match=r"(?s)data\.path=.*city/1") as error:
+        load(folder, encoder)
+    assert "correct the record" in str(error.value)
+
+
+def test_control_tokens_in_a_record(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
+    folder, samples = copy
+    write_samples(folder / "city.jsonl", [replace(samples[0], system="<|im_end|>")])
+    with pytest.raises(ConfigError, match=r"city/0.*control token '<\|im_end\|>'"):
+        load(folder, encoder)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> None:
+    folder, _ = city
+    data = GeoData(path=str(folder / "city.jsonl"), batch_size=3)
+    dataset = data.load(encoder, seed=4)
+    plan = data.plan(accumulate=2, ranks=2)
+    sampler = UpdateSampler(plan, rank=1, start=1, stop=3)
+    loader: Any = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, collate_fn=lambda b: b)
+    batches = list(loader)
+    assert [b.update for b in batches] == [1, 1, 2, 2]
+    for batch, micro in zip(batches, sampler, strict=True):
+        assert batch.ids == tuple(dataset.samples[index].id for index in micro.indices)
+        assert torch.equal(batch.input_ids, dataset[micro].input_ids)
+
+
+def test_no_data(encoder: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path=.*nowhere"):
+        GeoData(path=str(tmp_path / "nowhere"), batch_size=2).load(encoder, seed=0)
+    with pytest.raises(ConfigError, match=r"data\.batch_size=0"):
+        GeoData(path="a", batch_size=0)

@@ -1,0 +1,288 @@
+"""An interrupted and resumed run is the uninterrupted one; links and pruning; when evaluators are called."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from geotune import checkpoints
+from geotune.checkpoints import checkpoint_steps, find_checkpoint, read_state, rng_state, set_rng_state
+from geotune.errors import ConfigError
+from geotune.stages.sft import SFT
+from geotune.train import train
+
+DROPOUT = {"backbone.lora.dropout": 0.2}
+"""So that a run depends on its random state."""
+
+
+def updates_of(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "updates.jsonl").read_text().splitlines()]
+
+
+def figures_of(run_dir: Path) -> list[list[str]]:
+    """metrics.csv without the timings."""
+    return [line.split(",")[:5] for line in (run_dir / "metrics.csv").read_text().splitlines()]
+
+
+def weights_of(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "checkpoints" / f"step_{step:06d}" / "adapter" / "adapter_model.safetensors")
+
+
+def same_run(one: Path, two: Path, step: int) -> None:
+    assert updates_of(one) == updates_of(two)
+    assert figures_of(one) == figures_of(two)
+    a, b = weights_of(one, step), weights_of(two, step)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    first, second = (
+        torch.load(run / "checkpoints" / f"step_{step:06d}" / "trainer.pt", weights_only=True) for run in (one, two)
+    )
+    assert str(first) == str(second)
+
+
+@pytest.fixture
+def fail_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+    """`fail_at(update, what)`: `what` happens in the middle of an update, once."""
+    own = SFT.training_step
+
+    def arrange(update: int, what: Callable[[], None]) -> None:
+        done: list[int] = []
+
+        def step(self: Any, batch: Any, batch_idx: int) -> Any:
+            if batch.update == update and not done:
+                done.append(update)
+                what()
+            return own(self, batch, batch_idx)
+
+        monkeypatch.setattr(SFT, "training_step", step)
+
+    return arrange
+
+
+def crash() -> None:
+    raise RuntimeError("power cut")
+
+
+def test_resumed_run_is_the_uninterrupted_one(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe(**DROPOUT, run_dir=str(whole)))
+    assert [update["step"] for update in updates_of(whole)] == [1, 2, 3, 4, 5, 6]
+    assert len({tuple(update["ids"]) for update in updates_of(whole)}) == 6
+    fail_at(4, crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe(**DROPOUT, run_dir=str(broken)))
+    assert checkpoint_steps(broken) == [2, 4]
+    torch.manual_seed(99)
+    train(recipe(**DROPOUT, run_dir=str(broken), resume="last"))
+    same_run(whole, broken, 6)
+    train(recipe(run_dir=str(tmp_path / "without")))
+    assert updates_of(tmp_path / "without") != updates_of(whole), "dropout has no effect"
+
+
+def test_muon_resumes_as_well(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
+    muon = {"stage.optimizer": "muon"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe(run_dir=str(whole), **muon))
+    fail_at(3, crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe(run_dir=str(broken), **muon))
+    train(recipe(run_dir=str(broken), resume="last", **muon))
+    same_run(whole, broken, 6)
+
+
+def test_resume_from_an_older_checkpoint_drops_later_lines(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    train(recipe(run_dir=str(whole), **{"trainer.keep_last": 9}))
+    train(recipe(run_dir=str(other), **{"trainer.keep_last": 9}))
+    train(recipe(run_dir=str(other), resume=str(other / "checkpoints" / "step_000002")))
+    same_run(whole, other, 6)
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    rare = {"trainer.checkpoint_every": 100, "trainer.log_every": 3, **DROPOUT}
+    train(recipe(run_dir=str(whole), **rare))
+    handler = signal.getsignal(signal.SIGINT)
+    fail_at(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(run_dir=str(broken), **rare))
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert checkpoint_steps(broken) == [3]
+    assert [update["step"] for update in updates_of(broken)] == [1, 2, 3]
+    assert not list((broken / "checkpoints").glob(".*"))
+    train(recipe(run_dir=str(broken), resume="last", **rare))
+    same_run(whole, broken, 6)
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(
+    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    own = checkpoints._write_atomic
+    calls: list[Path] = []
+
+    def full_disk(file: Path, value: dict[str, Any]) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        own(file, value)
+
+    monkeypatch.setattr(checkpoints, "_write_atomic", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(recipe())
+    assert checkpoint_steps(run) == [2]
+    assert (run / "checkpoints" / "last").resolve().name == "step_000002"
+    assert find_checkpoint("last", run).name == "step_000002"
+    monkeypatch.undo()
+    train(recipe(resume="last"))
+    assert checkpoint_steps(run) == [4, 6]
+
+
+class FakeEvaluator:
+    """Stands for the in-loop evaluator: says when it was called and gives the accuracies it was told to."""
+
+    calls: list[tuple[int, float]]
+    accuracies: dict[int, float]
+    drop: Callable[[int], None] | None = None
+
+    def __new__(cls, every: int | None = None, at_start: bool = True) -> Any:
+        from lightning.pytorch import Callback
+
+        class Evaluator(Callback):
+            def __init__(self) -> None:
+                self.every = every
+                self.at_start = at_start
+
+            def evaluate(self, trainer: Any, stage: Any, step: int) -> dict[str, Any]:
+                assert stage.step == step
+                assert stage.run_dir.is_dir()
+                torch.rand(3)  # an evaluator may draw
+                weight = stage.backbone.base.model.language_model.layers[0].self_attn.q_proj.lora_B["default"].weight
+                FakeEvaluator.calls.append((step, float(weight.detach().abs().sum())))
+                if FakeEvaluator.drop:
+                    FakeEvaluator.drop(step)
+                (stage.run_dir / "eval").mkdir(exist_ok=True)
+                (stage.run_dir / "eval" / f"step_{step:06d}.json").write_text("{}")
+                return {"step": step, "mean_accuracy": FakeEvaluator.accuracies.get(step)}
+
+        return Evaluator()
+
+
+@pytest.fixture
+def evaluator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = types.ModuleType("fake_evaluator")
+    module.FakeEvaluator = FakeEvaluator  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fake_evaluator", module)
+    FakeEvaluator.calls, FakeEvaluator.accuracies, FakeEvaluator.drop = [], {}, None
+    return FakeEvaluator
+
+
+def with_evaluator(**settings: Any) -> dict[str, Any]:
+    return {"evaluator": {"_target_": "fake_evaluator.FakeEvaluator", **settings}}
+
+
+def test_evaluators_and_links(recipe: Callable[..., Any], tmp_path: Path, evaluator: Any) -> None:
+    run = tmp_path / "run"
+    evaluator.accuracies = {0: 0.9, 2: 0.5, 4: 0.4, 6: 0.45}  # at step 0 there is no checkpoint to point to
+    result = train(recipe(**with_evaluator(), **{"trainer.keep_last": 1}))
+    assert [step for step, _ in evaluator.calls] == [0, 2, 4, 6]
+    assert [weight > 0 for _, weight in evaluator.calls] == [False, True, True, True]
+    assert checkpoint_steps(run) == [2, 6], "the newest and the best"
+    folder = run / "checkpoints"
+    assert (folder / "best").is_symlink()
+    assert os.readlink(folder / "best") == "step_000002"
+    assert os.readlink(folder / "last") == "step_000006"
+    assert read_state(folder / "step_000006").best_step == 2
+    assert result["mean_accuracy"] == 0.45
+    assert json.loads((run / "metrics.json").read_text())["step"] == 6
+
+
+def test_evaluators_set_their_own_pace(recipe: Callable[..., Any], evaluator: Any) -> None:
+    train(recipe(**with_evaluator(every=4, at_start=False), **{"trainer.max_steps": 5}))
+    assert [step for step, _ in evaluator.calls] == [4, 5]
+
+
+def test_evaluation_does_not_move_the_run(recipe: Callable[..., Any], tmp_path: Path, evaluator: Any) -> None:
+    plain, watched = tmp_path / "plain", tmp_path / "watched"
+    train(recipe(run_dir=str(plain), **DROPOUT))
+    train(recipe(run_dir=str(watched), **DROPOUT, **with_evaluator(every=1)))
+    assert updates_of(plain) == updates_of(watched)
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any
+) -> None:
+    run = tmp_path / "run"
+    evaluator.accuracies = {0: 0.3, 2: 0.5, 4: 0.6, 6: 0.2}
+
+    def fail(step: int) -> None:
+        if step == 4:
+            crash()
+
+    evaluator.drop = fail
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe(**with_evaluator()))
+    assert checkpoint_steps(run) == [2, 4]
+    evaluator.drop = None
+    train(recipe(**with_evaluator(), resume="last"))
+    assert [step for step, _ in evaluator.calls] == [0, 2, 4, 4, 6]
+    assert os.readlink(run / "checkpoints" / "best") == "step_000004"
+
+
+def test_fully_trained_parts_are_in_the_checkpoint(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
+    full = {"backbone.projector": "full", "backbone.language_model": "full"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe(run_dir=str(whole), **full))
+    fail_at(3, crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(recipe(run_dir=str(broken), **full))
+    train(recipe(run_dir=str(broken), resume="last", **full))
+    assert updates_of(whole) == updates_of(broken)
+    a, b = (load_file(run / "checkpoints" / "last" / "model" / "trained.safetensors") for run in (whole, broken))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not (whole / "checkpoints" / "last" / "adapter").exists()
+
+
+def test_runs_that_can_not_be_resumed(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    train(recipe(run_dir=str(tmp_path / "run"), **{"trainer.max_steps": 2}))
+    last = {"resume": str(tmp_path / "run" / "checkpoints" / "last"), "run_dir": str(tmp_path / "again")}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"resume": "last"}, r"resume=last: .*no complete checkpoint"),
+        ({"resume": "nowhere"}, r"resume=nowhere: not a complete checkpoint"),
+        ({"seed": 1}, r"its seed was 0, now it is 1"),
+        ({"data.limit": 20}, r"its data was"),
+        ({"data.batch_size": 3}, r"its update size was 4, now it is 6"),
+        ({"backbone.lora.r": 4}, r"backbone\.lora\.r=4"),
+        ({"trainer.max_steps": 2}, r"at update 2 of 2, nothing is left"),
+    ]
+    for changes, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            train(recipe(**(last | changes)))
+
+
+def test_broken_state(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(ConfigError, match="not the state of a checkpoint"):
+        read_state(tmp_path)
+    assert checkpoint_steps(tmp_path) == []
+
+
+def test_random_state_round_trip(tmp_path: Path) -> None:
+    torch.save(rng_state(), tmp_path / "rng.pt")
+    wanted = (torch.rand(3), np.random.rand(3), __import__("random").random())
+    set_rng_state(torch.load(tmp_path / "rng.pt", weights_only=True))
+    found = (torch.rand(3), np.random.rand(3), __import__("random").random())
+    assert torch.equal(found[0], wanted[0])
+    assert found[1].tolist() == wanted[1].tolist()
+    assert found[2] == wanted[2]

@@ -1,0 +1,174 @@
+"""`train` from a config to a run directory, and what it says about mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from geotune import describe
+from geotune.checkpoints import checkpoint_steps, read_state
+from geotune.config import TrainerConfig
+from geotune.errors import ConfigError
+from geotune.sample import Sample
+from geotune.train import main, total_updates, train
+
+City = tuple[Path, list[Sample]]
+
+
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+def test_run_directory(recipe: Callable[..., Any], tmp_path: Path, family: str) -> None:
+    result = train(recipe(family))
+    run = tmp_path / "run"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["versions"].keys() == {"python", "torch", "transformers", "peft", "lightning", "geotune"}
+    assert config["stage"]["lr"] == 0.01
+    assert json.loads((run / "metrics.json").read_text()) == result
+    lines = (run / "metrics.csv").read_text().splitlines()
+    assert lines[0].startswith("step,train/loss,train/lr,train/grad_norm,train/skipped,perf/tokens_per_second")
+    assert [line.split(",")[0] for line in lines[1:]] == ["2", "4", "6"]
+    assert float(lines[-1].split(",")[1]) < float(lines[1].split(",")[1])
+    assert checkpoint_steps(run) == [4, 6]
+    names = {path.name for path in (run / "checkpoints" / "last").iterdir()}
+    assert names == {"adapter", "processor", "config.yaml", "state.json", "trainer.pt", "rng_0.pt"}
+    assert not (run / "rejected.jsonl").exists()
+
+
+def test_learning_rate_of_each_line_is_the_one_used(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    train(recipe(**{"trainer.log_every": 1, "stage.warmup": 3, "stage.schedule": "constant"}))
+    rates = [float(line.split(",")[2]) for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]]
+    assert rates == pytest.approx([0.01 / 3, 0.02 / 3, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_rejected_samples_are_listed(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    train(recipe(**{"data.max_length": 90, "trainer.max_steps": 1}))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text().splitlines()]
+    assert lines
+    assert all("data.max_length=90" in line["reason"] for line in lines)
+
+
+def test_dry_run(recipe: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(recipe(dry_run=True, **{"data.max_length": 110})) == {}
+    text = capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    for part in (
+        "lr: 0.01",
+        "model.language_model.layers.*.mlp.up_proj.lora_A.default.weight",
+        "7,424 of",
+        '[[{"direction": "N"}<|im_end|>]]',
+        "map0.png: 16 tokens}",
+        "pose_fixed",
+        "rejected, 6 updates",
+        "data.max_length=110",
+        "median",
+    ):
+        assert part in text, part
+    assert text.count("[[") == 1
+
+
+def test_histogram_of_equal_lengths() -> None:
+    assert "longest 7" in describe.histogram([7, 7, 7])
+    assert describe.histogram([1, 100]).count("#") == 80
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "wanted"),
+    [(6, None, 6), (None, 1.0, 3), (None, 4.0, 12), (6, 1.0, 3), (2, 1.0, 2), (None, 0.01, 1), (None, 1.5, 5)],
+)
+def test_length_of_a_run(steps: int | None, epochs: float | None, wanted: int) -> None:
+    cfg: Any = TrainerConfig(max_steps=steps, epochs=epochs)
+    assert total_updates(cfg, samples=24, update_size=8) == wanted
+
+
+def wandb_records(run_dir: Path) -> Iterator[Any]:
+    """Records of an offline W&B run: a LevelDB log of 32 KiB blocks behind a header of 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    data, block, at, whole = file.read_bytes(), 32768, 7, b""
+    while at + 7 <= len(data):
+        if block - at % block < 7:
+            at += block - at % block
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # full, or the last piece
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def test_wandb_offline_unless_told_otherwise(
+    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(recipe(**{"wandb.mode": None, "wandb.tags": ["a"], "trainer.max_steps": 4}))
+    records = list(wandb_records(tmp_path / "run"))
+    history: dict[str, list[Any]] = {}
+    for record in records:
+        for item in record.history.item:
+            history.setdefault("/".join(item.nested_key) or item.key, []).append(json.loads(item.value_json))
+    assert history["trainer/global_step"] == [2, 4]
+    for key in ("train/loss", "train/lr", "train/grad_norm", "perf/tokens_per_second", "perf/samples_per_second"):
+        assert len(history[key]) == 2
+    axes = {r.metric.name or r.metric.glob_name: r.metric.step_metric for r in records if r.HasField("metric")}
+    assert axes["eval/*"] == "eval/step"
+    runs = [record.run for record in records if record.HasField("run")]
+    assert runs[0].display_name == "run"
+    assert list(runs[0].tags) == ["a"]
+    assert read_state(tmp_path / "run" / "checkpoints" / "last").wandb_id == runs[0].run_id
+    assert any(record.HasField("exit") for record in records)
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    train(recipe(run_dir=str(tmp_path / "off"), **{"wandb.mode": None, "trainer.max_steps": 2}))
+    assert os.environ["WANDB_MODE"] == "disabled"
+    assert not list((tmp_path / "off").glob("wandb/offline-run-*"))
+
+
+@pytest.fixture
+def recipe_file(qwen_path: Path, city: City, tmp_path: Path) -> Path:
+    """A recipe as a user writes it."""
+    path = tmp_path / "short.yaml"
+    tree = {
+        "backbone": {"path": str(qwen_path)},
+        "data": {"path": str(city[0] / "city.jsonl"), "batch_size": 2},
+        "trainer": {"max_steps": 2, "accelerator": "cpu"},
+        "wandb": {"mode": "disabled"},
+        "run_dir": str(tmp_path / "run (1), a=b"),
+    }
+    path.write_text("# @package _global_\n# A short run.\n" + yaml.safe_dump(tree))
+    return path
+
+
+def test_command_line(recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"recipe={recipe_file}"]) == 0
+    assert checkpoint_steps(tmp_path / "run (1), a=b") == [2]
+    cases = {
+        "backbone.path=/nowhere/at/all": "backbone.path=/nowhere/at/all",
+        "data.path=/nowhere/at/all": "data.path=/nowhere/at/all",
+        "data.tasks=[judge]": "data.tasks=",
+        "resume=/nowhere/at/all": "resume=/nowhere/at/all",
+        "backbone.max_pixels=100": "backbone.max_pixels=100",
+        "trainer.accelerator=gpu": "trainer.accelerator=gpu",
+    }
+    capsys.readouterr()
+    for override, message in cases.items():
+        assert main([f"recipe={recipe_file}", override, f"run_dir={tmp_path / 'other'}"]) == 2, override
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") or "\nerror: " in error
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_frozen_everything(recipe: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="frozen"):
+        train(recipe(**{"backbone.language_model": "frozen"}))
