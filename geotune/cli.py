@@ -362,7 +362,12 @@ def _take_in(path: Path) -> str:
     try:
         node = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe={path}: this file can't be read as a recipe: {_first_lines(error)}") from error
+        raise ConfigError(
+            f"recipe={path}: this file can't be read as a recipe ({_first_lines(error)}); "
+            f"name a YAML file, or one of {', '.join(choices_of('recipe'))}"
+        ) from error
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"recipe={path}: a recipe is a mapping of keys, this file holds a list; see recipes/recipe/")
     ConfigStore.instance().store(name=path.stem, node=node, group="recipe/file", package="_global_", provider=str(path))
     return f"file/{path.stem}"
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image as PILImage
 
-from data_builders.imagery.crops import CROPS, crop_box
+from data_builders.imagery.crops import CROPS
 from data_builders.parallel import parallel_map, progress_bar
-from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS, Image
-from data_builders.synthetic.places import SPLITS, Place, draw_places
-from data_builders.synthetic.questions import FULL, Question, questions
+from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
+from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, picture_folder, write_pictures
+from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.sample import Sample, Turn
@@ -69,6 +68,10 @@ class SyntheticCity:
         for key in ("view_size", "map_size"):
             if getattr(self, key) < 24:
                 raise ConfigError(f"{key}={getattr(self, key)}: pictures need at least 24 pixels a side")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers={self.workers}: name at least one process, or null for all cores")
+        if self.tasks is not None and not self.tasks:
+            raise ConfigError(f"tasks=[]: name some of {', '.join(TASKS)}, or null for all")
         for task in self.tasks or ():
             if task not in TASKS:
                 raise ConfigError(f"tasks names {task!r}: this builder writes {', '.join(TASKS)}")
@@ -76,7 +79,7 @@ class SyntheticCity:
     def build(self, writer: DatasetWriter) -> None:
         """Draw the places and write their questions."""
         places = list(islice(draw_places(self.seed, self.split), self.places))
-        tasks = tuple(self.tasks or TASKS)
+        tasks = TASKS if self.tasks is None else tuple(self.tasks)
         draw = partial(draw_place, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
         means: dict[str, NDMeans] = {}
         asked: list[tuple[str, Question]] = []
@@ -85,11 +88,11 @@ class SyntheticCity:
             progress_bar("drawing the city", len(places)) as advance,
         ):
             for place, (made, colors) in zip(places, run(draw, places), strict=True):
-                writer.count_images(made)
-                means[place_name(place)] = colors
+                writer.count_images(made, reused=len(colors) - made)
+                means[place.name] = colors
                 for question in questions(place, tasks, self.crops_per_view):
                     writer.write(self.sample(place, question, writer.images_dir))
-                    asked.append((place_name(place), question))
+                    asked.append((place.name, question))
                 advance()
         writer.audit["city_fingerprint"] = city_fingerprint()
         writer.audit["shortcuts"] = {"mean_color": mean_color_rule(asked, means)}
@@ -97,12 +100,12 @@ class SyntheticCity:
     def sample(self, place: Place, question: Question, folder: Path) -> Sample:
         """A question as a sample; its id and place as in every other dataset."""
         task = get_task(question.task)
-        name = place_name(place)
+        shown = picture_folder(folder, place, self.view_size, self.map_size)
         maps = [map_name(town, crop) for town, crop in question.maps]
         explanation = question.explanation if self.explain else None
         return Sample(
-            id=f"{SOURCE}/{self.split}/{name}/{question.heading}/{question.task}/{question.crop}",
-            images=tuple(str(folder / name / file) for file in (f"{question.heading}.png", *maps)),
+            id=f"{SOURCE}/{self.split}/{place.name}/{question.heading}/{question.task}/{question.crop}",
+            images=tuple(str(shown / file) for file in (f"{question.heading}.png", *maps)),
             turns=(
                 Turn("user", task.prompt(explain=self.explain)),
                 Turn("assistant", task.target(question.answer, explanation)),
@@ -120,29 +123,11 @@ NDMeans = dict[str, list[float]]
 """Mean colour of each picture of a place, by file name."""
 
 
-def place_name(place: Place) -> str:
-    """Folder of a place's pictures; names all that they depend on but their size."""
-    return f"{place.split}_{place.seed}_{place.index:05d}"
-
-
-def map_name(town: int, crop: str) -> str:
-    """File of one of a place's satellite images or crops."""
-    return f"map{town}.png" if crop == FULL else f"map{town}_{crop}.png"
-
-
 def draw_place(place: Place, folder: Path, view_size: int, map_size: int) -> tuple[int, NDMeans]:
-    """Write a place's 44 pictures; returns how many were made and their mean colours."""
-    pictures: dict[str, Image] = {f"{name}.png": view for name, view in place.views(view_size).items()}
-    for town, picture in enumerate(place.maps(map_size)):
-        pictures[map_name(town, FULL)] = picture
-        for crop in CROPS:
-            left, top, right, bottom = crop_box(crop, map_size, map_size)
-            pictures[map_name(town, crop)] = picture[top:bottom, left:right]
-    home = folder / place_name(place)
-    home.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures.items():
-        PILImage.fromarray(picture).save(home / name, compress_level=1)
-    return len(pictures), {name: picture.mean(axis=(0, 1)).tolist() for name, picture in pictures.items()}
+    """Draw a place's pictures and write those that are missing; returns how many, and the mean colours of all."""
+    pictures = place.pictures(view_size, map_size)
+    made = write_pictures(pictures, picture_folder(folder, place, view_size, map_size))
+    return made, {name: picture.mean(axis=(0, 1)).tolist() for name, picture in pictures.items()}
 
 
 def mean_color_rule(asked: Sequence[tuple[str, Question]], means: dict[str, NDMeans]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Grid = NDArray[np.int64]
 
-CITY_VERSION = "2"
+CITY_VERSION = "3"
 """Changes whenever a picture or a label would: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -61,12 +61,13 @@ BLOCKS = 6
 PITCH = 16
 MAP_UNITS = BLOCKS * PITCH
 STREET = 6.0
-PLAZA_HALF = 4.5
+PLAZA_HALF = 5.5
 EYE = 3.0
 WALL_HEIGHT = 9.0
 TRIM_FROM = 7.0
-CAST = 18.0
-"""Spread of the colour cast of a whole satellite image: mean colours must not tell which map is the right one."""
+MAP_CAST = 10.0
+VIEW_CAST = 12.0
+"""Spread of the colour casts of whole pictures: mean colours must not tell which map belongs to a view."""
 MARGIN = 3
 """Blocks of city drawn around the map, so that streets go on beyond its edge."""
 
@@ -142,10 +143,8 @@ def _ground(town: Town, east: NDArray[np.floating], south: NDArray[np.floating])
     return np.where(on_plaza[..., None], _palette(PLAZA_COLORS)[town.plazas[rows, columns]], street)
 
 
-def satellite_image(
-    town: Town, rng: np.random.Generator, size: int = MAP_UNITS, noise: float = 4.0, cast: float = CAST
-) -> Image:
-    """The town from above, north up, (size, size, 3), with a colour cast as real captures have."""
+def satellite_image(town: Town, rng: np.random.Generator, size: int = MAP_UNITS, noise: float = 4.0) -> Image:
+    """The town from above, north up, (size, size, 3)."""
     axis = (np.arange(size) + 0.5) * MAP_UNITS / size - MAP_UNITS / 2
     east, south = np.meshgrid(axis, axis)
     picture = _ground(town, east, south)
@@ -155,7 +154,19 @@ def satellite_image(
     rows = (np.floor(south / PITCH) + offset).astype(np.int64)
     columns = (np.floor(east / PITCH) + offset).astype(np.int64)
     picture = np.where(built[..., None], _palette(WALL_COLORS)[town.walls[rows, columns]], picture)
-    return _finish(picture + rng.normal(0, cast, 3), rng, noise)
+    return _finish(picture, rng, noise)
+
+
+def with_cast(picture: Image, rng: np.random.Generator, spread: float) -> Image:
+    """A picture in another light: one random colour added to all of it."""
+    return np.clip(picture + rng.normal(0, spread, 3), 0, 255).astype(np.uint8)
+
+
+def color_balanced(pictures: list[Image]) -> list[Image]:
+    """Pictures brought to one mean colour, as the tiles of a mosaic are."""
+    means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
+    shifts = means.mean(axis=0) - means
+    return [np.clip(p + s, 0, 255).astype(np.uint8) for p, s in zip(pictures, shifts, strict=True)]
 
 
 def _to_crossing(units: NDArray[np.floating]) -> NDArray[np.floating]:

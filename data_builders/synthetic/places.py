@@ -6,29 +6,44 @@ belongs to one split, and no cell is used twice: places of different splits neve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+from PIL import Image as PILImage
 
+from data_builders.imagery.crops import CROPS, crop_box
 from data_builders.imagery.panorama import perspective_view
 from data_builders.synthetic.city import (
+    CITY_VERSION,
     CLIMATES,
     HEADINGS,
     LATITUDE_BANDS,
     LONGITUDE_BANDS,
+    MAP_CAST,
     MAP_UNITS,
     TRIM_COLORS,
+    VIEW_CAST,
     Image,
     Town,
+    color_balanced,
     draw_towns,
     panorama,
     satellite_image,
+    with_cast,
 )
 
 SPLITS = ("train", "test", "validation", "pretrain")
 CELL_DEG = 0.1
+FULL = "full"
+
+
+def map_name(town: int, crop: str) -> str:
+    """File of one of a place's satellite images or crops."""
+    return f"map{town}.png" if crop == FULL else f"map{town}_{crop}.png"
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,11 @@ class Place:
         """Colour of the walls' upper edge here."""
         return TRIM_COLORS[self.region]
 
+    @property
+    def name(self) -> str:
+        """What tells it from every other place of any seed or split."""
+        return f"{self.split}_{self.seed}_{self.index:05d}"
+
     def rng(self, purpose: str) -> np.random.Generator:
         """A stream of its own for each purpose, so that one more question changes no picture."""
         key = int.from_bytes(purpose.encode()[:8].ljust(8), "big")
@@ -73,13 +93,26 @@ class Place:
 
     def views(self, size: int) -> dict[str, Image]:
         """The four 90-degree ground views, (size, size, 3) each."""
-        picture = panorama(self.towns[0], self.rng("ground"), width=4 * size)
-        return {name: perspective_view(picture, degrees, (size, size)) for name, degrees in HEADINGS.items()}
+        rng = self.rng("ground")
+        picture = panorama(self.towns[0], rng, width=4 * size)
+        views = {name: perspective_view(picture, degrees, (size, size)) for name, degrees in HEADINGS.items()}
+        return {name: with_cast(view, rng, VIEW_CAST) for name, view in views.items()}
 
     def maps(self, size: int = MAP_UNITS) -> list[Image]:
         """The four north-up satellite images, (size, size, 3) each, the place's own first."""
         rng = self.rng("maps")
-        return [satellite_image(town, rng, size) for town in self.towns]
+        drawn = color_balanced([satellite_image(town, rng, size) for town in self.towns])
+        return [with_cast(picture, rng, MAP_CAST) for picture in drawn]
+
+    def pictures(self, view_size: int, map_size: int) -> dict[str, Image]:
+        """All 44 pictures by file name: the views, the four maps, and the nine crops of each."""
+        pictures = {f"{name}.png": view for name, view in self.views(view_size).items()}
+        for town, picture in enumerate(self.maps(map_size)):
+            pictures[map_name(town, FULL)] = picture
+            for crop in CROPS:
+                left, top, right, bottom = crop_box(crop, map_size, map_size)
+                pictures[map_name(town, crop)] = picture[top:bottom, left:right]
+        return pictures
 
 
 def draw_places(seed: int, split: str) -> Iterator[Place]:
@@ -97,3 +130,19 @@ def draw_places(seed: int, split: str) -> Iterator[Place]:
         lat = LATITUDE_BANDS[0][0] + (row + inside[0]) * CELL_DEG
         lon = LONGITUDE_BANDS[0][0] + (column + inside[1]) * CELL_DEG
         yield Place(seed, split, len(used) - 1, round(float(lat), 6), round(float(lon), 6))
+
+
+def picture_folder(images: Path, place: Place, view_size: int, map_size: int) -> Path:
+    """Where a place's pictures lie: the path names all that they depend on, so that a rebuild can reuse them."""
+    return images / f"city{CITY_VERSION}_{view_size}_{map_size}" / place.name
+
+
+def write_pictures(pictures: dict[str, Image], folder: Path) -> int:
+    """Write those that are not there yet; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [name for name in pictures if not (folder / name).exists()]
+    for name in missing:
+        temporary = folder / f".{name}.{os.getpid()}"
+        PILImage.fromarray(pictures[name]).save(temporary, format="PNG", compress_level=1)
+        temporary.replace(folder / name)
+    return len(missing)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from data_builders.imagery.crops import CROPS
 from data_builders.synthetic.city import HEADINGS
-from data_builders.synthetic.places import Place
+from data_builders.synthetic.places import FULL, Place
 from data_builders.synthetic.text import (
     NOWHERE,
     around_text,
@@ -21,8 +21,6 @@ from data_builders.synthetic.text import (
     plaza_text,
     view_text,
 )
-
-FULL = "full"
 
 
 @dataclass(frozen=True)

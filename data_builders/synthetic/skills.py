@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image as PILImage
 
 from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
 from data_builders.parallel import parallel_map, progress_bar
-from data_builders.synthetic.builder import city_fingerprint, map_name, place_name
+from data_builders.synthetic.builder import city_fingerprint
 from data_builders.synthetic.city import (
     BLOCKS,
     CITY_VERSION,
@@ -32,7 +31,7 @@ from data_builders.synthetic.city import (
     WALL_COLORS,
     Town,
 )
-from data_builders.synthetic.places import Place, draw_places
+from data_builders.synthetic.places import Place, draw_places, map_name, picture_folder, write_pictures
 from data_builders.synthetic.text import (
     COMPASS_WORD,
     NOWHERE,
@@ -317,6 +316,10 @@ class SyntheticSkills:
             raise ConfigError(f"places={self.places}: exercises show pictures of two places, ask for more")
         if self.records_per_place < 1:
             raise ConfigError(f"records_per_place={self.records_per_place}: ask for at least one")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers={self.workers}: name at least one process, or null for all cores")
+        if self.skills is not None and not self.skills:
+            raise ConfigError(f"skills=[]: name some of {', '.join(SKILLS)}, or null for all")
         for skill in self.skills or ():
             if skill not in SKILLS:
                 raise ConfigError(f"skills names {skill!r}: the skills are {', '.join(SKILLS)}")
@@ -327,7 +330,7 @@ class SyntheticSkills:
         """Draw the pictures that the exercises show, and write these."""
         places = list(islice(draw_places(self.seed, self.split), self.places))
         wanted: dict[int, set[str]] = {index: set() for index in range(len(places))}
-        names = list(self.skills or SKILLS)
+        names = list(SKILLS if self.skills is None else self.skills)
         shares = np.array([SKILLS[name][1] for name in names])
         for index, place in enumerate(places):
             rng = place.rng("skills")
@@ -338,18 +341,21 @@ class SyntheticSkills:
                 shown = [(other if which else index, file) for which, file in record.pictures]
                 for where, file in shown:
                     wanted[where].add(file)
-                files = [str(writer.images_dir / place_name(places[where]) / file) for where, file in shown]
-                writer.write(_sample(f"{place_name(place)}/{number:03d}/{skill}", place, skill, record, files))
+                files = [str(self._folder(writer, places[where]) / file) for where, file in shown]
+                writer.write(_sample(f"{place.name}/{number:03d}/{skill}", place, skill, record, files))
         draw = partial(draw_some, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
         jobs = [(place, frozenset(wanted[index])) for index, place in enumerate(places)]
         with (
             parallel_map(self.workers, len(jobs)) as run,
             progress_bar("drawing the city", len(jobs)) as advance,
         ):
-            for made in run(draw, jobs):
-                writer.count_images(made)
+            for (_, shown_files), made in zip(jobs, run(draw, jobs), strict=True):
+                writer.count_images(made, reused=len(shown_files) - made)
                 advance()
         writer.audit["city_fingerprint"] = city_fingerprint()
+
+    def _folder(self, writer: DatasetWriter, place: Place) -> Path:
+        return picture_folder(writer.images_dir, place, self.view_size, self.map_size)
 
 
 def _sample(name: str, place: Place, skill: str, record: Record, files: list[str]) -> Sample:
@@ -366,16 +372,7 @@ def _sample(name: str, place: Place, skill: str, record: Record, files: list[str
 
 
 def draw_some(job: tuple[Place, frozenset[str]], folder: Path, view_size: int, map_size: int) -> int:
-    """Write those of a place's pictures that are named; returns how many."""
+    """Write those of a place's pictures that are named and missing; returns how many."""
     place, wanted = job
-    home = folder / place_name(place)
-    home.mkdir(parents=True, exist_ok=True)
-    pictures = {f"{name}.png": picture for name, picture in place.views(view_size).items()}
-    for town, picture in enumerate(place.maps(map_size)):
-        pictures[map_name(town, "full")] = picture
-        for crop in CROPS:
-            left, top, right, bottom = crop_box(crop, map_size, map_size)
-            pictures[map_name(town, crop)] = picture[top:bottom, left:right]
-    for name in wanted:
-        PILImage.fromarray(pictures[name]).save(home / name, compress_level=1)
-    return len(wanted)
+    pictures = {name: picture for name, picture in place.pictures(view_size, map_size).items() if name in wanted}
+    return write_pictures(pictures, picture_folder(folder, place, view_size, map_size))

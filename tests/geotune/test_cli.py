@@ -224,6 +224,17 @@ def test_a_recipe_file_without_its_first_line(own_recipes: Path, capsys: pytest.
     assert "recipe=mine: this file must begin with the line '# @package _global_'" in message
 
 
+@pytest.mark.parametrize(("content", "words"), [("- a\n- b\n", "holds a list"), (None, "one of ")])
+def test_a_recipe_file_that_is_none(
+    content: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert cli.main("train", lambda cfg: None, [f"recipe={file}"]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_recipe_file_that_is_no_text(own_recipes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (own_recipes / "recipe" / "mine.yaml", own_recipes / "elsewhere.yaml"):
         path.write_bytes(b"\xff\xfe\x00\x01")
