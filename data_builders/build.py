@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Build what the config asks for, say what was written, and return the report."""
     builder = cli.instantiate_checked(cfg.builder, "builder")
     report = build_dataset(builder, cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction)
-    print(summary(report, Path(cfg.out)))
+    cli.show(summary(report, Path(cfg.out)))
     return report
 
 

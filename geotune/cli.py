@@ -19,7 +19,7 @@ and in struct mode (reading a key that does not exist raises). What lies below `
 been checked against that target's own fields. For `train`: `cfg.run_dir` is fixed, exists and is writable (unless
 `cfg.dry_run`), and is the same in the children of DDP. What the function returns is not used here.
 
-Raise `ConfigError` for a mistake of the user: status 2 and its message on stderr, without a traceback. Ctrl-C: 130.
+Raise `ConfigError` for a mistake of the user: status 2 and its message on stderr, without a traceback. Ctrl-C: 1.
 Anything else propagates: a traceback and status 1.
 
 What a user may type; it takes precedence over what the recipe says:
@@ -119,7 +119,7 @@ def main(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if {"--help", "-h"} & set(arguments):
-            _show(help_text(command, [word for word in arguments if word not in ("--help", "-h")]))
+            show(help_text(command, [word for word in arguments if word not in ("--help", "-h")]))
             return 0
         _show_own_messages()
         cfg = compose(command, arguments)
@@ -133,11 +133,11 @@ def main(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         print("interrupted", file=sys.stderr)
-        return 130
+        return 1
     return 0
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
     """Print `text`, of which a reader such as `head` may want only the beginning."""
     try:
         print(text, flush=True)

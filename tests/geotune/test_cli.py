@@ -288,7 +288,7 @@ def test_status_of_every_way_to_end(in_tmp: Path, capsys: pytest.CaptureFixture[
 
     assert ends(None) == 0
     assert ends(ConfigError("data.path=x: mend it")) == 2
-    assert ends(KeyboardInterrupt()) == 130
+    assert ends(KeyboardInterrupt()) == 1
     assert capsys.readouterr().err == "error: data.path=x: mend it\ninterrupted\n"
     with pytest.raises(ValueError, match="ours"):
         ends(ValueError("ours"))
@@ -303,7 +303,7 @@ def test_a_shutdown_after_ctrl_c_counts_as_ctrl_c(in_tmp: Path) -> None:
         except KeyboardInterrupt:
             sys.exit(1)
 
-    assert cli.main("train", function, NO_SUITES) == 130
+    assert cli.main("train", function, NO_SUITES) == 1
 
 
 def test_an_error_from_a_data_worker_is_told_without_its_traceback(

@@ -77,7 +77,15 @@ def test_build_of_single_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"places": 1}, {"records_per_place": 0}, {"split": "test"}, {"skills": ["pose_fixed"]}]
+    "settings",
+    [
+        {"places": 1},
+        {"records_per_place": 0},
+        {"split": "test"},
+        {"skills": ["pose_fixed"]},
+        {"skills": []},
+        {"workers": 0},
+    ],
 )
 def test_mistakes_name_the_key(settings):
     with pytest.raises(ConfigError, match=f"{next(iter(settings))}"):
