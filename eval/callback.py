@@ -16,10 +16,11 @@ from torch import nn
 from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import plot_accuracy
-from eval.predictions import Prediction, write_json, write_predictions
+from eval.predictions import Prediction, write_predictions
 from eval.suites.base import Suite
 from eval.terminal import summary
 from geotune.cli import instantiate_checked
+from geotune.strict_json import write_json
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ class InLoopEvaluator(Callback):
             {name: _suite(name, node) for name, node in suites.items()}, answer_mode, batch_size, max_new_tokens
         )
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Load the questions before training starts, so that a broken dataset is told at once."""
+    def prepare(self) -> None:
+        """Load the questions, so that a broken dataset is told before anything heavy starts."""
         self.evaluator.prepare()
 
     def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import random
 import re
 import shutil
@@ -23,6 +24,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from geotune.errors import ConfigError
 from geotune.stages.base import Stage, as_stage
+from geotune.strict_json import write_json
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
@@ -96,6 +98,21 @@ def read_state(folder: Path) -> State:
         return State(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{file}: not the state of a checkpoint ({error}); name another checkpoint") from error
+
+
+def belongs_to(folder: Path, run_dir: Path) -> bool:
+    """Whether the checkpoint `folder` is one of `run_dir`'s own."""
+    return folder.resolve().parent == (run_dir / FOLDER).resolve()
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, on the CPU. Raises ConfigError."""
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{file}: can't be read ({reason}); name another checkpoint") from error
+    return content
 
 
 def load_weights(backbone: Backbone, folder: Path) -> None:
@@ -205,12 +222,21 @@ class Checkpoints(Callback):
 
     # Hooks
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make up for the last evaluation when no update is left: Lightning then calls no hook of training."""
+        stage = as_stage(pl_module)
+        if self.resume is None or read_state(self.resume).step < stage.total_updates:
+            return
+        self.on_train_start(trainer, pl_module)
+        if self.result is None and (done := self._evaluation(stage.step)).is_file():
+            self.result = json.loads(done.read_text(encoding="utf-8"))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on from a checkpoint, or evaluate the untrained backbone."""
         stage = as_stage(pl_module)
         if self.resume is not None:
             self._restore(trainer, stage, self.resume)
-        if self.resume is None or not (self.run_dir / "eval" / f"{step_name(stage.step)}.json").is_file():
+        if self.resume is None or not self._evaluation(stage.step).is_file():
             self._evaluate(trainer, stage)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -238,6 +264,9 @@ class Checkpoints(Callback):
 
     # Evaluation
 
+    def _evaluation(self, step: int) -> Path:
+        return self.run_dir / "eval" / f"{step_name(step)}.json"
+
     def _evaluators(self, trainer: Trainer) -> list[Any]:
         return [c for c in trainer.callbacks if hasattr(c, "evaluate")]  # type: ignore[attr-defined]
 
@@ -263,7 +292,7 @@ class Checkpoints(Callback):
     def _note_best(self, step: int) -> None:
         folder = self.run_dir / FOLDER
         state = json.loads((folder / step_name(step) / STATE_FILE).read_text(encoding="utf-8"))
-        _write_atomic(folder / step_name(step) / STATE_FILE, state | {"best": self.best, "best_step": self.best_step})
+        write_json(folder / step_name(step) / STATE_FILE, state | {"best": self.best, "best_step": self.best_step})
         point(folder / "best", step_name(step))
         self._prune()
 
@@ -317,7 +346,7 @@ class Checkpoints(Callback):
             wandb_id=self.wandb_id(),
         )
         # Last: a folder with this file is complete.
-        _write_atomic(folder / STATE_FILE, asdict(state))
+        write_json(folder / STATE_FILE, asdict(state))
 
     def _prune(self) -> None:
         """Delete all but the newest few and the best."""
@@ -353,17 +382,24 @@ class Checkpoints(Callback):
     def _restore(self, trainer: Trainer, stage: Stage, folder: Path) -> None:
         """Optimiser, schedule, counters and random state; the weights are loaded before."""
         state = read_state(folder)
-        tensors = torch.load(folder / TRAINER_FILE, map_location="cpu", weights_only=True)
+        tensors = read_tensors(folder / TRAINER_FILE)
         trainer.optimizers[0].load_state_dict(tensors["optimizer"])
         trainer.lr_scheduler_configs[0].scheduler.load_state_dict(tensors["scheduler"])
         stage.step, stage.skipped = state.step, state.skipped
-        self._saved = state.step if folder.resolve().parent == (self.run_dir / FOLDER).resolve() else None
-        self.best, self.best_step = state.best, state.best_step
+        # `best` is a link to a checkpoint beside it: in another folder it starts anew.
+        if belongs_to(folder, self.run_dir):
+            self._saved, self.best, self.best_step = state.step, state.best, state.best_step
         own = folder / f"rng_{trainer.global_rank}.pt"
         if own.is_file():
-            self._random = torch.load(own, map_location="cpu", weights_only=True)
+            self._random = read_tensors(own)
         if trainer.is_global_zero:
             log.info("resumed from %s at update %d", folder, state.step)
+            if state.total_updates != stage.total_updates:
+                log.warning(
+                    "it was a run of %d updates and is now one of %d: the learning rate follows the new total",
+                    state.total_updates,
+                    stage.total_updates,
+                )
 
     # Ctrl-C
 
@@ -384,9 +420,3 @@ class Checkpoints(Callback):
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-def _write_atomic(file: Path, value: dict[str, Any]) -> None:
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(file)

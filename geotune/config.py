@@ -78,6 +78,8 @@ class StageConfig:
     """Learning rate at the end, as a share of the peak."""
     clip_norm: float | None = 1.0
     """Gradients are clipped to this global norm; null: never."""
+    max_skipped: int = 5
+    """Stop after this many updates in a row whose gradient was not finite."""
 
 
 @dataclass
@@ -229,6 +231,7 @@ def check_train(cfg: TrainConfig) -> list[str]:
         _at_least("stage.min_lr_ratio", stage.min_lr_ratio, 0),
         (stage.min_lr_ratio <= 1, f"stage.min_lr_ratio={stage.min_lr_ratio}: a share of the peak is at most 1"),
         _above_zero("stage.clip_norm", stage.clip_norm, remedy="give a number above 0, or null to never clip"),
+        _at_least("stage.max_skipped", stage.max_skipped, 1),
         _at_least("data.batch_size", data.batch_size, 1),
         _at_least("data.num_workers", data.num_workers, 0),
         _at_least("data.limit", data.limit, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ WANDB_MODES = {"dryrun": "offline", "run": "online"}
 EXPECTED = (
     r".*module\(s\) in eval mode at the start of training",  # a frozen tower is, on purpose
     r".*does not have many workers",  # pictures are cached
+    r".*Total length of .* across ranks is zero",  # a run that has only its last evaluation left
     r".*isinstance\(treespec, LeafSpec\)",
     r".*`is_gradient_checkpointing` is deprecated",
     r".*`torch.jit.script_method` is deprecated",
@@ -32,8 +34,14 @@ EXPECTED = (
 
 def quiet() -> None:
     """Keep libraries from speaking of what is as it should be."""
+    from transformers.utils.logging import disable_progress_bar
+
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
+    # Says that 4-bit kernels could not be fetched; they are not used.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
 
@@ -45,6 +53,7 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, changing: bool)
     """
     from lightning.pytorch import Trainer
     from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     devices = 1 if cfg.trainer.accelerator == "cpu" and cfg.trainer.devices == "auto" else cfg.trainer.devices
     several = cfg.trainer.strategy == "ddp" or devices not in (1, "auto")
@@ -66,8 +75,7 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, changing: bool)
             use_distributed_sampler=False,
             default_root_dir=cfg.run_dir,
         )
-    except Exception as error:
-        # Lightning has several types for this.
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}: {error}"
         ) from error

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from geotune import cli
 from geotune.errors import ConfigError
+from geotune.strict_json import write_json
 
 VERSIONS = ("torch", "transformers", "peft", "lightning", "geotune")
 
@@ -22,7 +23,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Build everything that `cfg` names, fit it, and return the last evaluation with the run's own figures."""
     from lightning.pytorch import seed_everything
 
-    from geotune.checkpoints import Checkpoints, StepCounter, find_checkpoint, load_weights, read_state
+    from geotune.checkpoints import Checkpoints, StepCounter, belongs_to, find_checkpoint, load_weights, read_state
     from geotune.describe import describe
     from geotune.launch import closing, loggers_from, quiet, trainer_from
     from geotune.stages.monitor import Monitor, ProgressBar
@@ -32,11 +33,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     resume = find_checkpoint(cfg.resume, run_dir) if cfg.resume is not None else None
     state = read_state(resume) if resume is not None else None
+    evaluators = [] if cfg.evaluator is None else [cli.instantiate_checked(cfg.evaluator, "evaluator")]
+    for evaluator in evaluators:
+        evaluator.prepare()
     backbone = cli.instantiate_checked(cfg.backbone, "backbone")
     data = cli.instantiate_checked(cfg.data, "data")
     dataset = data.load(backbone.encoder, seed=cfg.seed)
     stage = cli.instantiate_checked(cfg.stage, "stage", backbone=backbone)
-    loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, state.wandb_id if state is not None else None)
+    # A run that goes on elsewhere is a run of its own.
+    run_id = state.wandb_id if state is not None and resume is not None and belongs_to(resume, run_dir) else None
+    loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
     trainer = trainer_from(cfg, loggers, changing=backbone.tower_trains or backbone.projector_trains)
     plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
     stage.total_updates = data.stop = total_updates(cfg.trainer, len(dataset), plan.update_size)
@@ -60,7 +66,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         checkpoints.check_resume(state, backbone.template_hash)
         load_weights(backbone, resume)
         data.start = state.position
-        if state.step >= stage.total_updates:
+        # One that was stopped in its last evaluation has that left to do.
+        if state.step > stage.total_updates or (state.step == stage.total_updates and is_finished(resume, state.step)):
             raise ConfigError(
                 f"resume={cfg.resume}: {resume} is at update {state.step} of {stage.total_updates}, nothing is left; "
                 "raise trainer.max_steps or trainer.epochs"
@@ -69,7 +76,6 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
         write_rejected(run_dir, dataset.rejected)
     monitor = Monitor(run_dir, plan, [sample.id for sample in dataset.samples], every=cfg.trainer.log_every)
-    evaluators = [] if cfg.evaluator is None else [cli.instantiate_checked(cfg.evaluator, "evaluator")]
     callbacks = [StepCounter(), monitor, ProgressBar(monitor), *evaluators, checkpoints]
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     with checkpoints.graceful_interrupt(), closing(loggers):
@@ -78,8 +84,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         raise KeyboardInterrupt
     result = {**(checkpoints.result or {"step": stage.step}), "train": monitor.last}
     if trainer.is_global_zero:
-        (run_dir / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(run_dir / "metrics.json", result)
     return result
+
+
+def is_finished(checkpoint: Path, step: int) -> bool:
+    """Whether the run of `checkpoint` has its final figures, those of `step`."""
+    metrics = checkpoint.resolve().parent.parent / "metrics.json"
+    return metrics.is_file() and json.loads(metrics.read_text(encoding="utf-8"))["step"] == step
 
 
 def total_updates(cfg: DictConfig, samples: int, update_size: int) -> int:

@@ -1,4 +1,8 @@
-"""What can be said of the procedural city in plain words: one set of phrases for explanations and base skills."""
+"""What can be said of the procedural city in plain words: one set of phrases for explanations and base skills.
+
+A thing that is looked up stands right before its answer ("green white south"), so that a small model finds it by what
+its last word was followed by before: with a word in between, that word alone would not tell which line is meant.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,12 @@ def place_text(ground: str, trim: str) -> str:
 
 def around_text(around: Mapping[str, tuple[str, str]]) -> str:
     """The walls ahead (left, right) for each heading of a crossing."""
-    return "Around it: " + ", ".join(f"{a} {b} is {COMPASS_WORD[h]}" for h, (a, b) in around.items()) + "."
+    return "Around it: " + ", ".join(f"{a} {b} {COMPASS_WORD[h]}" for h, (a, b) in around.items()) + "."
 
 
 def heading_text(left: str, right: str, heading: str) -> str:
     """Which heading has these walls ahead."""
-    return f"So {left} {right} is {COMPASS_WORD[heading]}."
+    return f"So {left} {right} {COMPASS_WORD[heading]}."
 
 
 def plaza_text(plaza: str, position: str) -> str:
@@ -40,17 +44,17 @@ def plaza_text(plaza: str, position: str) -> str:
 
 def comparison_text(first: str, second: str) -> str:
     """Whether two colours are the same."""
-    return f"{first} and {second}: {'same' if first == second else 'different'}."
+    return f"So {first} {second} {'same' if first == second else 'different'}."
 
 
 def centers_text(plazas: Sequence[str]) -> str:
     """The middle plazas of several maps, by map."""
-    return "Centers: " + ", ".join(f"{plaza} is {index}" for index, plaza in enumerate(plazas)) + "."
+    return "Centers: " + ", ".join(f"{plaza} {index}" for index, plaza in enumerate(plazas)) + "."
 
 
 def choice_text(plaza: str, index: int) -> str:
     """Which of the listed middles a plaza is."""
-    return f"So {plaza} is {index}."
+    return f"So {plaza} {index}."
 
 
 def on_map_text(plaza: str, index: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
@@ -113,18 +114,31 @@ class Backbone(nn.Module):
 
     def _load_model(self, path: str, config: Any, trust_remote_code: bool) -> nn.Module:
         try:
-            model = self.model_class.from_pretrained(
+            model, report = self.model_class.from_pretrained(
                 path,
                 config=config,
                 dtype=self.dtype,
                 attn_implementation=self.attn,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ConfigError(
                 f"backbone.path={path}: its weights can't be loaded ({_first_line(error)}); only safetensors are read"
             ) from error
+        # The library would put random numbers in the place of what is missing or has another shape.
+        for what, names in (
+            ("lack", report["missing_keys"]),
+            ("have another shape than its config.json says in", [name for name, *_ in report["mismatched_keys"]]),
+            ("hold an unknown", [name for name in report["unexpected_keys"] if self.parts.part_of(name)]),
+        ):
+            if names:
+                raise ConfigError(
+                    f"backbone.path={path}: its weights {what} {min(names)} ({len(names)} in all); fetch or export it "
+                    "again"
+                )
         assert isinstance(model, nn.Module)
         return model
 
@@ -414,7 +428,6 @@ class Backbone(nn.Module):
     def load_adapter(self, folder: Path) -> None:
         """Load adapters written by `save_adapter`; every tensor must match. Raises ConfigError."""
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
-        from safetensors.torch import load_file
 
         file = folder / ADAPTER_FILE
         if not file.is_file():
@@ -422,7 +435,7 @@ class Backbone(nn.Module):
         if not self.has_adapter:
             raise ConfigError(f"{folder}: an adapter, but no part of the backbone is set to lora")
         self._check_adapter_config(folder)
-        state = load_file(file)
+        state = _read_tensors(file)
         own = get_peft_model_state_dict(self.model, save_embedding_layers=False)
         _check_same(file, state, own)
         set_peft_model_state_dict(self.model, state)
@@ -455,12 +468,10 @@ class Backbone(nn.Module):
 
     def load_full(self, folder: Path) -> None:
         """Load what `save_full` wrote; every tensor must match. Raises ConfigError."""
-        from safetensors.torch import load_file
-
         file = folder / FULL_FILE
         if not file.is_file():
             raise ConfigError(f"{folder}: holds no {FULL_FILE}; name the model folder of a checkpoint")
-        state = load_file(file)
+        state = _read_tensors(file)
         own = self.full_state()
         _check_same(file, state, own)
         for name, value in own.items():
@@ -508,6 +519,16 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
             break
         shared += 1
     return shared
+
+
+def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises ConfigError."""
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{file}: can't be read ({_first_line(error)}); name another checkpoint") from error
 
 
 def _check_same(file: Path, found: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from geotune.errors import ConfigError
 from geotune.sample import Sample, read_samples
 from geotune.tasks import SYSTEM_PROMPT, TASKS
 
@@ -236,10 +237,11 @@ def export(checkpoint: Path, out: Path, skills: Path | None = None) -> None:
     model.to(torch.bfloat16).save_pretrained(str(out))
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     report = json.loads((Path(config.data.path) / "build_report.json").read_text(encoding="utf-8"))
+    recipe: Any = OmegaConf.to_container(config)
     provenance: dict[str, Any] = {
         "made_by": f"python -m geotune.train recipe={config.recipe}",
         "updates": state["step"],
-        "recipe": OmegaConf.to_container(config),
+        "recipe": {key: value for key, value in recipe.items() if key not in ("run_dir", "resume", "wandb")},
         "data_fingerprint": state["data_fingerprint"],
         "city_fingerprint": report["audit"]["city_fingerprint"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -266,7 +268,7 @@ def skill_figures(backbone: Backbone, exercises: Path, per_skill: int = 100) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Command line; SystemExit(2) for paths that are not what they should be."""
     parser = argparse.ArgumentParser(
         prog="python -m geotune.backbones.tiny",
         description=__doc__,
@@ -277,10 +279,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--skills", type=Path, help="export: measure the skills on this dataset of exercises")
     args = parser.parse_args(argv)
-    if args.command == "export":
-        export(args.source, args.out, args.skills)
-    else:
-        {"create": create_tiny, "internvl": create_tiny_internvl}[args.command](args.source, args.out)
+    try:
+        if args.command == "export":
+            export(args.source, args.out, args.skills)
+        else:
+            {"create": create_tiny, "internvl": create_tiny_internvl}[args.command](args.source, args.out)
+    except (ConfigError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

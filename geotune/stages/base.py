@@ -35,6 +35,7 @@ class Stage(LightningModule):
         schedule: Literal["cosine", "linear", "constant"] = "cosine",
         min_lr_ratio: float = 0.0,
         clip_norm: float | None = 1.0,
+        max_skipped: int = 5,
     ) -> None:
         super().__init__()
         if not any(parameter.requires_grad for parameter in backbone.parameters()):
@@ -43,6 +44,8 @@ class Stage(LightningModule):
             raise ConfigError(f"stage.lr={lr}: must be above 0")
         if clip_norm is not None and clip_norm <= 0:
             raise ConfigError(f"stage.clip_norm={clip_norm}: must be above 0, or null for no clipping")
+        if max_skipped < 1:
+            raise ConfigError(f"stage.max_skipped={max_skipped}: must be at least 1")
         if not 0 <= min_lr_ratio <= 1:
             raise ConfigError(f"stage.min_lr_ratio={min_lr_ratio}: must be between 0 and 1")
         self.backbone = backbone
@@ -55,6 +58,7 @@ class Stage(LightningModule):
         self.schedule = schedule
         self.min_lr_ratio = min_lr_ratio
         self.clip_norm = clip_norm
+        self.max_skipped = max_skipped
         self.total_updates: int = 1
         """Updates of the whole run; set before fit."""
         self.run_dir = Path()
@@ -63,6 +67,8 @@ class Stage(LightningModule):
         """Attempted updates; written by `geotune.checkpoints` alone."""
         self.skipped: int = 0
         """Updates skipped because their gradient was not finite."""
+        self.skipped_in_a_row: int = 0
+        """Those since the last update that was not skipped."""
         self.paused: float = 0.0
         """Seconds spent on checkpoints and evaluation since fit began."""
         self.used_lr = float("nan")
@@ -100,8 +106,11 @@ class Stage(LightningModule):
         norm = nn.utils.clip_grad_norm_(parameters, limit)
         self.grad_norm = float(norm)
         self.used_lr = float(optimizer.param_groups[0]["lr"])
-        if not torch.isfinite(norm):
+        if torch.isfinite(norm):
+            self.skipped_in_a_row = 0
+        else:
             self.skipped += 1
+            self.skipped_in_a_row += 1
             for parameter in parameters:
                 parameter.grad = None
 

@@ -18,6 +18,7 @@ from geotune.checkpoints import ends_update
 from geotune.data.collate import Batch
 from geotune.data.sampler import Plan
 from geotune.stages.base import Stage, as_stage
+from geotune.strict_json import finite
 
 COLUMNS = (
     "step",
@@ -35,6 +36,8 @@ class Monitor(Callback):
 
     Losses are means over supervised tokens of all ranks; tokens are counted without padding; seconds without
     checkpoints and evaluation. Stands behind the step counter.
+
+    Raises RuntimeError in training after `stage.max_skipped` updates in a row whose gradient was not finite.
     """
 
     def __init__(self, run_dir: Path, plan: Plan, ids: Sequence[str], *, every: int) -> None:
@@ -55,8 +58,9 @@ class Monitor(Callback):
         self.shown: dict[str, float] = {}
         """What the progress bar shows."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give evaluations their own step axis: they may be logged behind training's."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the last line if it is written; give evaluations their own step axis, they may be behind training."""
+        self.last = figures_at(self.run_dir / "metrics.csv", as_stage(pl_module).total_updates)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.define_metric("eval/*", step_metric="eval/step")
@@ -86,17 +90,23 @@ class Monitor(Callback):
         self._window = [a + b for a, b in zip(self._window, (loss, batch.update_targets, tokens, samples), strict=True)]
         stage = as_stage(pl_module)
         step = stage.step
+        ids = [self.ids[index] for index in self.plan.update(batch.update)]
         if trainer.is_global_zero:
             line = {
                 "step": step,
                 "loss": loss / batch.update_targets,
                 "targets": batch.update_targets,
-                "ids": [self.ids[index] for index in self.plan.update(batch.update)],
+                "ids": ids,
             }
             with (self.run_dir / "updates.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(finite(line)) + "\n")
         if step % self.every == 0 or step == stage.total_updates:
             self._log(trainer, stage)
+        if stage.skipped_in_a_row >= stage.max_skipped:
+            raise RuntimeError(
+                f"update {step}: the gradient was not finite {stage.skipped_in_a_row} times in a row "
+                f"(stage.max_skipped={stage.max_skipped}); lower stage.lr, or look at its samples: {', '.join(ids)}"
+            )
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         step = stage.step
@@ -139,6 +149,17 @@ class ProgressBar(RichProgressBar):
         """What stands behind the bar."""
         stage = as_stage(pl_module)
         return {"step": f"{stage.step}/{stage.total_updates}", **self.monitor.shown}
+
+
+def figures_at(path: Path, step: int) -> dict[str, float]:
+    """The line of `step` in a metrics.csv; empty when there is none."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row.pop("step") == str(step):
+                return {name: float(value) for name, value in row.items()}
+    return {}
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -77,7 +77,7 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
     stage, fit = Stage(tmp_path), trainer()
     stage.train()
     stage.backbone.tower.eval()  # frozen parts stay in eval mode while the rest trains
-    callback.setup(fit, stage, "fit")
+    callback.prepare()
     start = callback.evaluate(fit, stage, 0)
     stage.backbone.choice = 1
     later = callback.evaluate(fit, stage, 20)

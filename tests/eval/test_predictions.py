@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.predictions import Prediction, finite, read_predictions, write_json, write_predictions
+from eval.predictions import Prediction, read_predictions, write_predictions
+from geotune.strict_json import finite, write_json
 
 BASE = {"suite": "geox", "id": "a/1", "task": "pose_fixed", "place": "p", "source": "s", "gold": "N"}
 

@@ -129,7 +129,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(
     recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    own = checkpoints._write_atomic
+    own = checkpoints.write_json
     calls: list[Path] = []
 
     def full_disk(file: Path, value: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(
             raise OSError(28, "No space left on device")
         own(file, value)
 
-    monkeypatch.setattr(checkpoints, "_write_atomic", full_disk)
+    monkeypatch.setattr(checkpoints, "write_json", full_disk)
     with pytest.raises(OSError, match="No space left"):
         train(recipe())
     assert checkpoint_steps(run) == [2]
@@ -163,6 +163,9 @@ class FakeEvaluator:
             def __init__(self) -> None:
                 self.every = every
                 self.at_start = at_start
+
+            def prepare(self) -> None:
+                """There is nothing to load."""
 
             def evaluate(self, trainer: Any, stage: Any, step: int) -> dict[str, Any]:
                 assert stage.step == step
@@ -269,6 +272,70 @@ def test_runs_that_can_not_be_resumed(recipe: Callable[..., Any], tmp_path: Path
     for changes, message in cases:
         with pytest.raises(ConfigError, match=message):
             train(recipe(**(last | changes)))
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_run_stopped_in_its_last_evaluation_can_be_finished(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, evaluated: bool
+) -> None:
+    run, changes = tmp_path / "run", with_evaluator() | {"trainer.max_steps": 2}
+    evaluator.accuracies = {2: 0.5}
+    if evaluated:
+        whole = train(recipe(**changes))
+        (run / "eval" / "step_000002.json").write_text('{"step": 2, "mean_accuracy": 0.5}')
+        (run / "metrics.json").unlink()
+    else:
+        evaluator.drop = lambda step: crash() if step == 2 else None
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(recipe(**changes))
+        evaluator.drop = None
+    result = train(recipe(**changes, resume="last"))
+    assert [step for step, _ in evaluator.calls] == ([0, 2] if evaluated else [0, 2, 2])
+    assert (result["step"], result["mean_accuracy"]) == (2, 0.5)
+    assert result["train"]["train/loss"] > 0
+    assert not evaluated or result == whole
+    assert json.loads((run / "metrics.json").read_text()) == result
+    assert os.readlink(run / "checkpoints" / "best") == "step_000002"
+    with pytest.raises(ConfigError, match="nothing is left"):
+        train(recipe(**changes, resume="last"))
+
+
+def test_going_on_in_another_folder_leaves_the_best_behind(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluator.accuracies = {2: 0.9, 4: 0.5}
+    train(recipe(**with_evaluator(), **{"trainer.max_steps": 2}))
+    other = tmp_path / "other"
+    first = tmp_path / "run" / "checkpoints" / "step_000002"
+    changes = with_evaluator() | {"trainer.max_steps": 4, "run_dir": str(other)}
+    with caplog.at_level("WARNING", logger="geotune.checkpoints"):
+        train(recipe(**changes, resume=str(first)))
+    assert "a run of 2 updates and is now one of 4" in caplog.text
+    assert os.readlink(other / "checkpoints" / "best") == "step_000004"
+    assert read_state(other / "checkpoints" / "last").best == 0.5
+    assert checkpoints.belongs_to(first, tmp_path / "run")
+    assert not checkpoints.belongs_to(first, tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 100, 2000])
+def test_torn_trainer_state(tmp_path: Path, size: int) -> None:
+    if size == 100:
+        torn = b"x" * size  # no archive at all
+    else:
+        torch.save({"a": torch.ones(4000)}, tmp_path / "whole.pt")
+        torn = (tmp_path / "whole.pt").read_bytes()[:size]
+    (tmp_path / "trainer.pt").write_bytes(torn)
+    with pytest.raises(ConfigError, match=r"trainer\.pt: can't be read .*name another checkpoint"):
+        checkpoints.read_tensors(tmp_path / "trainer.pt")
+
+
+def test_resume_from_torn_trainer_state(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    train(recipe(**{"trainer.max_steps": 2}))
+    folder = tmp_path / "run" / "checkpoints" / "last"
+    for name in ("rng_0.pt", "trainer.pt"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:500])
+        with pytest.raises(ConfigError, match=rf"{name}: can't be read"):
+            train(recipe(resume="last"))
 
 
 def test_broken_state(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_what_belongs_to_a_backbone_goes_with_it() -> None:
         (["stage.betas=[0.9,1]"], "stage.betas=1"),
         (["stage.min_lr_ratio=2"], "stage.min_lr_ratio=2"),
         (["stage.clip_norm=0"], "stage.clip_norm=0"),
+        (["stage.max_skipped=0"], "stage.max_skipped=0"),
         (["stage.lr=inf"], "stage.lr=inf"),
         (["trainer.devices=0"], "trainer.devices=0"),
         (["trainer.epochs=-1"], "trainer.epochs=-1"),

@@ -46,6 +46,19 @@ def test_learning_rate_of_each_line_is_the_one_used(recipe: Callable[..., Any], 
     assert rates == pytest.approx([0.01 / 3, 0.02 / 3, 0.01, 0.01, 0.01, 0.01])
 
 
+def test_a_run_that_has_blown_up_stops(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    blown = {"stage.lr": 1e30, "stage.max_skipped": 2, "trainer.log_every": 1}
+    with pytest.raises(RuntimeError, match=r"update \d: .* 2 times in a row .*samples: city/\d+, ") as stop:
+        train(recipe(**blown))
+    lines = (tmp_path / "run" / "updates.jsonl").read_text().splitlines()
+    updates = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert f"update {updates[-1]['step']}: " in str(stop.value)
+    assert all(sample in str(stop.value) for sample in updates[-1]["ids"])
+    train(recipe(**blown, **{"run_dir": str(tmp_path / "again"), "trainer.max_steps": updates[-1]["step"] - 1}))
+    text = (tmp_path / "again" / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["train"]["train/loss"] is None
+
+
 def test_rejected_samples_are_listed(recipe: Callable[..., Any], tmp_path: Path) -> None:
     train(recipe(**{"data.max_length": 90, "trainer.max_steps": 1}))
     lines = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text().splitlines()]
@@ -127,6 +140,10 @@ def test_wandb_offline_unless_told_otherwise(
     assert list(runs[0].tags) == ["a"]
     assert read_state(tmp_path / "run" / "checkpoints" / "last").wandb_id == runs[0].run_id
     assert any(record.HasField("exit") for record in records)
+
+    last = str(tmp_path / "run" / "checkpoints" / "last")
+    train(recipe(run_dir=str(tmp_path / "on"), resume=last, **{"wandb.mode": None}))
+    assert read_state(tmp_path / "on" / "checkpoints" / "last").wandb_id not in (None, runs[0].run_id)
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     train(recipe(run_dir=str(tmp_path / "off"), **{"wandb.mode": None, "trainer.max_steps": 2}))

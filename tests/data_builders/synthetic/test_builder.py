@@ -59,7 +59,7 @@ def test_explanations_are_true_of_the_towns():
                 assert shown[int(question.answer)] == 0
                 assert sorted(shown) == [0, 1, 2, 3]
                 if question.crop == "full":
-                    assert "Centers: " + ", ".join(f"{plazas[i]} is {n}" for n, i in enumerate(shown)) in said
+                    assert "Centers: " + ", ".join(f"{plazas[i]} {n}" for n, i in enumerate(shown)) in said
             elif question.task == "intra_map":
                 assert question.answer == question.crop
 

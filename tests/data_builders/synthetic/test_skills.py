@@ -44,7 +44,7 @@ def test_a_side_is_looked_up_in_what_the_user_wrote():
     for record in exercises("match_side"):
         left, right = re.search(r"(\w+) left, (\w+) right", record.prompt).groups()
         side = re.search(rf"(\w+) {left} {right}", record.prompt).group(1)
-        assert f"So {left} {right} is {side}." in record.answer
+        assert f"So {left} {right} {side}." in record.answer
         if "JSON" in record.prompt:
             assert json.loads(record.answer.splitlines()[-1]) == {"direction": side[0].upper()}
 

@@ -256,3 +256,45 @@ def test_whole_folder_round_trip(load_tiny: Callable[..., Any], city: City, tmp_
     batch: Batch = collate(encode_all(backbone, city)[:3], backbone.encoder)
     with torch.no_grad():
         assert torch.equal(backbone(batch), again(batch))
+
+
+def test_broken_weights_are_the_users_to_mend(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def copy(name: str) -> tuple[Path, Path]:
+        folder = shutil.copytree(qwen_path, tmp_path / name)
+        return folder, folder / "model.safetensors"
+
+    lacking, weights = copy("lacking")
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if "layers.1." not in name}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*lack .*layers\.1\..* in all"):
+        load_tiny("qwen", path=str(lacking))
+    torn, weights = copy("torn")
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*can't be loaded"):
+        load_tiny("qwen", path=str(torn))
+    bent, weights = copy("bent")
+    tensors = load_file(weights)
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    save_file({**tensors, name: tensors[name][:-1].contiguous()}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*another shape .*q_proj\.weight \(1 in all"):
+        load_tiny("qwen", path=str(bent))
+    deeper, weights = copy("deeper")
+    more = {name.replace("layers.1.", "layers.2."): tensor.clone() for name, tensor in tensors.items()}
+    save_file({**more, **tensors}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*hold an unknown .*layers\.2\."):
+        load_tiny("qwen", path=str(deeper))
+    beside, weights = copy("beside")
+    save_file({**tensors, "mtp.head.weight": torch.ones(2)}, weights, metadata={"format": "pt"})
+    load_tiny("qwen", path=str(beside))
+
+
+def test_torn_files_of_a_checkpoint(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
+    for scope, save, load in (("lora", "save_adapter", "load_adapter"), ("full", "save_full", "load_full")):
+        backbone, folder = load_tiny("qwen", language_model=scope), tmp_path / scope
+        getattr(backbone, save)(folder)
+        (weights,) = folder.glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:5000])
+        with pytest.raises(ConfigError, match=rf"{weights}: can't be read .*name another checkpoint"):
+            getattr(backbone, load)(folder)

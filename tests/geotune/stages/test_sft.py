@@ -217,6 +217,7 @@ def test_an_update_that_is_not_finite_counts_and_changes_nothing(
         ({"lr": 0.0}, r"stage\.lr=0"),
         ({"clip_norm": 0.0}, r"stage\.clip_norm=0"),
         ({"min_lr_ratio": 2.0}, r"stage\.min_lr_ratio=2"),
+        ({"max_skipped": 0}, r"stage\.max_skipped=0"),
     ],
 )
 def test_bad_settings(load_tiny: Callable[..., Any], settings: dict[str, Any], message: str) -> None:
