@@ -176,6 +176,14 @@ def spread(model: Any) -> None:
                 parameter.mul_(6)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Several threads add up gradients in an order that changes from run to run; with one, equal runs are equal."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def qwen_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random Qwen2.5-VL."""
