@@ -1,7 +1,7 @@
 """A procedural city: what stands at a place, drawn from above and from the ground.
 
 Blocks of buildings stand on a square grid of streets, a plaza on every crossing. The camera stands on the
-crossing at the middle of the map. A ground view along a street shows its own plaza in the foreground, and the
+crossing next to the middle of the map. A ground view along a street shows its own plaza in the foreground, and the
 blocks ahead left and ahead right; the map shows the same colours from above. Latitude decides the ground and the
 sky, longitude the trim of the walls, so that a photo can be located.
 
@@ -20,10 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_builders.imagery.crops import LANDS_AT
+
 Image = NDArray[np.uint8]
 Grid = NDArray[np.int64]
 
-CITY_VERSION = "3"
+CITY_VERSION = "4"
 """Changes whenever a picture or a label would: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -61,8 +63,10 @@ BLOCKS = 6
 PITCH = 16
 MAP_UNITS = BLOCKS * PITCH
 STREET = 6.0
-PLAZA_HALF = 5.5
-EYE = 3.0
+PLAZA_HALF = 4.0
+OFF_MIDDLE = 4.0
+"""How far south-east of the map's middle the camera stands: a plaza then fills a patch of the embedded backbone."""
+EYE = 2.2
 WALL_HEIGHT = 9.0
 TRIM_FROM = 7.0
 MAP_CAST = 10.0
@@ -92,6 +96,12 @@ class Town:
         """Colour of the plaza that many crossings south and east of the middle."""
         middle = MARGIN + BLOCKS // 2
         return PLAZA_COLORS[self.plazas[middle + south, middle + east]]
+
+    def plazas_in(self, crop: str) -> dict[str, str]:
+        """Colours of the nine plazas in a crop where the map's middle may lie, by position, row by row."""
+        column, row = LANDS_AT[crop]
+        by_row = sorted(LANDS_AT.items(), key=lambda position: position[1][::-1])
+        return {at: self.plaza_at(south - row, east - column) for at, (east, south) in by_row}
 
     def around(self, south: int = 0, east: int = 0) -> dict[str, tuple[str, str]]:
         """For each heading at a crossing, the walls ahead (left, right)."""
@@ -145,7 +155,7 @@ def _ground(town: Town, east: NDArray[np.floating], south: NDArray[np.floating])
 
 def satellite_image(town: Town, rng: np.random.Generator, size: int = MAP_UNITS, noise: float = 4.0) -> Image:
     """The town from above, north up, (size, size, 3)."""
-    axis = (np.arange(size) + 0.5) * MAP_UNITS / size - MAP_UNITS / 2
+    axis = (np.arange(size) + 0.5) * MAP_UNITS / size - MAP_UNITS / 2 - OFF_MIDDLE
     east, south = np.meshgrid(axis, axis)
     picture = _ground(town, east, south)
     on_plaza = np.maximum(np.abs(_to_crossing(south)), np.abs(_to_crossing(east))) < PLAZA_HALF

@@ -11,14 +11,15 @@ from data_builders.synthetic.city import HEADINGS
 from data_builders.synthetic.places import FULL, Place
 from data_builders.synthetic.text import (
     NOWHERE,
+    all_plazas_text,
     around_text,
     centers_text,
     choice_text,
     comparison_text,
     heading_text,
-    on_map_text,
     place_text,
     plaza_text,
+    plazas_text,
     view_text,
 )
 
@@ -52,7 +53,6 @@ def questions(place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CR
         rng = place.rng(f"ask {heading}")
         crops = [CROPS[i] for i in sorted(rng.permutation(len(CROPS))[:crops_per_view])]
         for crop in [FULL, *crops]:
-            found = plaza_text(town.center_plaza, crop if crop != FULL else "center")
             own = ((0, crop),)
             # Drawn whether asked or not, so that the choice of tasks changes no question.
             other = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
@@ -73,12 +73,17 @@ def questions(place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CR
                     ("cross_map", several, str(index), chosen),
                 )
             else:
-                absent = plaza_text(town.center_plaza, NOWHERE if other else crop)
+                listed = plazas_text(town.plazas_in(crop))
+                found = plaza_text(town.center_plaza, crop)
+                shown = plazas_text(place.towns[other].plazas_in(crop))
+                here_or_not = plaza_text(town.center_plaza, NOWHERE if other else crop)
+                everywhere = all_plazas_text([list(place.towns[i].plazas_in(crop).values()) for i in order])
+                chosen = [everywhere, choice_text(town.center_plaza, index)]
                 asked = (
-                    ("pose_random", own, heading, [found, around_text(town.around()), side]),
-                    ("localization_no_prior", here, truth, [absent]),
-                    ("intra_map", own, crop, [found]),
-                    ("cross_map_random", several, str(index), [on_map_text(town.center_plaza, index)]),
+                    ("pose_random", own, heading, [listed, found, around_text(town.around()), side]),
+                    ("localization_no_prior", here, truth, [shown, here_or_not]),
+                    ("intra_map", own, crop, [listed, found]),
+                    ("cross_map_random", several, str(index), chosen),
                 )
             for task, maps, answer, reasons in asked:
                 if task in tasks:

@@ -37,9 +37,14 @@ def heading_text(left: str, right: str, heading: str) -> str:
     return f"So {left} {right} {COMPASS_WORD[heading]}."
 
 
+def plazas_text(plazas: Mapping[str, str]) -> str:
+    """The plazas of a map by position."""
+    return "Plazas: " + ", ".join(f"{plaza} {spoken(position)}" for position, plaza in plazas.items()) + "."
+
+
 def plaza_text(plaza: str, position: str) -> str:
     """Where a plaza lies in a map: a position's name, or nowhere."""
-    return f"The {plaza} plaza is {spoken(position)}."
+    return f"So {plaza} {spoken(position)}."
 
 
 def comparison_text(first: str, second: str) -> str:
@@ -53,10 +58,10 @@ def centers_text(plazas: Sequence[str]) -> str:
 
 
 def choice_text(plaza: str, index: int) -> str:
-    """Which of the listed middles a plaza is."""
+    """Which of several maps has a plaza, or has it in its middle."""
     return f"So {plaza} {index}."
 
 
-def on_map_text(plaza: str, index: int) -> str:
-    """Which of several maps has a plaza."""
-    return f"The {plaza} plaza is on map {index}."
+def all_plazas_text(plazas: Sequence[Sequence[str]]) -> str:
+    """The plazas of several maps, by map."""
+    return "Plazas: " + " ".join(f"{plaza} {index}" for index, own in enumerate(plazas) for plaza in own) + "."

@@ -15,6 +15,7 @@ from data_builders.synthetic.city import (
     LATITUDE_BANDS,
     LONGITUDE_BANDS,
     MAP_UNITS,
+    OFF_MIDDLE,
     PITCH,
     color_balanced,
     draw_towns,
@@ -48,7 +49,7 @@ def test_views_show_what_the_town_says(place):
 
 
 def test_maps_show_what_the_towns_say(place):
-    middle = MAP_UNITS // 2
+    middle = MAP_UNITS // 2 + int(OFF_MIDDLE)
     for town in place.towns:
         picture = satellite_image(town, np.random.default_rng(0))
         for south in (-1, 0, 1):
