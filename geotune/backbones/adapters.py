@@ -179,10 +179,12 @@ def trainable_summary(model: nn.Module) -> list[tuple[str, int]]:
     return list(counts.items())
 
 
-def full_state(model: nn.Module) -> dict[str, Any]:
-    """Trainable parameters that are not an adapter's, by their name in the unwrapped model."""
+def full_state(trained: nn.Module | Mapping[str, Any]) -> dict[str, Any]:
+    """Trainable parameters (a model's, or given by name) that are not an adapter's, by name in the unwrapped model."""
+    if isinstance(trained, nn.Module):
+        trained = {name: parameter for name, parameter in trained.named_parameters() if parameter.requires_grad}
     return {
         name.replace(".base_layer.", "."): parameter.detach()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and ".lora_" not in name
+        for name, parameter in trained.items()
+        if ".lora_" not in name
     }

@@ -15,8 +15,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
+from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.rendering import Encoded, Encoder, LruBytes, Segment
-from geotune.config import LoraConfig, Scope
+from geotune.backbones.sampling import Choose, Sampling, greedy
+from geotune.backbones.tree_attention import TreeMask, use_tree_attention
+from geotune.config import QUANTIZED_FULL, LoraConfig, Scope
 from geotune.data.collate import Batch, collate, collate_options, next_position
 from geotune.errors import ConfigError
 
@@ -62,8 +65,11 @@ class Backbone(nn.Module):
         projector: Scope = "frozen",
         language_model: Scope = "lora",
         lora: LoraConfig | None = None,
+        quantization: Literal["nf4"] | None = None,
     ) -> None:
         super().__init__()
+        if quantization is not None and language_model == "full":
+            raise ConfigError(QUANTIZED_FULL.format(quantization))
         self.path = path
         self.max_pixels = max_pixels
         self.dtype = DTYPES[dtype]
@@ -72,14 +78,25 @@ class Backbone(nn.Module):
         self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
         model = self._load_model(path, config, trust_remote_code)
         scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
+        if attn == "sdpa":
+            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
+        self.quantized = quantization is not None
+        if self.quantized:
+            quantize_language_model(model, self.parts, self.dtype)
         self.lora = lora or LoraConfig()
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
+        if self.has_adapter:
+            from geotune.backbones.fused_lora import fuse_lora
+
+            fuse_lora(self.model)
         self.tower_trains = tower != "frozen"
         self.projector_trains = projector != "frozen"
         if gradient_checkpointing:
             _recompute(model)
         self._keep_features = not (self.tower_trains or self.projector_trains)
         self._features: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
+        self.patches = 0
+        """Patches of pictures that the tower has read so far; those whose features were kept are not read again."""
         self.stop_ids = self._stop_ids(model)
         self.train(False)
 
@@ -249,9 +266,20 @@ class Backbone(nn.Module):
                 made = self.image_features(pixels)
             for number, features in zip(missing, made, strict=True):
                 new[batch.images[number]] = features
+                self.patches += self._patches(batch.pixels[number])
                 if keep:
                     self._features.put(batch.images[number], features.clone())
         return torch.cat([new[path] if path in new else found[path] for path in batch.images])  # type: ignore[misc]
+
+    def keep_no_features(self) -> None:
+        """Have the tower read every picture of every batch, also those seen before."""
+        self._features = LruBytes(0, _tensor_bytes)
+
+    def _patches(self, pixels: torch.Tensor) -> int:
+        """Patches that the tower cuts `pixels` (tiles, 3, H, W) into."""
+        size = self.base.config.vision_config.patch_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(pixels.shape[0] * (pixels.shape[-2] // height) * (pixels.shape[-1] // width))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         embeds: torch.Tensor = self.base.get_input_embeddings()(batch.input_ids)
@@ -260,9 +288,11 @@ class Backbone(nn.Module):
             embeds = embeds.flatten(0, 1).index_copy(0, batch.slots, features).view_as(embeds)
         return embeds
 
-    def _mask(self, attention: torch.Tensor | None, queries: int) -> dict[str, torch.Tensor | None]:
+    def _mask(self, attention: torch.Tensor | TreeMask | None, queries: int) -> dict[str, Any]:
         """The mask as the language model takes it ready-made; None is plain causal attention in SDPA alone."""
         if self.attn == "eager":
+            if isinstance(attention, TreeMask):
+                attention = attention.dense()
             if attention is None:
                 attention = torch.ones(queries, queries, dtype=torch.bool, device=self.device).tril()[None, None]
             blocked = torch.finfo(self.dtype).min
@@ -271,7 +301,9 @@ class Backbone(nn.Module):
             )
         return {"full_attention": attention}
 
-    def _language(self, embeds: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any) -> Any:
+    def _language(
+        self, embeds: torch.Tensor, mask: torch.Tensor | TreeMask | None, positions: torch.Tensor, cache: Any
+    ) -> Any:
         """Hidden states (B, T, hidden) of the language model."""
         return self.base.model.language_model(
             inputs_embeds=embeds,
@@ -284,7 +316,8 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (N, vocabulary) in float32 at the places `batch.predict`; the head runs there alone."""
         with self._autocast():
-            hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, None)
+            mask = batch.attention if batch.until is None else TreeMask(batch.until, self.device)
+            hidden = self._language(self._embed(batch), mask, batch.position_ids, None)
             logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.predict])
         return logits.float()
 
@@ -306,7 +339,8 @@ class Backbone(nn.Module):
                 self._features.clear()
 
     def _merged(self) -> AbstractContextManager[None]:
-        return merged(self.base) if self.has_adapter and self.dtype == torch.float32 else nullcontext()
+        exact = self.dtype == torch.float32 and not self.quantized
+        return merged(self.base) if self.has_adapter and exact else nullcontext()
 
     def _prompts(self, samples: Sequence[Sample], dataset_dir: Path) -> list[Encoded]:
         return [self.encode(sample, dataset_dir, answer=False) for sample in samples]
@@ -318,19 +352,29 @@ class Backbone(nn.Module):
             yield order[start : start + batch_size]
 
     def generate(
-        self, samples: Sequence[Sample], dataset_dir: Path, *, max_new_tokens: int, batch_size: int
+        self,
+        samples: Sequence[Sample],
+        dataset_dir: Path,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        sampling: Sampling | None = None,
     ) -> list[str]:
-        """Greedy answers in the order of `samples`; each stops at the end of the turn or after `max_new_tokens`."""
+        """Answers in the order of `samples`; each stops at the end of the turn or after `max_new_tokens`.
+
+        Greedy, or drawn as `sampling` says.
+        """
         encoded = self._prompts(samples, dataset_dir)
         answers = [""] * len(encoded)
         with self._answering():
             for chosen in self._batches(encoded, batch_size):
                 prompts = [encoded[index] for index in chosen]
-                for index, tokens in zip(chosen, self._greedy(prompts, max_new_tokens), strict=True):
+                choose = greedy if sampling is None else sampling.chooser(chosen, max_new_tokens, self.device)
+                for index, tokens in zip(chosen, self._write(prompts, max_new_tokens, choose), strict=True):
                     answers[index] = self.encoder.decode(tokens)
         return answers
 
-    def _greedy(self, prompts: Sequence[Encoded], max_new_tokens: int) -> list[list[int]]:
+    def _write(self, prompts: Sequence[Encoded], max_new_tokens: int, choose: Choose) -> list[list[int]]:
         """Tokens of each answer without its stop token. Rows that have ended leave the batch."""
         from transformers import DynamicCache
 
@@ -346,7 +390,7 @@ class Backbone(nn.Module):
         running = torch.ones(count, dtype=torch.bool, device=self.device)
         written = torch.full((count, max_new_tokens), self.stop_ids[0], dtype=torch.long, device=self.device)
         for step in range(max_new_tokens):
-            token = self.base.lm_head(hidden).argmax(-1)
+            token = choose(self.base.lm_head(hidden), rows, step)
             written[rows, step] = torch.where(running, token, written[rows, step])
             running &= ~torch.isin(token, stops)
             left = int(running.sum())
@@ -420,10 +464,18 @@ class Backbone(nn.Module):
 
         return isinstance(self.model, PeftModel)
 
-    def save_adapter(self, folder: Path) -> None:
-        """Write the adapters in PEFT's layout."""
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What trains, adapters and all, by name in the Hugging Face model."""
+        return {name: parameter for name, parameter in self.base.named_parameters() if parameter.requires_grad}
+
+    def save_adapter(self, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the adapters in PEFT's layout.
+
+        trained: `trained_parameters` where they are spread over processes, gathered; None: they are whole.
+        """
+        state = None if trained is None else {f"base_model.model.{name}": value for name, value in trained.items()}
         # "auto" would ask the hub whether the vocabulary has grown.
-        self.model.save_pretrained(str(folder), save_embedding_layers=False)  # type: ignore[operator]
+        self.model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state)  # type: ignore[operator]
 
     def load_adapter(self, folder: Path) -> None:
         """Load adapters written by `save_adapter`; every tensor must match. Raises ConfigError."""
@@ -445,7 +497,10 @@ class Backbone(nn.Module):
         file = folder / "adapter_config.json"
         if not file.is_file():
             raise ConfigError(f"{folder}: holds no adapter_config.json; name the adapter folder of a checkpoint")
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            saved = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{file}: can't be read ({error}); name another checkpoint") from error
         for key, own, name in (
             ("r", self.lora.r, "r"),
             ("lora_alpha", self.lora.alpha, "alpha"),
@@ -459,12 +514,13 @@ class Backbone(nn.Module):
         """Trainable parameters that are not an adapter's, by their name in the plain model."""
         return full_state(self.base)
 
-    def save_full(self, folder: Path) -> None:
-        """Write the fully trained parameters, and only them."""
+    def save_full(self, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the fully trained parameters, and only them. trained: as in `save_adapter`."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous().cpu() for name, value in self.full_state().items()}, folder / FULL_FILE)
+        state = full_state(self.base if trained is None else trained)
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, folder / FULL_FILE)
 
     def load_full(self, folder: Path) -> None:
         """Load what `save_full` wrote; every tensor must match. Raises ConfigError."""

@@ -215,7 +215,10 @@ class Encoder(ABC):
     def pixels(self, path: str) -> np.ndarray:
         """The picture at `path` after `resize`; decoded once while it stays in the cache. Raises BadRecord."""
         if (array := self._pixels.get(path)) is None:
-            array = self.resize(load_image(Path(path)))
+            image = load_image(Path(path))
+            if self._grids.setdefault(path, self.grid_of(*image.size)) != self.grid_of(*image.size):
+                raise BadRecord("", f"image {path} has another size than when the run began")
+            array = self.resize(image)
             self._pixels.put(path, array)
         return array
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from geotune.backbones.rendering import Encoded, Segment
+from geotune.data.prefix_tree import build_tree
 
 if TYPE_CHECKING:
     from geotune.backbones.rendering import Encoder
@@ -48,6 +50,13 @@ class Batch:
     """Supervised tokens of the whole update that this micro-batch belongs to, over all micro-batches and ranks."""
     update: int = -1
     """Which update that is, counted from 0."""
+    until: torch.Tensor | None = None
+    """(T,) of a prefix tree, whose one row stands for all samples: token q sees token k where k <= q < until[k]."""
+
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(id, reason) of samples whose pictures can't be read; nothing of theirs is supervised."""
+    missing: int = 0
+    """Supervised tokens of those samples, which `update_targets` counts."""
 
     @property
     def tokens(self) -> int:
@@ -153,6 +162,51 @@ def collate(
         rows=torch.from_numpy(np.concatenate(rows) if rows else empty),
         update_targets=update_targets,
         update=update,
+    )
+
+
+def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets: int = 0, update: int = -1) -> Batch:
+    """The prefix tree of `samples` as one row; `predict` and `labels` are those of `collate`, sample by sample."""
+    tree = build_tree(samples)
+    images: dict[str, list[int]] = {}
+    for number, node in enumerate(tree.nodes):
+        if node.segment.image is not None:
+            images.setdefault(node.segment.image, []).append(number)
+    slots: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    features = 0
+    for numbers in images.values():
+        for number in numbers:
+            node = tree.nodes[number]
+            places = np.flatnonzero(np.asarray(node.segment.ids) == encoder.image_token_id)
+            slots.append(node.start + places)
+            rows.append(features + np.arange(len(places)))
+        features += len(places)
+    predict: list[np.ndarray] = []
+    labels: list[int] = []
+    for path in tree.paths:
+        for before, number in itertools.pairwise(path):
+            node = tree.nodes[number]
+            if node.segment.kind == "answer":
+                predict.append(np.array([tree.nodes[before].stop - 1, *range(node.start, node.stop - 1)]))
+                labels.extend(node.segment.ids)
+    assert encoder.image_token_id not in labels, "an image token is supervised"
+    empty = np.zeros(0, dtype=np.int64)
+    return Batch(
+        ids=tuple(encoded.id for encoded in samples),
+        input_ids=torch.from_numpy(tree.ids())[None],
+        position_ids=torch.from_numpy(tree.positions(encoder))[:, None],
+        present=torch.ones(1, tree.length, dtype=torch.bool),
+        attention=None,
+        predict=torch.from_numpy(np.concatenate(predict) if predict else empty),
+        labels=torch.tensor(labels, dtype=torch.long),
+        images=tuple(images),
+        pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in images),
+        slots=torch.from_numpy(np.concatenate(slots) if slots else empty),
+        rows=torch.from_numpy(np.concatenate(rows) if rows else empty),
+        update_targets=update_targets,
+        update=update,
+        until=torch.from_numpy(tree.until()),
     )
 
 

@@ -13,7 +13,7 @@ from geotune.backbones.rendering import Encoder
 from geotune.data.building import ensure_dataset
 from geotune.data.collate import Batch
 from geotune.data.dataset import SampleDataset, load_dataset
-from geotune.data.sampler import Plan, UpdateSampler
+from geotune.data.sampler import Plan, TreePlan, UpdatePlan, UpdateSampler
 from geotune.errors import ConfigError
 
 
@@ -40,10 +40,20 @@ class GeoData(LightningDataModule):
         limit: int | None = None,
         max_length: int = 4096,
         max_image_pixels: int = 50_000_000,
+        max_bad_samples: int = 10,
+        prefix_tree: bool = True,
+        group_size: int = 13,
+        max_tokens: int | None = None,
+        max_images: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ConfigError(f"data.batch_size={batch_size}: must be at least 1")
+        for key, value in (("group_size", group_size), ("max_tokens", max_tokens), ("max_images", max_images)):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{key}={value}: must be at least 1")
+            if key != "group_size" and value is not None and not prefix_tree:
+                raise ConfigError(f"data.{key}={value}: needs data.prefix_tree=true; without it set data.batch_size")
         self.path = path
         self.batch_size = batch_size
         self.build = build
@@ -52,6 +62,11 @@ class GeoData(LightningDataModule):
         self.limit = limit
         self.max_length = max_length
         self.max_image_pixels = max_image_pixels
+        self.max_bad_samples = max_bad_samples
+        self.prefix_tree = prefix_tree
+        self.group_size = group_size
+        self.max_tokens = max_tokens
+        self.max_images = max_images
         self.seed = 0
         self.start = 0
         """First update of this process, from 0; above 0 when a run is resumed."""
@@ -69,19 +84,46 @@ class GeoData(LightningDataModule):
             seed=seed,
             max_length=self.max_length,
             max_image_pixels=self.max_image_pixels,
+            prefix_tree=self.prefix_tree,
         )
         return self.dataset
 
-    def plan(self, *, accumulate: int, ranks: int) -> Plan:
-        """How this data is dealt out."""
-        lengths, targets = self.dataset.lengths.tolist(), self.dataset.targets.tolist()
-        return Plan(lengths, targets, self.batch_size, accumulate, ranks, self.seed)
+    @property
+    def plan_name(self) -> str:
+        """Settings that decide which samples an update holds, beside data, seed and update size."""
+        if not self.prefix_tree:
+            return "prefix_tree=false"
+        return f"prefix_tree=true, {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
+
+    def plan(self, *, accumulate: int, ranks: int) -> UpdatePlan:
+        """How this data is dealt out. Raises ConfigError."""
+        data = self.dataset
+        if not self.prefix_tree:
+            lengths, targets = data.lengths.tolist(), data.targets.tolist()
+            return Plan(lengths, targets, self.batch_size, accumulate, ranks, self.seed)
+        return TreePlan(
+            data.paths,
+            data.sizes,
+            data.pictures,
+            data.targets.tolist(),
+            data.places,
+            self.batch_size,
+            accumulate,
+            ranks,
+            self.seed,
+            self.group_size,
+            self.max_tokens,
+            self.max_images,
+        )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The micro-batches of this rank, each a whole `Batch`."""
         assert self.trainer is not None
-        plan = self.plan(accumulate=self.trainer.accumulate_grad_batches, ranks=self.trainer.world_size)
-        sampler = UpdateSampler(plan, rank=self.trainer.global_rank, start=self.start, stop=self.stop)
+        accumulate = self.trainer.accumulate_grad_batches
+        plan = self.plan(accumulate=accumulate, ranks=self.trainer.world_size)
+        sampler = UpdateSampler(
+            plan, accumulate=accumulate, rank=self.trainer.global_rank, start=self.start, stop=self.stop
+        )
         return DataLoader(
             self.dataset,
             sampler=sampler,

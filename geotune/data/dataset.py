@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from geotune.backbones.rendering import Encoder
-from geotune.data.collate import Batch, collate
+from geotune.backbones.rendering import Encoded, Encoder, Segment
+from geotune.data.collate import Batch, collate, collate_tree
 from geotune.data.sampler import MicroBatch
 from geotune.errors import ConfigError
 from geotune.sample import BadRecord, Sample, check_image, read_samples
@@ -32,15 +32,52 @@ class SampleDataset(Dataset[Batch]):
     """Tokens of each sample."""
     targets: np.ndarray
     """Supervised tokens of each sample."""
+    paths: Sequence[tuple[int, ...]]
+    """Each sample as numbers of its segments; those with the same number are the same."""
+    sizes: np.ndarray
+    """Tokens of each segment."""
+    pictures: np.ndarray
+    """Whether a segment is a picture."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
     """(id, reason) of what was left out."""
+    prefix_tree: bool = True
+    """Whether a batch is a prefix tree, or a row per sample."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, micro: MicroBatch) -> Batch:
         encoded = [self.encoder.encode(self.samples[index], self.folder) for index in micro.indices]
-        return collate(encoded, self.encoder, update_targets=micro.update_targets, update=micro.update)
+        reasons = [self._unreadable(sample) for sample in encoded]
+        broken = [(sample, reason) for sample, reason in zip(encoded, reasons, strict=True) if reason]
+        kept = [sample for sample, reason in zip(encoded, reasons, strict=True) if not reason]
+        join = collate_tree if self.prefix_tree else collate
+        # Every process runs every micro-batch, so that they keep step: with nothing left, some words teach nothing.
+        batch = join(
+            kept or [words_of(broken[0][0])], self.encoder, update_targets=micro.update_targets, update=micro.update
+        )
+        if not broken:
+            return batch
+        return replace(
+            batch,
+            ids=tuple(sample.id for sample in kept),
+            left_out=tuple((sample.id, reason) for sample, reason in broken),
+            missing=sum(sample.targets for sample, _ in broken),
+        )
+
+    def _unreadable(self, encoded: Encoded) -> str:
+        """Why a picture of `encoded` can't be read now; empty when all can."""
+        try:
+            for path in encoded.images:
+                self.encoder.pixels(path)
+        except BadRecord as error:
+            return error.reason
+        return ""
+
+    @property
+    def places(self) -> list[str]:
+        """What the samples' questions are grouped by: the place, else the first picture, else nothing."""
+        return [sample.place or (sample.images[0] if sample.images else sample.id) for sample in self.samples]
 
     @property
     def fingerprint(self) -> str:
@@ -49,6 +86,12 @@ class SampleDataset(Dataset[Batch]):
         for sample, length in zip(self.samples, self.lengths, strict=True):
             digest.update(json.dumps([sample.id, sample.answer, int(length)]).encode())
         return digest.hexdigest()[:16]
+
+
+def words_of(encoded: Encoded) -> Encoded:
+    """`encoded` without its pictures, and with nothing to supervise."""
+    words = (Segment("text", segment.ids) for segment in encoded.segments if segment.kind != "image")
+    return Encoded(encoded.id, tuple(words))
 
 
 def load_samples(file: Path, *, tasks: Sequence[str] | None, limit: int | None, seed: int) -> list[Sample]:
@@ -115,6 +158,7 @@ def load_dataset(
     seed: int,
     max_length: int,
     max_image_pixels: int,
+    prefix_tree: bool = True,
 ) -> SampleDataset:
     """The training set of `file`. Raises ConfigError: a bad record, a broken picture, nothing left to train on."""
     folder = file.parent
@@ -122,6 +166,10 @@ def load_dataset(
     kept: list[Sample] = []
     lengths: list[int] = []
     targets: list[int] = []
+    numbers: dict[Hashable, int] = {}
+    paths: list[tuple[int, ...]] = []
+    sizes: list[int] = []
+    pictures: list[bool] = []
     rejected: list[tuple[str, str]] = []
     try:
         check_images(samples, folder, encoder, max_pixels=max_image_pixels)
@@ -134,8 +182,26 @@ def load_dataset(
             kept.append(sample)
             lengths.append(encoded.length)
             targets.append(encoded.targets)
+            path = []
+            for segment in encoded.segments:
+                path.append(numbers.setdefault(segment.key, len(numbers)))
+                if path[-1] == len(sizes):
+                    sizes.append(len(segment.ids))
+                    pictures.append(segment.kind == "image")
+            paths.append(tuple(path))
     except BadRecord as error:
         raise ConfigError(f"data.path={file}: {error}; correct the record or remove it") from error
     if not kept:
         raise ConfigError(f"data.max_length={max_length}: every sample of {file} is longer; raise it")
-    return SampleDataset(kept, folder, encoder, np.array(lengths), np.array(targets), rejected)
+    return SampleDataset(
+        kept,
+        folder,
+        encoder,
+        np.array(lengths),
+        np.array(targets),
+        paths,
+        np.array(sizes),
+        np.array(pictures),
+        rejected,
+        prefix_tree,
+    )

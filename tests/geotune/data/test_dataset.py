@@ -129,7 +129,7 @@ def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> No
     data = GeoData(path=str(folder / "city.jsonl"), batch_size=3)
     dataset = data.load(encoder, seed=4)
     plan = data.plan(accumulate=2, ranks=2)
-    sampler = UpdateSampler(plan, rank=1, start=1, stop=3)
+    sampler = UpdateSampler(plan, accumulate=plan.accumulate, rank=1, start=1, stop=3)
     loader: Any = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, collate_fn=lambda b: b)
     batches = list(loader)
     assert [b.update for b in batches] == [1, 1, 2, 2]

@@ -1,0 +1,190 @@
+"""Attention over a prefix tree, as one of transformers' attention functions.
+
+A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
+to the keys on its path alone, so the work is what the separate sequences would need for their own tokens, and no
+square mask is made. On CUDA the same mask serves FlexAttention.
+
+On the CPU the keys of a path are not even joined. All tokens below a block see the whole of it and stand together
+behind it, so they attend to it at once; a token's shares, from its own block and from each one on its path, are weighed
+by their sums of exponents. Going back, each share's gradient is what a flash kernel makes of the final output and sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from geotune.data.prefix_tree import Block, attention_blocks
+
+NAME = "geotune_tree"
+
+
+class TreeMask:
+    """Who sees whom in one sequence of trees. What transformers hands through as the attention mask."""
+
+    def __init__(self, until: torch.Tensor, device: torch.device) -> None:
+        self.until = until
+        self.blocks: tuple[Block, ...] = attention_blocks(until.cpu().numpy())
+        self.device = device
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+
+    @property
+    def shares(self) -> list[tuple[slice, slice]]:
+        """Of each block, its own tokens, and those behind it that see all of them."""
+        return [
+            (slice(block.start, block.stop), slice(block.stop, int(self.until[block.start]))) for block in self.blocks
+        ]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each block."""
+        return [block.stop - block.start for block in self.blocks]
+
+    def inside(self, own: int, before: int) -> torch.Tensor:
+        """Boolean (own, before + own): all of `before`, and of its own what is not behind."""
+        key = (own, before)
+        if key not in self._masks:
+            mask = torch.ones(own, before + own, dtype=torch.bool, device=self.device)
+            self._masks[key] = mask.tril(diagonal=before)
+        return self._masks[key]
+
+    def dense(self) -> torch.Tensor:
+        """Boolean (1, 1, T, T), True where a token may attend."""
+        at = torch.arange(len(self.until), device=self.device)
+        until = self.until.to(self.device)
+        return ((at[None, :] <= at[:, None]) & (at[:, None] < until[None, :]))[None, None]
+
+
+class _SharedAttention(torch.autograd.Function):
+    """Attention of `query` (kv heads, groups, T, D) to `key` and `value` (kv heads, 1, T, D), shaped as `query`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, scale: float | None
+    ) -> torch.Tensor:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        heads, groups, length, size = query.shape
+        key, value = (tensor.expand(-1, groups, -1, -1) for tensor in (key, value))
+        out = query.new_empty(length, heads, groups, size, dtype=torch.float32).permute(1, 2, 0, 3)
+        sums = query.new_empty(heads, groups, length, dtype=torch.float32)
+        """Logarithms of the sums of exponents so far."""
+        for own, _ in mask.shares:
+            out[:, :, own], sums[:, :, own] = flash(
+                query[:, :, own], key[:, :, own], value[:, :, own], 0.0, True, scale=scale
+            )
+        for own, below in mask.shares:
+            if below.start < below.stop:
+                share, more = flash(query[:, :, below], key[:, :, own], value[:, :, own], 0.0, False, scale=scale)
+                before = sums[:, :, below]
+                out[:, :, below].lerp_(share.float(), (more - before).sigmoid_()[..., None])
+                torch.logaddexp(before, more, out=before)
+        out = out.to(query.dtype)
+        ctx.save_for_backward(query, key, value, out, sums)
+        ctx.shares, ctx.scale = mask.shares, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        query, key, value, out, sums = ctx.saved_tensors
+        for_query = torch.empty_like(query)
+        for_key, for_value = (torch.empty_like(tensor[:, :1]) for tensor in (key, value))
+        # Every token is in one block: the first round fills everything.
+        for causal in (True, False):
+            for own, below in ctx.shares:
+                rows = own if causal else below
+                if rows.start == rows.stop:
+                    continue
+                parts = flash(
+                    *(tensor[:, :, rows] for tensor in (gradient, query)),
+                    *(tensor[:, :, own] for tensor in (key, value)),
+                    *(tensor[:, :, rows] for tensor in (out, sums)),
+                    0.0,
+                    causal,
+                    scale=ctx.scale,
+                )
+                totals = (parts[0], *(part.sum(1, keepdim=True) for part in parts[1:]))
+                for total, part, where in zip((for_query, for_key, for_value), totals, (rows, own, own), strict=True):
+                    if causal:
+                        total[:, :, where] = part
+                    else:
+                        total[:, :, where] += part
+        return for_query, for_key, for_value, None, None
+
+
+def tree_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
+) -> torch.Tensor:
+    """Attention (1, heads, T, D) of `query` (1, heads, T, D) to `key`, `value` (1, kv heads, T, D) under `mask`."""
+    _, heads, length, size = query.shape
+    kv_heads = key.shape[1]
+    groups = heads // kv_heads
+    kind = query.device.type
+    if kind == "cpu" and not dropout:
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+        out: torch.Tensor = _SharedAttention.apply(
+            query.view(kv_heads, groups, length, size), key[0][:, None], value[0][:, None], mask, scale
+        )
+        return out.permute(2, 0, 1, 3).reshape(1, length, heads, size).transpose(1, 2)
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    return path_attention(query, key, value, mask, dropout=dropout, scale=scale)
+
+
+def path_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
+) -> torch.Tensor:
+    """As `tree_attention` with as many heads of keys: each block attends to the joined keys of its path."""
+    sizes = mask.sizes
+    # Split once and join by path: a slice per block would cost a gradient of full size each.
+    queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
+    outputs = []
+    for number, block in enumerate(mask.blocks):
+        path = (*block.seen, number)
+        before = sum(sizes[earlier] for earlier in block.seen)
+        outputs.append(
+            nn.functional.scaled_dot_product_attention(
+                queries[number],
+                torch.cat([keys[i] for i in path], dim=2) if before else keys[number],
+                torch.cat([values[i] for i in path], dim=2) if before else values[number],
+                attn_mask=mask.inside(sizes[number], before) if before else None,
+                is_causal=not before,
+                dropout_p=dropout,
+                scale=scale,
+            )
+        )
+    return torch.cat(outputs, dim=2)
+
+
+def attention_forward(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | TreeMask | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' interface: `tree_attention` under a `TreeMask`, its own SDPA under every other mask."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if not isinstance(attention_mask, TreeMask):
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return out, None
+    out = tree_attention(query, key, value, attention_mask, dropout=dropout, scale=scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def use_tree_attention(config: Any) -> None:
+    """Make a language model with this text config understand `TreeMask`; every other mask stays SDPA's."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    config._attn_implementation = NAME

@@ -1,0 +1,135 @@
+"""A prefix tree gives what its samples give one by one: loss, logits at supervised places, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geotune.backbones.tree_attention import TreeMask, path_attention, tree_attention
+from geotune.data.collate import collate, collate_tree
+from geotune.data.prefix_tree import build_tree
+from geotune.sample import Sample, Turn
+from geotune.stages.sft import nll_sum
+
+City = tuple[Path, list[Sample]]
+
+
+def questions(city: City, branches: int) -> list[Sample]:
+    """Of one view: maps below it, one or two questions to each, ragged; a conversation that goes on; a text alone."""
+    _, samples = city
+    made = []
+    for number in range(branches):
+        images = ("view0.png", *(("map0.png",), ("map0.png", "map1.png"), ("map2.png",), ())[number % 4])
+        asked = "<image>\n" * len(images) + ("Which way?", "Which way does the camera look?")[number // 4 % 2]
+        turns = [Turn("user", asked), Turn("assistant", "The view shows a red block.\n" * (number % 3) + "N")]
+        if number == 2:
+            turns += [Turn("user", "Answer in JSON."), Turn("assistant", '{"direction": "N"}')]
+        made.append(Sample(f"q{number}", images, tuple(turns), system=samples[0].system))
+    if branches > 2:
+        made.append(Sample("text", (), (Turn("user", "Which way?"), Turn("assistant", "Nowhere."))))
+    return made
+
+
+def outcome(backbone: Any, batches: list[Any]) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss, logits and gradients of several batches together."""
+    backbone.zero_grad()
+    logits = [backbone(batch) for batch in batches]
+    labels = torch.cat([batch.labels for batch in batches])
+    loss = nll_sum(torch.cat(logits), labels)
+    loss.backward()
+    gradients = {name: p.grad.float().clone() for name, p in backbone.named_parameters() if p.grad is not None}
+    return loss.detach(), torch.cat(logits).detach(), gradients
+
+
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+@pytest.mark.parametrize("branches", [1, 2, 5, 8])
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+def test_tree_is_one_by_one(family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
+    folder, _ = city
+    backbone = load_tiny(family, attn=attn).train()
+    torch.manual_seed(0)
+    for name, parameter in backbone.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    encoded = [backbone.encode(sample, folder) for sample in questions(city, branches)]
+    loss, logits, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder)])
+    wanted_loss, wanted_logits, wanted = outcome(backbone, [collate([e], backbone.encoder) for e in encoded])
+    torch.testing.assert_close(logits, wanted_logits, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(loss, wanted_loss, atol=1e-3, rtol=1e-5)
+    assert gradients.keys() == wanted.keys()
+    assert gradients
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=1e-4 * float(gradient.abs().max() + 1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+def test_tree_in_bf16_is_one_by_one_within_rounding(family: str, load_tiny: Callable[..., Any], city: City) -> None:
+    """No farther from float32 than the rows are, by more than half."""
+    folder, _ = city
+    exact, rounded = load_tiny(family), load_tiny(family, dtype="bf16")
+    encoded = [exact.encode(sample, folder) for sample in questions(city, 8)]
+    with torch.no_grad():
+        truth = exact(collate(encoded, exact.encoder))
+        tree, rows = rounded(collate_tree(encoded, exact.encoder)), rounded(collate(encoded, exact.encoder))
+    assert float((tree - truth).square().mean()) < 1.5 * float((rows - truth).square().mean()) + 1e-6
+
+
+def test_a_training_tower_gets_the_same_gradient(load_tiny: Callable[..., Any], city: City) -> None:
+    folder, _ = city
+    backbone = load_tiny("qwen", tower="full", projector="full", language_model="lora").train()
+    encoded = [backbone.encode(sample, folder) for sample in questions(city, 6)]
+    _, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder)])
+    _, _, wanted = outcome(backbone, [collate(encoded, backbone.encoder)])
+    tower = [name for name in wanted if "visual" in name]
+    assert tower
+    for name in tower:
+        torch.testing.assert_close(
+            gradients[name], wanted[name], atol=1e-3 * float(wanted[name].abs().max()), rtol=1e-2
+        )
+
+
+def test_gradient_checkpointing_keeps_the_tree(load_tiny: Callable[..., Any], city: City) -> None:
+    folder, _ = city
+    plain, checkpointed = load_tiny("qwen").train(), load_tiny("qwen", gradient_checkpointing=True).train()
+    checkpointed.load_state_dict(plain.state_dict())
+    batch = collate_tree([plain.encode(sample, folder) for sample in questions(city, 4)], plain.encoder)
+    assert torch.equal(outcome(plain, [batch])[0], outcome(checkpointed, [batch])[0])
+
+
+@pytest.mark.parametrize("attend", [tree_attention, path_attention])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_attention_is_that_of_the_dense_mask(
+    attend: Callable[..., torch.Tensor], groups: int, load_tiny: Callable[..., Any], city: City
+) -> None:
+    """Output and gradients; `groups` query heads to a head of keys."""
+    folder, samples = city
+    encoder = load_tiny("qwen").encoder
+    until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).until())
+    mask = TreeMask(until, torch.device("cpu"))
+    random = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 2 * groups, len(until), 8, generator=random, requires_grad=True)
+    key, value = (torch.randn(1, 2, len(until), 8, generator=random, requires_grad=True) for _ in range(2))
+    weight = torch.randn(query.shape, generator=random)
+    repeated = [tensor.repeat_interleave(groups, dim=1) for tensor in (key, value)]
+    given = [key, value] if attend is tree_attention else repeated
+    found = attend(query, *given, mask, dropout=0.0, scale=0.5)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=0.5)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    gradients, expected = (
+        torch.autograd.grad((out * weight).sum(), (query, key, value), retain_graph=True) for out in (found, wanted)
+    )
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, atol=2e-5, rtol=1e-4)
+
+
+def test_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
+    """The attention function that reads trees leaves generation as it was."""
+    folder, samples = city
+    backbone = load_tiny("qwen")
+    ours = backbone.generate(samples[:4], folder, max_new_tokens=6, batch_size=4)
+    backbone.base.set_attn_implementation("sdpa")
+    assert backbone.generate(samples[:4], folder, max_new_tokens=6, batch_size=4) == ours
