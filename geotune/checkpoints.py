@@ -24,6 +24,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from geotune.errors import ConfigError
 from geotune.stages.base import Stage, as_stage
+from geotune.strategies import placement_of
 from geotune.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -54,11 +55,16 @@ class State:
     """Samples per update."""
     seed: int
     data_fingerprint: str
+    plan: str
+    """How the samples were dealt out."""
+    optimizer: str
     template_hash: str
     best: float | None
     """Best mean accuracy so far, and where."""
     best_step: int | None
     wandb_id: str | None
+    left_out: dict[str, str]
+    """Samples whose pictures could not be read, by id, with the reason."""
 
 
 def step_name(step: int) -> str:
@@ -123,12 +129,15 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
         backbone.load_full(folder / "model")
 
 
-def save_weights(backbone: Backbone, folder: Path) -> None:
-    """Write what trains: `adapter/` in PEFT's layout, `model/` for what is trained in full."""
+def save_weights(backbone: Backbone, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
+    """Write what trains: `adapter/` in PEFT's layout, `model/` for what is trained in full.
+
+    trained: `backbone.trained_parameters()` gathered, where they are spread over processes.
+    """
     if backbone.has_adapter:
-        backbone.save_adapter(folder / "adapter")
+        backbone.save_adapter(folder / "adapter", trained)
     if backbone.full_state():
-        backbone.save_full(folder / "model")
+        backbone.save_full(folder / "model", trained)
 
 
 def rng_state() -> dict[str, Any]:
@@ -195,6 +204,7 @@ class Checkpoints(Callback):
         seed: int,
         update_size: int,
         data_fingerprint: str,
+        plan: str,
         resume: Path | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -209,6 +219,7 @@ class Checkpoints(Callback):
         self.seed = seed
         self.update_size = update_size
         self.data_fingerprint = data_fingerprint
+        self.plan = plan
         self.resume = resume
         self.wandb_id = wandb_id
         self.best: float | None = None
@@ -307,10 +318,15 @@ class Checkpoints(Callback):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         trainer.strategy.barrier("checkpoint_begin")
-        torch.save(rng_state(), partial / f"rng_{trainer.global_rank}.pt")
-        if trainer.is_global_zero:
-            self._write(trainer, stage, partial)
-        trainer.strategy.barrier("checkpoint_written")
+        # Before anything that one process may fail in: the others would wait for it.
+        placement = placement_of(trainer)
+        trained = placement.whole(stage.backbone.trained_parameters())
+        optimizer = placement.optimizer_state(trainer)
+        problem = self._try_write(trainer, stage, partial, trained, optimizer)
+        if not trainer.strategy.reduce_boolean_decision(problem is None):
+            if trainer.is_global_zero:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise ConfigError(self._not_written(step, problem))
         if trainer.is_global_zero:
             final = folder / step_name(step)
             shutil.rmtree(final, ignore_errors=True)
@@ -320,14 +336,41 @@ class Checkpoints(Callback):
         trainer.strategy.barrier("checkpoint_end")
         self._saved = step
 
-    def _write(self, trainer: Trainer, stage: Stage, folder: Path) -> None:
+    def _try_write(
+        self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
+    ) -> Exception | None:
+        """Write this process's part of a checkpoint; what went wrong, if it did."""
+        from safetensors import SafetensorError
+
+        try:
+            torch.save(rng_state(), folder / f"rng_{trainer.global_rank}.pt")
+            placement_of(trainer).save_part(trainer, folder)
+            if trainer.is_global_zero:
+                self._write(trainer, stage, folder, trained, optimizer)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' own on a full disk
+            return error
+        return None
+
+    def _not_written(self, step: int, problem: Exception | None) -> str:
+        reason = "another process could not write its part" if problem is None else str(problem).partition("\n")[0]
+        kept = checkpoint_steps(self.run_dir)
+        remedy = f"go on with resume=last from {step_name(kept[-1])}" if kept else "start again"
+        return (
+            f"run_dir={self.run_dir}: the checkpoint of update {step} could not be written ({reason}); "
+            f"make room there, then {remedy}"
+        )
+
+    def _write(
+        self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
+    ) -> None:
         backbone = stage.backbone
-        save_weights(backbone, folder)
+        save_weights(backbone, folder, trained)
         backbone.save_processor(folder / "processor")
         (folder / "config.yaml").write_text(self.config, encoding="utf-8")
         torch.save(
             {
-                "optimizer": trainer.optimizers[0].state_dict(),
+                "optimizer": optimizer,
+                "placement": placement_of(trainer).name,
                 "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
             },
             folder / TRAINER_FILE,
@@ -340,10 +383,13 @@ class Checkpoints(Callback):
             update_size=self.update_size,
             seed=self.seed,
             data_fingerprint=self.data_fingerprint,
+            plan=self.plan,
+            optimizer=stage.optimizer,
             template_hash=backbone.template_hash,
             best=self.best,
             best_step=self.best_step,
             wandb_id=self.wandb_id(),
+            left_out=stage.left_out,
         )
         # Last: a folder with this file is complete.
         write_json(folder / STATE_FILE, asdict(state))
@@ -357,7 +403,7 @@ class Checkpoints(Callback):
 
     # Resuming
 
-    def check_resume(self, state: State, template_hash: str) -> None:
+    def check_resume(self, state: State, stage: Stage) -> None:
         """Raise ConfigError when the run that `state` belongs to is another one than this."""
         assert self.resume is not None
         for what, then, now, remedy in (
@@ -374,7 +420,14 @@ class Checkpoints(Callback):
                 self.update_size,
                 "keep data.batch_size x trainer.accumulate x devices",
             ),
-            ("chat template or system prompt", state.template_hash, template_hash, "use the same backbone and version"),
+            ("way to deal out samples", state.plan, self.plan, "keep these settings of data"),
+            ("optimizer", state.optimizer, stage.optimizer, f"set stage.optimizer={state.optimizer}"),
+            (
+                "chat template or system prompt",
+                state.template_hash,
+                stage.backbone.template_hash,
+                "use the same backbone and version",
+            ),
         ):
             if then != now:
                 raise ConfigError(f"resume={self.resume}: its {what} was {then}, now it is {now}; {remedy}")
@@ -383,9 +436,14 @@ class Checkpoints(Callback):
         """Optimiser, schedule, counters and random state; the weights are loaded before."""
         state = read_state(folder)
         tensors = read_tensors(folder / TRAINER_FILE)
-        trainer.optimizers[0].load_state_dict(tensors["optimizer"])
-        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(tensors["scheduler"])
-        stage.step, stage.skipped = state.step, state.skipped
+        try:
+            placement_of(trainer).load_optimizer(trainer, folder, tensors)
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(tensors["scheduler"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"{folder / TRAINER_FILE}: does not fit this optimizer ({error}); keep what trains as it was"
+            ) from error
+        stage.step, stage.skipped, stage.left_out = state.step, state.skipped, state.left_out
         # `best` is a link to a checkpoint beside it: in another folder it starts anew.
         if belongs_to(folder, self.run_dir):
             self._saved, self.best, self.best_step = state.step, state.best, state.best_step

@@ -59,7 +59,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geotune import schema
-from geotune.config import BuildConfig, TrainConfig, check_build, check_train
+from geotune.config import (
+    BuildConfig,
+    ExportConfig,
+    LocateConfig,
+    SweepConfig,
+    TrainConfig,
+    check_build,
+    check_export,
+    check_locate,
+    check_sweep,
+    check_train,
+)
 from geotune.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -80,15 +91,17 @@ class Command:
     summary: str
     config: Any
     """Schema of the composed tree."""
-    choice: str
-    """The group that must be chosen on the command line."""
-    kept_at: str
-    """Key that holds the name of the choice, unless it is given."""
     check: Callable[[Any], list[str]]
     """Mistakes that span several keys, as messages."""
     example: str
+    choice: str = ""
+    """The group that must be chosen on the command line; empty: there is nothing to choose."""
+    kept_at: str = ""
+    """Key that holds the name of the choice, unless it is given."""
     shorthand: str = ""
     """Keys that the schema does not know are looked up below this one."""
+    beside: str = ""
+    """What the usage line shows before the choice."""
 
 
 COMMANDS = {
@@ -101,6 +114,16 @@ COMMANDS = {
         check=check_train,
         example="geotune train recipe=quickstart",
     ),
+    "sweep": Command(
+        "geotune.sweep",
+        "train a recipe many times: a search of its keys, or named variants",
+        SweepConfig,
+        choice="sweep",
+        kept_at="sweep",
+        check=check_sweep,
+        example="geotune sweep recipe=quickstart sweep=lora trials=8 trainer.max_steps=100",
+        beside="recipe=<name> ",
+    ),
     "build": Command(
         "data_builders.build",
         "turn a source dataset into samples and pictures",
@@ -110,6 +133,20 @@ COMMANDS = {
         check=check_build,
         example="geotune build builder=synthetic out=datasets/city places=200",
         shorthand="builder",
+    ),
+    "export": Command(
+        "geotune.export",
+        "write a checkpoint as an adapter and as a whole model that others can load",
+        ExportConfig,
+        check=check_export,
+        example="geotune export checkpoint=runs/quickstart/<date-time> out=exports/quickstart",
+    ),
+    "locate": Command(
+        "geotune.locate",
+        "say where photos were taken, and how sure the model is",
+        LocateConfig,
+        check=check_locate,
+        example="geotune locate checkpoint=exports/quickstart image=photo.jpg",
     ),
 }
 
@@ -151,10 +188,11 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     spec = COMMANDS[command]
     groups, values = _sort_overrides(overrides, spec)
     tree, choices = _compose_groups(command, spec, groups)
-    chosen = Path(choices[spec.choice]).name
-    if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
-        raise ConfigError(f"{spec.choice}={chosen}: this file must begin with the line '# @package _global_'")
-    tree.setdefault(spec.kept_at, chosen)
+    if spec.choice:
+        chosen = Path(choices[spec.choice]).name
+        if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
+            raise ConfigError(f"{spec.choice}={chosen}: this file must begin with the line '# @package _global_'")
+        tree.setdefault(spec.kept_at, chosen)
     for key, text in values:
         apply_value(tree, key, text, spec.config)
     try:
@@ -222,8 +260,8 @@ def _sort_overrides(overrides: Sequence[str], spec: Command) -> tuple[dict[str, 
                 groups[f"~{key}"] = ""
                 continue
             choice = _unquote(text)
-            if group == "recipe" and Path(choice).suffix in (".yaml", ".yml"):
-                choice = _take_in(Path(choice))
+            if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
+                choice = _take_in(group, Path(choice))
             elif choice not in choices_of(group):
                 raise ConfigError(f"{key}={text}: {_no_choice(group, choice)}")
             groups[f"+{key}" if prefix in ("+", "++") else key] = choice
@@ -234,7 +272,7 @@ def _sort_overrides(overrides: Sequence[str], spec: Command) -> tuple[dict[str, 
             if spec.shorthand and path[0] not in schema.parameters_of(spec.config):
                 path.insert(0, spec.shorthand)
             values.append((path, _DELETE if prefix == "~" else text))
-    if spec.choice not in groups:
+    if spec.choice and spec.choice not in groups:
         raise ConfigError(
             f"{spec.choice}={schema.MISSING}: choose one, for example {spec.example!r}; "
             f"there are {', '.join(choices_of(spec.choice))}"
@@ -245,7 +283,7 @@ def _sort_overrides(overrides: Sequence[str], spec: Command) -> tuple[dict[str, 
 def _guess(word: str, spec: Command) -> str:
     """A remedy for `--lr=1`, `--lr 1` and a bare `quickstart`."""
     bare = word.lstrip("-")
-    if bare in choices_of(spec.choice):
+    if spec.choice and bare in choices_of(spec.choice):
         return f", as in {spec.choice}={bare}"
     return f", as in {bare if '=' in bare else f'{bare}=<value>'}" if word.startswith("-") and bare else ""
 
@@ -357,18 +395,22 @@ def _no_choice(group: str, choice: str) -> str:
     return f"there is no such {group}; there are {', '.join(names)}{schema.near(choice, names)}"
 
 
-def _take_in(path: Path) -> str:
-    """Make a recipe file from elsewhere one of the group `recipe`; its name there."""
+def _take_in(group: str, path: Path) -> str:
+    """Make a file from elsewhere one of the group `recipe` or `sweep`; its name there."""
     try:
         node = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"recipe={path}: this file can't be read as a recipe ({_first_lines(error)}); "
-            f"name a YAML file, or one of {', '.join(choices_of('recipe'))}"
+            f"{group}={path}: this file can't be read as a {group} ({_first_lines(error)}); "
+            f"name a YAML file, or one of {', '.join(choices_of(group))}"
         ) from error
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"recipe={path}: a recipe is a mapping of keys, this file holds a list; see recipes/recipe/")
-    ConfigStore.instance().store(name=path.stem, node=node, group="recipe/file", package="_global_", provider=str(path))
+        raise ConfigError(
+            f"{group}={path}: a {group} is a mapping of keys, this file holds a list; see recipes/{group}/"
+        )
+    ConfigStore.instance().store(
+        name=path.stem, node=node, group=f"{group}/file", package="_global_", provider=str(path)
+    )
     return f"file/{path.stem}"
 
 
@@ -383,7 +425,8 @@ def _compose_groups(command: str, spec: Command, groups: Mapping[str, str]) -> t
             OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         )
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{spec.choice}={groups.get(spec.choice)}: {_first_lines(error)}") from error
+        where = f"{spec.choice}={groups.get(spec.choice)}" if spec.choice else f"recipes/{command}.yaml"
+        raise ConfigError(f"{where}: {_first_lines(error)}") from error
     return tree, choices
 
 
@@ -429,7 +472,7 @@ def _run_dir(cfg: DictConfig) -> Iterator[None]:
     os.environ[RUN_DIR_VARIABLE] = chosen
     folder = Path(chosen)
     made = not folder.exists()
-    _make_folder(folder, "run_dir")
+    make_folder(folder, "run_dir")
     try:
         yield
     except ConfigError:
@@ -438,7 +481,7 @@ def _run_dir(cfg: DictConfig) -> Iterator[None]:
         raise
 
 
-def _make_folder(folder: Path, key: str) -> None:
+def make_folder(folder: Path, key: str) -> None:
     """Create a folder that a user named by `key`, and try that it can be written. Raises ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -474,13 +517,18 @@ def help_text(command: str, words: Sequence[str]) -> str:
     """What `--help` prints: the recipes that exist, and every key; with a choice made, what that one says of itself."""
     spec = COMMANDS[command]
     chosen = dict(word.partition("=")[::2] for word in words).get(spec.choice, "")
+    keys = schema.parameters_of(spec.config)
+    required = [f"{key}=<value>" for key, parameter in keys.items() if parameter.default is schema.REQUIRED]
+    needed = f"{spec.beside}{spec.choice}=<name>" if spec.choice else " ".join(required)
     lines = [
         f"geotune {command}: {spec.summary}",
         "",
-        f"usage: geotune {command} {spec.choice}=<name> [key=value ...]",
+        f"usage: geotune {command} {needed} [key=value ...]",
         f"       python -m {spec.module} is the same; for example: {spec.example}",
     ]
-    if chosen in choices_of(spec.choice):
+    if not spec.choice:
+        lines += ["", *(f"  {line}" for line in _header(RECIPES / f"{command}.yaml"))]
+    elif chosen in choices_of(spec.choice):
         path = RECIPES / spec.choice / f"{chosen}.yaml"
         lines += ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in _header(path))]
         if spec.shorthand:
@@ -490,7 +538,6 @@ def help_text(command: str, words: Sequence[str]) -> str:
     else:
         names = choices_of(spec.choice)
         lines += ["", f"{spec.choice}=", *_columns([(name, what_is(spec.choice, name)) for name in names])]
-    keys = schema.parameters_of(spec.config)
     others = [group for group in _groups() if group in keys and group != spec.choice]
     if others:
         lines += ["", "other choices:", *_columns([(f"{group}=", ", ".join(choices_of(group))) for group in others])]

@@ -35,9 +35,11 @@ def describe(cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, total_
 
 def trainable_table(backbone: Backbone) -> str:
     """Patterns of parameter names with their counts, and the share of all parameters."""
+    from geotune.backbones.quantization import weight_count
+
     rows = backbone.trainable_summary()
     trained = sum(count for _, count in rows)
-    total = sum(parameter.numel() for parameter in backbone.parameters())
+    total = sum(weight_count(parameter) for parameter in backbone.parameters())
     width = max(len(pattern) for pattern, _ in rows) if rows else 0
     lines = [f"{pattern:<{width}}  {count:>14,}" for pattern, count in rows]
     lines.append(f"{trained:,} of {total:,} parameters train ({100 * trained / total:.2f}%)")

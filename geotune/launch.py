@@ -52,17 +52,27 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, changing: bool)
     changing: whether tower or projector train. Raises ConfigError for devices that are not there.
     """
     from lightning.pytorch import Trainer
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from geotune.strategies import strategy_from
+
     devices = 1 if cfg.trainer.accelerator == "cpu" and cfg.trainer.devices == "auto" else cfg.trainer.devices
-    several = cfg.trainer.strategy == "ddp" or devices not in (1, "auto")
+    several = cfg.trainer.strategy != "auto" or devices not in (1, "auto") or cfg.trainer.num_nodes > 1
+    strategy: Any = "auto"
+    if several:
+        strategy = strategy_from(
+            cfg.trainer.strategy, changing=changing, clip_norm=cfg.stage.clip_norm, cpu=cfg.trainer.accelerator == "cpu"
+        )
+    # SLURM's signals are the run's own: an interrupted one writes its checkpoint and is started again by the script.
+    plugins: list[Any] = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     try:
         return Trainer(
             accelerator=cfg.trainer.accelerator,
             devices=devices,
-            # A micro-batch of text alone leaves a training tower without a gradient.
-            strategy=DDPStrategy(find_unused_parameters=changing) if several else "auto",
+            num_nodes=cfg.trainer.num_nodes,
+            strategy=strategy,
+            plugins=plugins,
             accumulate_grad_batches=cfg.trainer.accumulate,
             max_epochs=1,  # the loader deals out the whole run
             logger=loggers,

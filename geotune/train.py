@@ -8,13 +8,16 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from geotune import cli
 from geotune.errors import ConfigError
 from geotune.strict_json import write_json
+
+if TYPE_CHECKING:
+    from geotune.data.sampler import UpdatePlan
 
 VERSIONS = ("torch", "transformers", "peft", "lightning", "geotune")
 
@@ -27,6 +30,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.describe import describe
     from geotune.launch import closing, loggers_from, quiet, trainer_from
     from geotune.stages.monitor import Monitor, ProgressBar
+    from geotune.strategies import prepare
 
     quiet()
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -44,8 +48,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     run_id = state.wandb_id if state is not None and resume is not None and belongs_to(resume, run_dir) else None
     loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
     trainer = trainer_from(cfg, loggers, changing=backbone.tower_trains or backbone.projector_trains)
+    prepare(cfg.trainer.strategy, backbone, dataset.samples)
     plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
-    stage.total_updates = data.stop = total_updates(cfg.trainer, len(dataset), plan.update_size)
+    stage.total_updates = data.stop = total_updates(cfg.trainer, plan)
     if cfg.dry_run:
         print(describe(cfg, backbone, dataset, stage.total_updates))
         return {}
@@ -59,11 +64,12 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         seed=cfg.seed,
         update_size=plan.update_size,
         data_fingerprint=dataset.fingerprint,
+        plan=data.plan_name,
         resume=resume,
         wandb_id=lambda: next((logger.version for logger in loggers), None),
     )
     if resume is not None and state is not None:
-        checkpoints.check_resume(state, backbone.template_hash)
+        checkpoints.check_resume(state, stage)
         load_weights(backbone, resume)
         data.start = state.position
         # One that was stopped in its last evaluation has that left to do.
@@ -75,7 +81,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
         write_rejected(run_dir, dataset.rejected)
-    monitor = Monitor(run_dir, plan, [sample.id for sample in dataset.samples], every=cfg.trainer.log_every)
+    ids = [sample.id for sample in dataset.samples]
+    monitor = Monitor(run_dir, plan, ids, every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
     callbacks = [StepCounter(), monitor, ProgressBar(monitor), *evaluators, checkpoints]
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     with checkpoints.graceful_interrupt(), closing(loggers):
@@ -94,9 +101,9 @@ def is_finished(checkpoint: Path, step: int) -> bool:
     return metrics.is_file() and json.loads(metrics.read_text(encoding="utf-8"))["step"] == step
 
 
-def total_updates(cfg: DictConfig, samples: int, update_size: int) -> int:
+def total_updates(cfg: DictConfig, plan: UpdatePlan) -> int:
     """Updates of the run: `max_steps` or `epochs`, whichever comes first."""
-    by_epochs = math.inf if cfg.epochs is None else max(1, math.ceil(cfg.epochs * samples / update_size))
+    by_epochs = math.inf if cfg.epochs is None else plan.updates_for(cfg.epochs)
     by_steps = math.inf if cfg.max_steps is None else cfg.max_steps
     return int(min(by_epochs, by_steps))
 

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geotune.backbones.base import Backbone
+from geotune.data.collate import Batch
 from geotune.errors import ConfigError
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
+from geotune.strategies import placement_of, shard
 
 
 class Stage(LightningModule):
@@ -71,6 +72,13 @@ class Stage(LightningModule):
         """Those since the last update that was not skipped."""
         self.paused: float = 0.0
         """Seconds spent on checkpoints and evaluation since fit began."""
+        self.left_out: dict[str, str] = {}
+        """Samples whose pictures could not be read, by id, with the reason; the same in every process."""
+        self.ends_update = False
+        """Whether the micro-batch under way is the last of its update."""
+        self._planned = 0
+        self._missing = 0
+        """Supervised tokens of the update under way: all, and this process's that can't be read."""
         self.used_lr = float("nan")
         """Learning rate of the last update."""
         self.grad_norm = float("nan")
@@ -79,6 +87,20 @@ class Stage(LightningModule):
     def on_train_start(self) -> None:
         """Training mode; Lightning leaves the mode as it finds it."""
         self.train()
+
+    def configure_model(self) -> None:
+        """Spread the weights when the strategy has made a mesh for it."""
+        if self.device_mesh is not None:
+            shard(self.backbone, self.device_mesh["data_parallel"])
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Note which update the micro-batch belongs to, and what it lacks."""
+        accumulate = self.trainer.accumulate_grad_batches
+        if batch_idx % accumulate == 0:
+            self._missing = 0
+        self._planned = batch.update_targets
+        self._missing += batch.missing
+        self.ends_update = (batch_idx + 1) % accumulate == 0
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and one learning rate per update."""
@@ -100,12 +122,24 @@ class Stage(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
-        """Clip to the global norm; drop a gradient that is not finite, so that the update does nothing but count."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        """Clip to the global norm; drop a gradient that is not finite, so that the update does nothing but count.
+
+        The loss was divided by the supervised tokens that the update was planned with. What could not be read is known
+        only now: the gradient becomes the mean over what was there.
+        """
+        if not self.ends_update:  # some strategies come here after each micro-batch
+            return
+        placement = placement_of(self.trainer)
+        parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+        left = self._planned - self._over_ranks(self._missing)
+        if left < self._planned:
+            placement.scale(parameters, self._planned / left if left else float("nan"))
         limit = float("inf") if self.clip_norm is None else self.clip_norm
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
-        self.grad_norm = float(norm)
         self.used_lr = float(optimizer.param_groups[0]["lr"])
+        norm = placement.clip(parameters, limit)
+        if norm is None:
+            return
+        self.grad_norm = float(norm)
         if torch.isfinite(norm):
             self.skipped_in_a_row = 0
         else:
@@ -113,6 +147,13 @@ class Stage(LightningModule):
             self.skipped_in_a_row += 1
             for parameter in parameters:
                 parameter.grad = None
+
+    def _over_ranks(self, count: int) -> int:
+        """The sum of `count` over the processes."""
+        if self.trainer.world_size == 1:
+            return count
+        total = torch.tensor(count, dtype=torch.float64, device=self.device)
+        return int(self.trainer.strategy.reduce(total, reduce_op="sum"))
 
 
 def as_stage(module: LightningModule) -> Stage:

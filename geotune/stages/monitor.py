@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import math
+import resource
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 
+from geotune.backbones.quantization import weight_count
 from geotune.checkpoints import ends_update
 from geotune.data.collate import Batch
-from geotune.data.sampler import Plan
+from geotune.data.sampler import UpdatePlan
+from geotune.errors import ConfigError
 from geotune.stages.base import Stage, as_stage
+from geotune.stages.perf import Weights, Window, Workload, perf_figures
 from geotune.strict_json import finite
+
+if TYPE_CHECKING:
+    from geotune.backbones.base import Backbone
+
+WORKING_PARTS = ("language_model", "head", "tower", "projector")
+"""Those of a backbone in the order of `Workload`."""
 
 COLUMNS = (
     "step",
@@ -28,27 +42,67 @@ COLUMNS = (
     "train/skipped",
     "perf/tokens_per_second",
     "perf/samples_per_second",
+    "perf/data_wait_fraction",
+    "perf/peak_memory_gb",
+    "perf/mfu",
 )
+BAD_FILE = "bad_samples.jsonl"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over micro-batches."""
+
+    loss: float = 0.0
+    targets: float = 0.0
+    """Supervised tokens."""
+    tokens: float = 0.0
+    samples: float = 0.0
+    patches: float = 0.0
+    """Of pictures that the tower read; not those whose features it kept."""
+    left_out: float = 0.0
+    """Samples that could not be read."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def mean_loss(self) -> float:
+        """Over supervised tokens; not a number without any."""
+        return self.loss / self.targets if self.targets else math.nan
 
 
 class Monitor(Callback):
     """Logs training: `updates.jsonl` (ids and loss of every update), `metrics.csv` and the loggers every few updates.
 
-    Losses are means over supervised tokens of all ranks; tokens are counted without padding; seconds without
-    checkpoints and evaluation. Stands behind the step counter.
+    Losses are means over supervised tokens of all ranks; tokens are counted without padding, and once in a prefix
+    tree; seconds without checkpoints and evaluation. `geotune.stages.perf` says what the `perf/*` figures are. Samples
+    that could not be read are listed in `bad_samples.jsonl`. Stands behind the step counter.
 
-    Raises RuntimeError in training after `stage.max_skipped` updates in a row whose gradient was not finite.
+    Raises RuntimeError in training after `stage.max_skipped` updates in a row whose gradient was not finite, and
+    ConfigError once more than `max_bad` samples could not be read.
     """
 
-    def __init__(self, run_dir: Path, plan: Plan, ids: Sequence[str], *, every: int) -> None:
+    def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_bad: int) -> None:
         self.run_dir = run_dir
         self.plan = plan
         self.ids = ids
         self.every = every
-        self._update = [0.0, 0.0, 0.0]
-        """Of the update under way: loss, tokens, samples."""
-        self._window = [0.0, 0.0, 0.0, 0.0]
-        """Since the last line: loss, targets, tokens, samples."""
+        self.max_bad = max_bad
+        self._update = Counts()
+        """Of the update under way, in this process."""
+        self._left_out: list[tuple[str, str]] = []
+        """Samples of it that could not be read, (id, reason)."""
+        self._window = Counts()
+        """Since the last line, in all processes."""
+        self._patches = 0
+        """What the tower had read before the micro-batch under way."""
+        self._waited = 0.0
+        """Seconds since the last line in which this process had no micro-batch."""
+        self._idle = (0.0, 0.0)
+        """Clock and seconds paused at the end of the last micro-batch."""
         self._mark = 0.0
         """Clock at the last line."""
         self._paused = 0.0
@@ -61,6 +115,7 @@ class Monitor(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the last line if it is written; give evaluations their own step axis, they may be behind training."""
         self.last = figures_at(self.run_dir / "metrics.csv", as_stage(pl_module).total_updates)
+        self._workload = workload_of(as_stage(pl_module).backbone)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.define_metric("eval/*", step_metric="eval/step")
@@ -71,37 +126,58 @@ class Monitor(Callback):
         `on_train_start` would be too early: the counter is restored there.
         """
         if trainer.is_global_zero:
-            for name in ("updates.jsonl", "metrics.csv"):
+            for name in ("updates.jsonl", "metrics.csv", BAD_FILE):
                 keep_until(self.run_dir / name, as_stage(pl_module).step)
-        self._mark, self._paused = time.perf_counter(), as_stage(pl_module).paused
+        self._mark, self._paused = self._idle = time.perf_counter(), as_stage(pl_module).paused
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Count what this process waited for it."""
+        stage, (since, paused) = as_stage(pl_module), self._idle
+        self._waited += time.perf_counter() - since - (stage.paused - paused)
+        self._patches = stage.backbone.patches
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Add up; at the end of an update write it down."""
-        self._update[0] += float(outputs["nll"])
-        self._update[1] += batch.tokens
-        self._update[2] += len(batch.ids)
-        if not ends_update(trainer, batch_idx):
-            return
-        totals = torch.tensor(self._update, dtype=torch.float64, device=pl_module.device)
-        loss, tokens, samples = trainer.strategy.reduce(totals, reduce_op="sum").tolist()
-        self._update = [0.0, 0.0, 0.0]
-        self._window = [a + b for a, b in zip(self._window, (loss, batch.update_targets, tokens, samples), strict=True)]
         stage = as_stage(pl_module)
-        step = stage.step
-        ids = [self.ids[index] for index in self.plan.update(batch.update)]
+        self._update += Counts(
+            loss=float(outputs["nll"]),
+            targets=len(batch.labels),
+            tokens=batch.tokens,
+            samples=len(batch.ids),
+            patches=stage.backbone.patches - self._patches,
+            left_out=len(batch.left_out),
+        )
+        self._left_out += batch.left_out
+        if ends_update(trainer, batch_idx):
+            self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
+        self._idle = time.perf_counter(), stage.paused
+
+    def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
+        step, counts = stage.step, _over_ranks(trainer, stage, self._update)
+        self._window += counts
+        # Everywhere alike, so that no process is left waiting.
+        bad = sorted(_from_ranks(self._left_out)) if counts.left_out else []
+        self._update, self._left_out = Counts(), []
+        stage.left_out.update(bad)
+        line = {"step": step, "loss": counts.mean_loss, "targets": int(counts.targets), "ids": ids}
+        if bad:
+            line["left_out"] = [sample for sample, _ in bad]
         if trainer.is_global_zero:
-            line = {
-                "step": step,
-                "loss": loss / batch.update_targets,
-                "targets": batch.update_targets,
-                "ids": ids,
-            }
-            with (self.run_dir / "updates.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite(line)) + "\n")
+            _append(self.run_dir / "updates.jsonl", [line])
+            _append(self.run_dir / BAD_FILE, [{"step": step, "id": sample, "reason": why} for sample, why in bad])
+            for sample, why in bad:
+                log.warning("update %d: sample %s is left out: %s", step, sample, why)
         if step % self.every == 0 or step == stage.total_updates:
             self._log(trainer, stage)
+        if len(stage.left_out) > self.max_bad:
+            sample, why = bad[-1]
+            raise ConfigError(
+                f"data.max_bad_samples={self.max_bad}: {len(stage.left_out)} samples could not be read by update "
+                f"{step}, the last one {sample} ({why}); {self.run_dir / BAD_FILE} lists them: restore their pictures "
+                "and go on with resume=last, or raise data.max_bad_samples"
+            )
         if stage.skipped_in_a_row >= stage.max_skipped:
             raise RuntimeError(
                 f"update {step}: the gradient was not finite {stage.skipped_in_a_row} times in a row "
@@ -110,19 +186,28 @@ class Monitor(Callback):
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         step = stage.step
-        loss, targets, tokens, samples = self._window
+        counts = self._window
         now, paused = time.perf_counter(), stage.paused
         seconds = now - self._mark - (paused - self._paused)
         self._mark, self._paused = now, paused
         figures: dict[str, float] = {
-            "train/loss": loss / targets,
+            "train/loss": counts.mean_loss,
             "train/lr": stage.used_lr,
             "train/grad_norm": stage.grad_norm,
             "train/skipped": stage.skipped,
-            "perf/tokens_per_second": tokens / seconds,
-            "perf/samples_per_second": samples / seconds,
+            **perf_figures(
+                Window(
+                    seconds,
+                    counts.tokens,
+                    counts.samples,
+                    _reduce(trainer, stage, self._waited, "mean"),
+                    self._workload.flops(counts.tokens, counts.targets, counts.patches),
+                    _reduce(trainer, stage, peak_memory_bytes(stage.device), "max"),
+                ),
+                [device_name(stage.device)] * trainer.world_size,
+            ),
         }
-        self._window = [0.0, 0.0, 0.0, 0.0]
+        self._window, self._waited = Counts(), 0.0
         self.last = figures
         if not trainer.is_global_zero:
             return
@@ -151,6 +236,58 @@ class ProgressBar(RichProgressBar):
         return {"step": f"{stage.step}/{stage.total_updates}", **self.monitor.shown}
 
 
+def workload_of(backbone: Backbone) -> Workload:
+    """What a training step of `backbone` computes with."""
+    base = backbone.base
+    head, embedding = base.lm_head.weight, base.get_input_embeddings().weight
+    counts: dict[tuple[str | None, bool], int] = {}
+    for name, parameter in base.named_parameters():
+        if parameter is not head and parameter is not embedding:
+            key = backbone.parts.part_of(name), parameter.requires_grad
+            counts[key] = counts.get(key, 0) + weight_count(parameter)
+    counts["head", head.requires_grad] = weight_count(head)
+    weights = {part: Weights(counts.get((part, False), 0), counts.get((part, True), 0)) for part in WORKING_PARTS}
+    return Workload(weights["language_model"], weights["head"], weights["tower"], weights["projector"])
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that this process has had: memory allocated on a GPU, resident memory on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU's driver calls it; else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _reduce(trainer: Trainer, stage: Stage, value: float, how: str) -> float:
+    tensor = torch.tensor(value, dtype=torch.float64, device=stage.device)
+    return float(trainer.strategy.reduce(tensor, reduce_op=how))
+
+
+def _over_ranks(trainer: Trainer, stage: Stage, counts: Counts) -> Counts:
+    totals = torch.tensor(astuple(counts), dtype=torch.float64, device=stage.device)
+    return Counts(*trainer.strategy.reduce(totals, reduce_op="sum").tolist())
+
+
+def _from_ranks(items: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The items of all processes, in each of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return items
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def _append(path: Path, lines: list[dict[str, Any]]) -> None:
+    if lines:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(finite(line)) + "\n" for line in lines))
+
+
 def figures_at(path: Path, step: int) -> dict[str, float]:
     """The line of `step` in a metrics.csv; empty when there is none."""
     if not path.is_file():
@@ -158,7 +295,7 @@ def figures_at(path: Path, step: int) -> dict[str, float]:
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row.pop("step") == str(step):
-                return {name: float(value) for name, value in row.items()}
+                return {name: float(value) for name, value in row.items() if value}
     return {}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -16,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import geotune
 from geotune import checkpoints
-from geotune.checkpoints import checkpoint_steps, find_checkpoint, read_state, rng_state, set_rng_state
+from geotune.checkpoints import checkpoint_steps, read_state, rng_state, set_rng_state
 from geotune.errors import ConfigError
 from geotune.stages.sft import SFT
 from geotune.train import train
@@ -125,26 +128,72 @@ def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path:
     same_run(whole, broken, 6)
 
 
-def test_a_checkpoint_is_there_whole_or_not_at_all(
-    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def in_a_process(config: Any, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
+    """`train(config)` in a process of its own, to which `what` happens."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.save(config, folder / "config_of_child.yaml")
+    return subprocess.run(
+        [sys.executable, __file__, str(folder / "config_of_child.yaml"), what],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(geotune.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+def child() -> None:
+    """What the process of `in_a_process` does."""
+    from omegaconf import OmegaConf
+
+    config, what = sys.argv[1:]
+    own_step, own_write = SFT.training_step, checkpoints.write_json
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if what == "killed in update 3" and batch.update == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "full disk" and batch.update == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        return own_step(self, batch, batch_idx)
+
+    def write(file: Path, value: dict[str, Any]) -> None:
+        if what == "killed in checkpoint 4" and value.get("step") == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        own_write(file, value)
+
+    SFT.training_step = step  # type: ignore[method-assign]
+    checkpoints.write_json = write
+    try:
+        train(OmegaConf.load(config))  # type: ignore[arg-type]
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+@pytest.mark.parametrize("moment", ["killed in update 3", "killed in checkpoint 4"])
+@pytest.mark.parametrize("tree", [True, False])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    recipe: Callable[..., Any], tmp_path: Path, moment: str, tree: bool
 ) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    changes = DROPOUT | {"data.prefix_tree": tree}
+    train(recipe(**changes, run_dir=str(whole)))
+    killed = in_a_process(recipe(**changes, run_dir=str(broken)), tmp_path, moment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert checkpoint_steps(broken) == [2]
+    assert (broken / "checkpoints" / "last").resolve().name == "step_000002"
+    train(recipe(**changes, run_dir=str(broken), resume="last"))
+    same_run(whole, broken, 6)
+
+
+def test_a_full_disk_is_one_clear_error_and_costs_no_checkpoint(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: writing fails in the libraries, as it would."""
     run = tmp_path / "run"
-    own = checkpoints.write_json
-    calls: list[Path] = []
-
-    def full_disk(file: Path, value: dict[str, Any]) -> None:
-        calls.append(file)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        own(file, value)
-
-    monkeypatch.setattr(checkpoints, "write_json", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        train(recipe())
+    stopped = in_a_process(recipe(**{"trainer.log_every": 100}), tmp_path, "full disk")
+    assert stopped.returncode == 1
+    assert "the checkpoint of update 4 could not be written" in stopped.stderr
+    assert "go on with resume=last from step_000002" in stopped.stderr.splitlines()[-1]
     assert checkpoint_steps(run) == [2]
-    assert (run / "checkpoints" / "last").resolve().name == "step_000002"
-    assert find_checkpoint("last", run).name == "step_000002"
-    monkeypatch.undo()
+    assert not list((run / "checkpoints").glob(".*"))
     train(recipe(resume="last"))
     assert checkpoint_steps(run) == [4, 6]
 
@@ -266,12 +315,18 @@ def test_runs_that_can_not_be_resumed(recipe: Callable[..., Any], tmp_path: Path
         ({"seed": 1}, r"its seed was 0, now it is 1"),
         ({"data.limit": 20}, r"its data was"),
         ({"data.batch_size": 3}, r"its update size was 4, now it is 6"),
+        ({"stage.optimizer": "muon"}, r"its optimizer was adamw, now it is muon; set stage\.optimizer=adamw"),
+        ({"data.prefix_tree": False}, r"its way to deal out samples was prefix_tree=true, group_size=13"),
+        ({"data.group_size": 5}, r"now it is prefix_tree=true, group_size=5"),
         ({"backbone.lora.r": 4}, r"backbone\.lora\.r=4"),
         ({"trainer.max_steps": 2}, r"at update 2 of 2, nothing is left"),
     ]
     for changes, message in cases:
         with pytest.raises(ConfigError, match=message):
             train(recipe(**(last | changes)))
+    (tmp_path / "run" / "checkpoints" / "last" / "adapter" / "adapter_config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"adapter_config\.json: can't be read"):
+        train(recipe(**last))
 
 
 @pytest.mark.parametrize("evaluated", [False, True])
@@ -353,3 +408,7 @@ def test_random_state_round_trip(tmp_path: Path) -> None:
     assert torch.equal(found[0], wanted[0])
     assert found[1].tolist() == wanted[1].tolist()
     assert found[2] == wanted[2]
+
+
+if __name__ == "__main__":
+    child()

@@ -27,7 +27,8 @@ def test_every_recipe_composes(recipe: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_choice_of_a_group_composes(group: str, choice: str) -> None:
-    cfg = cli.compose("train", ["recipe=quickstart", f"{group}={choice}", "data.path=x", "data.batch_size=1"])
+    sharded = ["evaluator=null"] if choice in ("deepspeed_zero3_offload", "fsdp2") else []
+    cfg = cli.compose("train", ["recipe=quickstart", f"{group}={choice}", "data.path=x", "data.batch_size=1", *sharded])
     assert cfg[group] is not None
 
 

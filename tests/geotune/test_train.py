@@ -15,6 +15,7 @@ import yaml
 from geotune import describe
 from geotune.checkpoints import checkpoint_steps, read_state
 from geotune.config import TrainerConfig
+from geotune.data.sampler import Plan
 from geotune.errors import ConfigError
 from geotune.sample import Sample
 from geotune.train import main, total_updates, train
@@ -96,7 +97,8 @@ def test_histogram_of_equal_lengths() -> None:
 )
 def test_length_of_a_run(steps: int | None, epochs: float | None, wanted: int) -> None:
     cfg: Any = TrainerConfig(max_steps=steps, epochs=epochs)
-    assert total_updates(cfg, samples=24, update_size=8) == wanted
+    plan = Plan(lengths=[1] * 24, targets=[1] * 24, batch_size=4, accumulate=2, ranks=1, seed=0)
+    assert total_updates(cfg, plan) == wanted
 
 
 def wandb_records(run_dir: Path) -> Iterator[Any]:
