@@ -1,0 +1,51 @@
+"""`geotune export checkpoint=<dir> out=<dir>`: a checkpoint as an adapter and as a whole model that others can load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from geotune import cli
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def export(cfg: DictConfig) -> dict[str, Any]:
+    """Export the checkpoint that `cfg` names to `cfg.out` and return the report, which lies there too."""
+    from geotune.exporting import export_checkpoint, replacing
+    from geotune.launch import quiet
+    from geotune.loading import find_source, open_backbone, unquantized
+
+    quiet()
+    with replacing(cfg.out, overwrite=cfg.overwrite) as folder:
+        source = find_source(cfg.checkpoint)
+        if source.kind != "checkpoint":
+            raise ConfigError(
+                f"checkpoint={cfg.checkpoint}: holds no checkpoint of a run; name a step_<N> folder or a run's folder"
+            )
+        backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
+        report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)
+    cli.show(summary(report, cfg.out))
+    return report
+
+
+def summary(report: Mapping[str, Any], out: str) -> str:
+    """What was written and how its self-test went, for people."""
+    lines = [f"update {report['step']} exported to {out}: {', '.join(report['folders'])}"]
+    for check in report["self_test"]:
+        lines.append(
+            f"  {check['subject']} = {check['reference']}: logits within {check['difference']:.1e} of the largest "
+            f"({check['tolerance']:.0e} allowed), {'the same' if check['same_answers'] else 'other'} greedy answers"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return cli.main("export", export, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
