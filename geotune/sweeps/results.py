@@ -1,0 +1,207 @@
+"""What a sweep leaves behind: trials.csv, sweep.json, best.yaml and plots; and what it says on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from geotune import cli
+from geotune.sample import open_atomically
+from geotune.strict_json import write_json
+from geotune.sweeps import study as attr
+from geotune.sweeps.plan import Plan
+from geotune.sweeps.space import VARIANT, text, words
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from rich.table import Table
+
+    from geotune.sweeps.processes import Slot
+
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+STYLES = {"complete": "", "pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial as people read it."""
+
+    number: int
+    state: str
+    value: float | None
+    """The metric: final when complete, else the latest."""
+    step: int | None
+    seconds: float | None
+    run_dir: str
+    params: dict[str, Any]
+    figures: dict[str, float | None]
+    error: str
+
+
+def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
+    """A row for each trial, however often it was taken up again, in the order of their numbers."""
+    return [_row(trial) for trial in attr.shown(trials)]
+
+
+def _row(trial: FrozenTrial) -> Row:
+    noted, last = trial.user_attrs, trial.last_step
+    latest = trial.intermediate_values[last] if last is not None else None
+    return Row(
+        number=trial.number,
+        state=STATES[trial.state.name],
+        value=trial.value if trial.state.name == "COMPLETE" else latest,
+        step=noted.get(attr.STEP, last),
+        seconds=noted.get(attr.SECONDS),
+        run_dir=noted.get(attr.RUN_DIR, ""),
+        params=trial.params,
+        figures=noted.get(attr.FIGURES, {}),
+        error=noted.get(attr.ERROR, ""),
+    )
+
+
+def best_of(found: Sequence[Row], direction: str) -> Row | None:
+    """The best of the complete trials; of equals the first."""
+    complete = [row for row in found if row.state == "complete" and row.value is not None]
+    sign = -1 if direction == "maximize" else 1
+    return min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
+
+
+def write_results(plan: Plan, study: Study, storage: str, *, plots: bool) -> dict[str, Any]:
+    """Write everything into `plan.sweep_dir` and return the content of sweep.json."""
+    from geotune.sweeps.plots import write_plots
+
+    found = rows(study.get_trials(deepcopy=False))
+    best = best_of(found, plan.direction)
+    plan.sweep_dir.mkdir(parents=True, exist_ok=True)
+    write_table(plan.sweep_dir / "trials.csv", found)
+    summary = {
+        "sweep": plan.cfg.sweep,
+        "recipe": plan.base.recipe,
+        "study": plan.study,
+        "storage": storage,
+        "metric": plan.metric,
+        "direction": plan.direction,
+        "trials": {state: count for state in STATES.values() if (count := sum(row.state == state for row in found))},
+        "seconds": sum(row.seconds or 0.0 for row in found),
+        "best": None,
+    }
+    if best is not None:
+        write_best(plan, best, sum(row.state == "complete" for row in found))
+        summary["best"] = {
+            "trial": best.number,
+            "value": best.value,
+            "run_dir": best.run_dir,
+            "params": best.params,
+            "figures": best.figures,
+            "recipe": "best.yaml",
+        }
+    if plots:
+        summary |= write_plots(plan, study, found)
+    write_json(plan.sweep_dir / "sweep.json", summary)
+    return summary
+
+
+def write_table(path: Path, found: Sequence[Row]) -> None:
+    """One line a trial: its state and figures, then every parameter and figure that any trial has."""
+    params = list(dict.fromkeys(key for row in found for key in row.params))
+    figures = list(dict.fromkeys(key for row in found for key in row.figures))
+    with open_atomically(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", "value", "step", "seconds", "run_dir", *params, *figures, "error"])
+        for row in found:
+            seconds = None if row.seconds is None else round(row.seconds, 1)
+            own = [row.number, row.state, row.value, row.step, seconds, row.run_dir]
+            own += [show_value(row.params[key], exact=True) if key in row.params else "" for key in params]
+            writer.writerow([*own, *(row.figures.get(key) for key in figures), row.error.strip()])
+
+
+def table(plan: Plan, found: Sequence[Row]) -> Table:
+    """One line a trial, the best one in bold."""
+    from rich import box
+    from rich.table import Table
+
+    best = best_of(found, plan.direction)
+    names = short_names(list(dict.fromkeys(key for row in found for key in row.params)))
+    states = [row.state for row in found]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
+    result = Table(title=f"{plan.study}: {counts}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("trial", "state", "update", plan.metric, *names.values(), "time"):
+        result.add_column(column, justify="left" if column in ("state", *names.values()) else "right")
+    for row in found:
+        result.add_row(
+            str(row.number),
+            row.state,
+            "" if row.step is None else str(row.step),
+            show_figure(row.value),
+            *(show_value(row.params[key]) if key in row.params else "" for key in names),
+            "" if row.seconds is None else f"{row.seconds:,.0f} s",
+            style="bold green" if row is best else STYLES[row.state],
+        )
+    return result
+
+
+def describe(plan: Plan, slots: Sequence[Slot]) -> str:
+    """What a sweep would do, for `dry_run`."""
+    count = f"{len(plan.variants)} variants" if plan.variants else f"{plan.cfg.trials} trials"
+    varied = {name: " ".join(words(values)) or "(as it is)" for name, values in plan.variants.items()}
+    lines = [
+        f"study {plan.study}: {count} in {plan.sweep_dir}, to {plan.direction} {plan.metric}",
+        f"slots: {'; '.join(map(str, slots))}",
+        *(f"  {name}: {what}" for name, what in (varied or plan.dimensions).items()),
+    ]
+    own = plan.varied({VARIANT: next(iter(plan.variants))}) if plan.variants else ["<its own values>"]
+    return "\n".join([*lines, f"each trial: geotune train {' '.join([*plan.training, *own])}"])
+
+
+def write_best(plan: Plan, best: Row, complete: int) -> Path:
+    """`best.yaml`: the complete recipe of the best trial, to be run by `recipe=<this file>`."""
+    path = plan.sweep_dir / "best.yaml"
+    cfg = cli.compose("train", plan.words(best.params))
+    # Unresolved, so that `${` in a value stays text when the file is read.
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    kept = {key: value for key, value in tree.items() if key not in ("run_dir", "resume", "dry_run")}
+    kept["recipe"] = f"{plan.study}-best"
+    figures = [f"{key} {show_figure(value)}" for key, value in best.figures.items() if value is not None]
+    wrapped = [", ".join(figures[at : at + 4]) for at in range(0, len(figures), 4)]
+    header = [
+        "@package _global_",
+        f"python -m geotune.train recipe={shlex.quote(str(path))}",
+        f"The best of {complete} complete trials of the sweep {plan.study}: trial {best.number}, {best.run_dir}.",
+        f"It varied: {' '.join(plan.varied(best.params)) or 'nothing'}",
+        f"Reached: {plan.metric} {show_figure(best.value)} at update {best.step}, in {best.seconds or 0.0:.0f} s.",
+        *wrapped,
+    ]
+    with open_atomically(path) as file:
+        file.writelines(f"# {line}\n" for line in header)
+        file.write(OmegaConf.to_yaml(OmegaConf.create(kept)))
+    return path
+
+
+def show_figure(value: float | None) -> str:
+    """A figure in a table or a header."""
+    return "" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, with as many parts before it as tell it from the others."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        alone = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
+        names[key] = next(alone, key)
+    return names
+
+
+def show_value(value: Any, *, exact: bool = False) -> str:
+    """A parameter in a table or on an axis."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.3g}" if isinstance(value, float) and not exact else text(value)

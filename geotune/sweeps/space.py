@@ -1,0 +1,156 @@
+"""What a sweep varies: keys of a training over ranges and choices, or named variants; values as command-line words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from geotune import schema
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+VARIANT = "variant"
+"""The one parameter of a study of named variants."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched key: `low` to `high`, or one of `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    """Draw the logarithm evenly."""
+    step: int | float | None = None
+    """Draw multiples of this above `low` only."""
+    choices: list[Any] | None = None
+
+    def suggest(self, trial: Trial, key: str) -> None:
+        """Have Optuna draw `key`; it takes single values as choices, so lists stand there as their text."""
+        if self.choices is not None:
+            trial.suggest_categorical(key, [label(choice) for choice in self.choices])
+            return
+        assert self.low is not None
+        assert self.high is not None
+        if isinstance(self.low, int) and isinstance(self.high, int) and isinstance(self.step, int | None):
+            trial.suggest_int(key, self.low, self.high, log=self.log, step=self.step or 1)
+        else:
+            trial.suggest_float(key, self.low, self.high, log=self.log, step=self.step)
+
+    def value(self, drawn: Any) -> Any:
+        """The training's value for what Optuna drew."""
+        if self.choices is None:
+            return drawn
+        return next(choice for choice in self.choices if label(choice) == drawn)
+
+    def samples(self) -> list[Any]:
+        """Values that show whether the key takes them: every choice, or both ends."""
+        return list(self.choices) if self.choices is not None else [self.low, self.high]
+
+    def __str__(self) -> str:
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
+        return f"{{{', '.join(f'{name}: {text(value)}' for name, value in given.items())}}}"
+
+    def mistake(self) -> str | None:
+        """What is wrong with it, or None."""
+        ranged = self.low is not None or self.high is not None
+        if ranged == (self.choices is not None):
+            return "give {low, high} or {choices}, one of the two"
+        if self.choices is not None:
+            if self.log or self.step is not None:
+                return "log and step belong to {low, high}"
+            labels = [label(choice) for choice in self.choices]
+            return "give at least one choice, each once" if len(set(labels)) < len(labels) or not labels else None
+        if self.low is None or self.high is None or self.low > self.high:
+            return "give {low, high}, low at most high"
+        if self.log and (self.low <= 0 or self.step is not None):
+            return "with log, low must be above 0 and there is no step"
+        return "step must be above 0" if self.step is not None and self.step <= 0 else None
+
+
+KEYS = frozenset(field.name for field in fields(Dimension))
+
+
+def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
+    """Dimensions by the key they vary, from the `space` of a recipe; null takes a key out.
+
+    Keys may be nested, dotted or both (`stage.lr`, as files write it, and the same as the command line nests it); what
+    stands later is laid over what stands before. Raises ConfigError.
+    """
+    space: dict[str, dict[str, Any]] = {}
+    problems: list[schema.Problem] = []
+    for key, node in flatten(
+        tree, is_leaf=lambda node: not isinstance(node, Mapping) or not node or KEYS & node.keys()
+    ):
+        if node is None:
+            space.pop(key, None)
+            continue
+        if not isinstance(node, Mapping):
+            raise ConfigError(
+                f"space.{key}={schema.show(node)}: give {{low, high}} or {{choices}}, or null to leave it"
+            )
+        replaced = {"choices"} if {"low", "high"} & node.keys() else KEYS if "choices" in node else set()
+        space[key] = {name: value for name, value in space.get(key, {}).items() if name not in replaced} | dict(node)
+    dimensions = {key: schema.convert(node, Dimension, f"space.{key}", problems) for key, node in space.items()}
+    mistakes = [str(problem) for problem in problems] or [
+        f"space.{key}: {mistake}" for key, dimension in dimensions.items() if (mistake := dimension.mistake())
+    ]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return dimensions
+
+
+def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values by key of each named variant; null takes a variant out. Raises ConfigError."""
+    for name, node in tree.items():
+        if node is not None and not isinstance(node, Mapping):
+            raise ConfigError(f"variants.{name}={schema.show(node)}: give its keys, {{}} for none, or null to drop it")
+    return {
+        name: dict(flatten(node, is_leaf=lambda node: not isinstance(node, Mapping) or not node))
+        for name, node in tree.items()
+        if node is not None
+    }
+
+
+def flatten(tree: Mapping[str, Any], is_leaf: Callable[[Any], Any], separator: str = ".") -> list[tuple[str, Any]]:
+    """The leaves of a nested tree with their keys joined, in the order in which they stand."""
+    found: list[tuple[str, Any]] = []
+    for name, node in tree.items():
+        inner = [("", node)] if is_leaf(node) else flatten(node, is_leaf, separator)
+        found += [(f"{name}{separator}{key}" if key else str(name), leaf) for key, leaf in inner]
+    return found
+
+
+def words(values: Mapping[str, Any]) -> list[str]:
+    """`key=value` as one types it, read back as the same values."""
+    return [f"{key}={text(value)}" for key, value in values.items()]
+
+
+_NOT_PLAIN = re.compile(
+    r"\s*(null|true|false|[+-]?[\d.]\S*|[+-]?inf|nan|\[.*\]|'.*'|\".*\"|)\s*|~(/.*)?", re.I | re.DOTALL
+)
+
+
+def text(value: Any) -> str:
+    """One value as one types it; a string in quotes where it would be read as something else without."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_item(item) for item in value)}]"
+    if isinstance(value, str) and _NOT_PLAIN.fullmatch(value):
+        return f'"{value}"' if value.startswith("'") else f"'{value}'"
+    return str(value)
+
+
+def _item(value: Any) -> str:
+    plain = text(value)
+    return f"'{plain}'" if isinstance(value, str) and plain == value and re.search(r"[,\[\]'\"]", value) else plain
+
+
+def label(choice: Any) -> bool | int | float | str | None:
+    """A choice as Optuna keeps it."""
+    return choice if choice is None or isinstance(choice, bool | int | float | str) else text(choice)

@@ -1,0 +1,70 @@
+"""The same search as a W&B sweep, for those who prefer its agents: `wandb sweep <file>`, then `wandb agent <id>`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from geotune.sample import open_atomically
+from geotune.sweeps.plan import Plan
+from geotune.sweeps.space import Dimension, label, text
+
+ONLINE = ("wandb.mode=online",)
+"""An agent learns nothing from a run that stays offline."""
+MOST_VALUES = 1000
+"""Longest list of values that stands for a range with steps."""
+LOG_VALUES = 12
+"""Values that stand for a logarithmic range of whole numbers, which W&B does not have."""
+
+
+def write_wandb_sweep(plan: Plan, path: Path) -> None:
+    """Write the search of `plan` as a W&B sweep. Raises ConfigError when `path` can't be written."""
+    with open_atomically(path) as file:
+        file.write(f"# wandb sweep {path}, then wandb agent <id>: the sweep {plan.study} by W&B's agents.\n")
+        file.write("# Trials report to the service (wandb.mode=online); pruning is W&B's own, by hyperband.\n")
+        file.write(yaml.safe_dump(wandb_sweep(plan), sort_keys=False, width=120))
+
+
+def wandb_sweep(plan: Plan) -> dict[str, Any]:
+    """The sweep's configuration as W&B's agents read it."""
+    sweep: dict[str, Any] = {
+        "name": plan.study,
+        "project": plan.base.wandb.project,
+        "program": "geotune.train",
+        "command": ["${env}", "python", "-m", "geotune.train", *plan.training, *ONLINE, "${args_no_hyphens}"],
+        "method": {"tpe": "bayes", "random": "random"}[plan.cfg.sampler],
+        "metric": {"name": logged_name(plan), "goal": plan.direction},
+        "run_cap": plan.cfg.trials,
+        "parameters": {key: parameter(dimension) for key, dimension in plan.dimensions.items()},
+    }
+    if plan.cfg.pruner != "none":
+        sweep["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": 4}
+    return sweep
+
+
+def logged_name(plan: Plan) -> str:
+    """The metric's name in W&B: a task that one suite alone asks goes without the suite."""
+    suite, *rest = plan.metric.split("/")
+    kinds = [node["_target_"] for node in plan.base.evaluator.suites.values()]
+    alone = kinds.count(plan.base.evaluator.suites[suite]["_target_"]) == 1
+    return "/".join(["eval", *([] if len(rest) > 1 and alone else [suite]), *rest])
+
+
+def parameter(dimension: Dimension) -> dict[str, Any]:
+    """One searched key in W&B's words."""
+    if dimension.choices is not None:
+        return {"values": [label(choice) if choice is not None else text(choice) for choice in dimension.choices]}
+    low, high, step = dimension.low, dimension.high, dimension.step
+    assert low is not None
+    assert high is not None
+    whole = isinstance(low, int) and isinstance(high, int)
+    if dimension.log and whole:
+        between = (low * (high / low) ** (at / (LOG_VALUES - 1)) for at in range(LOG_VALUES))
+        return {"values": list(dict.fromkeys(round(value) for value in between))}
+    if step is not None and (high - low) / step <= MOST_VALUES:
+        values = [low + at * step for at in range(int((high - low) / step + 1e-9) + 1)]
+        return {"values": values if whole else [round(float(value), 12) for value in values]}
+    kind = "log_uniform_values" if dimension.log else "int_uniform" if whole else "uniform"
+    return {"distribution": kind, "min": low, "max": high}

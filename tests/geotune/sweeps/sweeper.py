@@ -1,0 +1,18 @@
+"""`geotune.sweep` whose trials are the trainings of `trainer.py`; for tests that kill or interrupt the sweep itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from geotune import sweep
+from geotune.sweeps import runner
+
+
+def command(words: list[str], processes: int) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("trainer.py")), *words]
+
+
+if __name__ == "__main__":
+    runner.training_command = command
+    raise SystemExit(sweep.main())

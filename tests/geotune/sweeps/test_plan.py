@@ -1,0 +1,179 @@
+"""What a sweep's command line asks for, what is wrong with it, and the same search for W&B's agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+
+from geotune import cli, sweep
+from geotune.errors import ConfigError
+from geotune.sweeps.plan import figure, figures, headline, make_plan, split_words
+from geotune.sweeps.wandb_sweep import wandb_sweep
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "parts"),
+    [
+        (
+            "quickstart",
+            "lora",
+            ["20 trials", "stage.lr: {low: 0.0001, high: 0.01, log: true}", "target: {choices: [all-linear,"],
+        ),
+        (
+            "geox_sft_qwen2_5_vl_7b",
+            "tasks",
+            ["5 variants", "all: data.tasks=null", "cross_map: data.tasks=[cross_map]"],
+        ),
+        (
+            "quickstart",
+            "tower",
+            ["3 variants", "frozen: backbone.tower=frozen backbone.projector=frozen", "full: backbone.tower=full"],
+        ),
+    ],
+)
+def test_dry_run_of_what_ships(
+    recipe: str, name: str, parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [f"recipe={recipe}", f"sweep={name}", "dry_run=true", f"sweep_dir={tmp_path / 'out'}"]
+    if recipe != "quickstart":
+        words += ["data.path=none.jsonl", "evaluator.suites.geox.path=none.jsonl", "trainer.accelerator=cpu"]
+    assert sweep.main(words) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert all(part in said for part in [*parts, "to maximize geox/mean_accuracy", f"recipe={recipe}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_are_told_apart_by_their_keys() -> None:
+    own, training = split_words(
+        ["recipe=a", "sweep=b", "seed=1", "stage.lr=1", "space.stage.lr.low=2", "~trials", "-h"]
+    )
+    assert own == ["sweep=b", "seed=1", "space.stage.lr.low=2", "~trials", "-h"]
+    assert training == ["recipe=a", "stage.lr=1"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["trails=3"], "trails=3: no such key; did you mean trials?"),
+        (["trials=0"], "trials=0"),
+        (["stage.lr=1"], "stage.lr=1: this key is searched; leave the word out, or fix the key by space.stage.lr=null"),
+        (["run_dir=x"], "run_dir=x: each trial has a folder of its own; give sweep_dir=<folder>"),
+        (["resume=last"], "resume=last: a sweep goes on by itself"),
+        (["trainer.devices=2"], "give devices_per_trial=<number>"),
+        (["space.seed.choices=[1,2]", "space.run_dir.choices=[a]"], "run_dir can't be varied"),
+        (["space.stage.lr=null", "space.stage.schedule=null"], "nothing is left to vary"),
+        (["space.stage.schedule.choices=[cosine,cosin]"], "stage.schedule=cosin"),
+        (["space.stage.lr.low=-1.0", "space.stage.lr.log=false"], "stage.lr=-1.0"),
+        (["space.stage.rl={}"], "space.stage.rl"),
+        (["metric=accuracy"], "metric=accuracy: write <suite>/<key>"),
+        (["metric=geo/mean_accuracy"], "the suites are geox"),
+        (["evaluator=null"], "evaluator=null: trials are compared by their evaluations"),
+        (["devices=[0,1,2]", "devices_per_trial=2"], "devices=[0, 1, 2]: name a multiple of devices_per_trial=2"),
+        (["devices=[0,0]", "devices_per_trial=2"], "only once"),
+        (["variants.a.stage.lr=1.0"], "has both"),
+        (["grace=0"], "grace=0"),
+    ],
+)
+def test_mistakes(words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main([*words, *more, "dry_run=true"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+
+
+def test_no_sweep_of_that_name(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for asked, message in {"sweep=lara": "did you mean lora?", "sweep=none.yaml": "can't be read as a sweep"}.items():
+        assert sweep.main([words[0], asked]) == 2
+        assert message in capsys.readouterr().err
+    assert sweep.main([words[0]]) == 2
+    assert "there are lora, tasks, tower" in capsys.readouterr().err
+
+
+EVALUATION: dict[str, Any] = {
+    "step": 4,
+    "suites": {
+        "geox": {"mean_accuracy": 0.5, "answer_mode": "choice", "tasks": {"judge": {"accuracy": 0.5, "ci95": [0, 1]}}},
+        "far": {"n": 3, "median_km": None, "answered_only": {"median_km": 7.0}},
+    },
+}
+
+
+def test_figures_of_an_evaluation() -> None:
+    assert figures(EVALUATION) == {
+        "geox/judge/accuracy": 0.5,
+        "geox/mean_accuracy": 0.5,
+        "far/n": 3,
+        "far/median_km": None,
+        "far/answered_only/median_km": 7.0,
+    }
+    assert figure(EVALUATION, "far/median_km") is None
+    assert "far/median_km" in headline(EVALUATION)
+    assert "far/n" not in headline(EVALUATION)
+    with pytest.raises(ConfigError, match=r"metric=geox/acuracy: .*geox/mean_accuracy"):
+        figure(EVALUATION, "geox/acuracy")
+
+
+def test_direction_follows_the_metric(words: list[str]) -> None:
+    def direction(*more: str) -> str:
+        own, training = split_words([*words, *more])
+        return make_plan(cli.compose("sweep", own), training).direction
+
+    assert direction() == "maximize"
+    assert direction("metric=geox/geolocate/median_km") == "minimize"
+    assert direction("metric=geox/geolocate/median_km", "direction=maximize") == "maximize"
+
+
+# --- for W&B's agents ---
+
+
+def test_wandb_sweep_runs_the_same_trainings(words: list[str], tmp_path: Path, capsys: Any) -> None:
+    """As far as that goes without the service: its agent's own code makes the command line, ours reads it."""
+    file = tmp_path / "wandb.yaml"
+    assert sweep.main([*words, f"wandb_yaml={file}", "data.batch_size=4", "trials=7"]) == 0
+    assert f"wandb sweep {file}" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    config = load_sweep_config(str(file))
+    assert config is not None
+    assert (config["method"], config["run_cap"]) == ("bayes", 7)
+    assert config["metric"] == {"name": "eval/geox/mean_accuracy", "goal": "maximize"}
+    assert config["early_terminate"]["type"] == "hyperband"
+    assert config["parameters"]["stage.lr"] == {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1}
+    drawn = {"args": {"stage.lr": {"value": 0.003}, "stage.schedule": {"value": "linear"}}}
+    command: list[str] = []
+    for word in config["command"]:
+        macro = word.removeprefix("${").removesuffix("}")
+        arguments = create_sweep_command_args(drawn)
+        command += arguments[macro] if macro in arguments else create_sweep_command([word])
+    assert command[1:4] == ["python", "-m", "geotune.train"]
+    cfg = cli.compose("train", command[4:])
+    assert (cfg.stage.lr, cfg.stage.schedule, cfg.data.batch_size) == (0.003, "linear", 4)
+    assert cfg.wandb.mode == "online"
+
+
+def test_wandb_has_a_word_for_every_dimension(words: list[str], write: Callable[..., Path]) -> None:
+    space = {
+        "stage.warmup": {"low": 1, "high": 9, "step": 4},
+        "backbone.lora.r": {"low": 2, "high": 64, "log": True},
+        "backbone.lora.alpha": {"low": 8, "high": 64},
+        "backbone.lora.dropout": {"low": 0.0, "high": 0.2, "step": 0.05},
+        "stage.weight_decay": {"low": 0.0, "high": 0.1},
+        "data.tasks": {"choices": [["pose_fixed"], ["pose_fixed", "intra_map"], None]},
+    }
+    words[1] = f"sweep={write('wide', {'space': space, 'sampler': 'random', 'pruner': 'none'})}"
+    own, training = split_words(words)
+    config = yaml.safe_load(yaml.safe_dump(wandb_sweep(make_plan(cli.compose("sweep", own), training))))
+    assert config["method"] == "random"
+    assert "early_terminate" not in config
+    parameters = config["parameters"]
+    assert parameters["stage.warmup"] == {"values": [1, 5, 9]}
+    assert parameters["backbone.lora.r"]["values"][:3] == [2, 3, 4]
+    assert parameters["backbone.lora.r"]["values"][-1] == 64
+    assert parameters["backbone.lora.alpha"] == {"distribution": "int_uniform", "min": 8, "max": 64}
+    assert parameters["backbone.lora.dropout"] == {"values": [0.0, 0.05, 0.1, 0.15, 0.2]}
+    assert parameters["stage.weight_decay"] == {"distribution": "uniform", "min": 0.0, "max": 0.1}
+    assert parameters["data.tasks"] == {"values": ["[pose_fixed]", "[pose_fixed,intra_map]", "null"]}
