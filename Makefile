@@ -3,8 +3,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c "import sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/peers
 
-.PHONY: install quickstart test lint
+.PHONY: install quickstart test lint bench
 
 install: $(STAMP)
 
@@ -24,3 +25,12 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# What the benchmarks compare with stays out of the environment's own packages.
+$(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
+	rm -rf $(PEERS)
+	$(VENV)/bin/python -m pip install --no-deps --target $(PEERS) -r benchmarks/requirements.txt
+	touch $@
+
+bench: $(PEERS)/.installed
+	$(VENV)/bin/python -m benchmarks.sft_speed --trl $(PEERS)

@@ -41,6 +41,8 @@ FIGURES = "figures"
 STEP, SECONDS = "step", "seconds"
 """how far it came, and how long it took."""
 
+SQLITE_TIMEOUT = 120
+"""Seconds to wait for another process's write."""
 CLOCK_STEP = 60.0
 """Seconds by which setting the clock may move the start of a process, as its machine tells it."""
 
@@ -64,8 +66,10 @@ def open_storage(where: str | None, sweep_dir: Path) -> BaseStorage:
     if where is not None and "://" in where:
         from sqlalchemy.exc import SQLAlchemyError
 
+        # SQLite gives up after five seconds when another process is writing.
+        waits = {"connect_args": {"timeout": SQLITE_TIMEOUT}} if where.startswith("sqlite") else {}
         try:
-            return RDBStorage(where)
+            return RDBStorage(where, engine_kwargs=waits)
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise ConfigError(f"storage={without_password(where)}: can't be opened ({reason})") from None
