@@ -185,7 +185,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     join = collate_tree if setup.name == "tree" else collate
     with torch.no_grad():
         for start in range(0, CHECKED, setup.batch_size):
-            asked = dataset.samples[start : min(start + setup.batch_size, CHECKED)]
+            asked = [dataset.samples[i] for i in range(start, min(start + setup.batch_size, CHECKED, len(dataset)))]
             batch = join([encoder.encode(sample, dataset.folder) for sample in asked], encoder).to(setup.device)
             losses += float(nll_sum(backbone(batch), batch.labels))
             targets += len(batch.labels)

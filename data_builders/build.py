@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from data_builders.writer import DatasetWriter
+from data_builders.writer import DatasetWriter, read_shard
 from geotune import cli
 from geotune.data.building import builder_config, config_fingerprint
 
@@ -27,14 +27,18 @@ def build_dataset(
     *,
     paths: Literal["relative", "absolute"] = "relative",
     max_reject_fraction: float = 0.01,
+    shard: str | None = None,
 ) -> dict[str, Any]:
     """Run a builder into the folder `out`; the report, as in build_report.json.
+
+    shard: `i/n` to write one part of n, for `data_builders.merge` to join.
 
     Raises:
         ConfigError: a mistake in the builder's settings or in its source, a folder that can't be written.
     """
     config = builder_config(builder)
-    with DatasetWriter(out, name, paths=paths, max_reject_fraction=max_reject_fraction) as writer:
+    part = read_shard(shard)
+    with DatasetWriter(out, name, paths=paths, max_reject_fraction=max_reject_fraction, shard=part) as writer:
         writer.extra = {"builder": config, "fingerprint": config_fingerprint(config)}
         builder.build(writer)
     return writer.report
@@ -43,18 +47,27 @@ def build_dataset(
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Build what the config asks for, say what was written, and return the report."""
     builder = cli.instantiate_checked(cfg.builder, "builder")
-    report = build_dataset(builder, cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction)
+    report = build_dataset(
+        builder, cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
+    )
     cli.show(summary(report, Path(cfg.out)))
     return report
 
 
 def summary(report: dict[str, Any], out: Path) -> str:
     """The report in a few lines of text."""
-    lines = [f"{report['written']:,} samples -> {out / report['name']}.jsonl ({report['seconds']:.1f} s)"]
+    part = report.get("shard")
+    where = f"part {part[0]} of {part[1]}; geotune merge out={out}" if part else f"{out / report['name']}.jsonl"
+    lines = [f"{report['written']:,} samples -> {where} ({report['seconds']:.1f} s)"]
     lines += [f"  {task:<24}{count:>8,}" for task, count in report["tasks"].items()]
     lines.append(f"  images made: {report['images']:,}, reused: {report['images_reused']:,}")
     rejected = ", ".join(f"{reason} {count:,}" for reason, count in report["rejected"].items())
     lines.append(f"  rejected: {rejected or 'none'} of {report['source_records']:,} source records")
+    if not part:
+        rules = report["audit"].get("rules", {})
+        scores = ((rule, score) for rule in rules for found in rules[rule].values() for score in found.values())
+        leaks = sorted({rule for rule, score in scores if score["leaks"]})
+        lines.append(f"  shortcuts: {', '.join(leaks) or 'none'}; see {out / 'build_report.html'}")
     return "\n".join(lines)
 
 

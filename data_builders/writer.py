@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
+import logging
 import os
 import shutil
 import time
+import zlib
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,8 +17,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
+from data_builders.audit.survey import Survey
 from geotune.errors import ConfigError
+from geotune.progress import duration
 from geotune.sample import Sample, open_atomically, sample_to_record
+
+SHARDS = "shards"
+"""Folder of `out` for what the jobs of a cluster write until it is merged."""
+SECONDS_BETWEEN_LINES = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def read_shard(shard: str | None) -> tuple[int, int] | None:
+    """(i, n) of `i/n`, the first of n being 1. Raises ConfigError."""
+    if shard is None:
+        return None
+    first, _, last = shard.partition("/")
+    if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
+        return int(first), int(last)
+    raise ConfigError(f"shard={shard}: say which part of how many, from 1/n to n/n")
 
 
 class DatasetWriter:
@@ -26,6 +48,10 @@ class DatasetWriter:
     Images named by a sample are absolute, or relative to `out`. With `paths="relative"` those inside `out` are
     written relative to it and those outside stay absolute (they are referred to, not copied); with
     `paths="absolute"` all are absolute.
+
+    With `shard` it writes one part of a dataset that several jobs build, to be joined by `data_builders.merge`. Every
+    job runs the builder on the whole source; only the questions about the part's own places are written. A builder
+    that asks `mine` beforehand spares itself the work of the others.
 
     Raises:
         ConfigError: `out` can't be written, nothing was written, or the rejected share of the source records is
@@ -41,6 +67,7 @@ class DatasetWriter:
         *,
         paths: Literal["relative", "absolute"] = "relative",
         max_reject_fraction: float = 0.01,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         if paths not in ("relative", "absolute"):
             raise ConfigError(f"paths={paths}: say relative or absolute")
@@ -52,6 +79,8 @@ class DatasetWriter:
         self.name = name
         self.paths = paths
         self.max_reject_fraction = max_reject_fraction
+        self.shard = shard
+        self.survey = Survey()
         self.audit: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         """Further entries of the report (the builder's configuration and its fingerprint)."""
@@ -59,7 +88,8 @@ class DatasetWriter:
         """The report as written; empty until the writer is closed."""
         self._rejected: Counter[str] = Counter()
         self._tasks: Counter[str] = Counter()
-        self._ids: set[str] = set()
+        self._ids: set[int] = set()
+        """Digests of all ids: a dataset may have millions."""
         self._images = 0
         self._reused = 0
         self._source_records = 0
@@ -67,6 +97,7 @@ class DatasetWriter:
         self._samples: IO[str]
         self._rejects: IO[str]
         self._started: float
+        self._told: float
 
     @property
     def images_dir(self) -> Path:
@@ -75,16 +106,35 @@ class DatasetWriter:
 
     @property
     def dataset_path(self) -> Path:
-        return self.out / f"{self.name}.jsonl"
+        return self.out / f"{self.name}.jsonl" if self.shard is None else self._shard_path("jsonl")
+
+    @property
+    def rejected_path(self) -> Path:
+        return self.out / "rejected.jsonl" if self.shard is None else self._shard_path("rejected.jsonl")
+
+    def _shard_path(self, suffix: str) -> Path:
+        assert self.shard is not None
+        return self.out / SHARDS / f"{self.name}.{self.shard[0]:05d}-of-{self.shard[1]:05d}.{suffix}"
+
+    def mine(self, place: str) -> bool:
+        """Whether this job writes the questions about `place` (of a sample without a place: its id)."""
+        return self.shard is None or zlib.crc32(place.encode()) % self.shard[1] == self.shard[0] - 1
 
     def write(self, sample: Sample) -> None:
-        """Append one sample; its id must be new."""
-        if sample.id in self._ids:
+        """Append one sample, unless it is another job's; its id must be new."""
+        if not self.mine(sample.place or sample.id):
+            return
+        digest = int.from_bytes(hashlib.blake2b(sample.id.encode(), digest_size=8).digest(), "little")
+        if digest in self._ids:
             raise ValueError(f"{sample.id}: this id was written before")
         sample = replace(sample, images=tuple(self._image_name(image) for image in sample.images))
         self._samples.write(json.dumps(sample_to_record(sample), ensure_ascii=False) + "\n")
-        self._ids.add(sample.id)
+        self._ids.add(digest)
         self._tasks[sample.task] += 1
+        if self.shard is None:
+            self.survey.add(sample)
+        if len(self._ids) % 1000 == 0:
+            self._tell()
 
     def reject(self, record_id: str, reason: str, detail: str = "") -> None:
         """Note one source record that gave no samples. `reason` is a short word to count by; `detail` is free text."""
@@ -104,16 +154,32 @@ class DatasetWriter:
         """
         self._source_records += n
 
+    def _clear_leftovers(self) -> None:
+        """Delete what killed builds of this dataset on this machine had written so far."""
+        for path in (self.dataset_path, self.rejected_path):
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+                pid = left.name.split(".")[-2]
+                if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+                    left.unlink(missing_ok=True)
+
+    def _tell(self) -> None:
+        """Now and then a line of the log on how the records come along."""
+        now = time.perf_counter()
+        if now - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = now
+            log.info("%s: %s records written in %s", self.name, f"{len(self._ids):,}", duration(now - self._started))
+
     def __enter__(self) -> DatasetWriter:
         with ExitStack() as opened:
             try:
                 self.images_dir.mkdir(parents=True, exist_ok=True)
+                self._clear_leftovers()
                 self._samples = opened.enter_context(open_atomically(self.dataset_path))
-                self._rejects = opened.enter_context(open_atomically(self.out / "rejected.jsonl"))
+                self._rejects = opened.enter_context(open_atomically(self.rejected_path))
             except (OSError, ConfigError) as error:
                 raise ConfigError(f"out={self.out}: can't write there ({error}); choose another folder") from error
             self._files = opened.pop_all()
-        self._started = time.perf_counter()
+        self._started = self._told = time.perf_counter()
         return self
 
     def __exit__(
@@ -122,14 +188,42 @@ class DatasetWriter:
         if error is not None:
             self._files.__exit__(kind, error, trace)
             return
+        if self.shard is not None:
+            with self._files:
+                self._shard_path("report.json").unlink(missing_ok=True)
+            self.report = self._report() | self._for_merge()
+            self._write_json(str(self._shard_path("report.json").relative_to(self.out)), self.report)
+            return
         with self._files:
             self._check()
             known = self._known_datasets()
             # Gone before the files are replaced and back after them: a report means a complete dataset.
             (self.out / "build_report.json").unlink(missing_ok=True)
         self._write_json("dataset_info.json", known | {self.name: self._dataset_info()})
+        self._write_report()
+
+    def _write_report(self) -> None:
+        """The page, then the report: what the builder found, and what the records show."""
+        # Not at the top: only here are tokenizers and pictures looked at.
+        from data_builders.audit.findings import Findings
+        from data_builders.audit.page import page
+
+        findings = Findings(self.survey, self.out)
+        self.audit = findings.report() | self.audit
         self.report = self._report()
+        with open_atomically(self.out / "build_report.html") as file:
+            file.write(page(self.report, findings))
         self._write_json("build_report.json", self.report)
+
+    def _for_merge(self) -> dict[str, Any]:
+        """What merging needs to know beside the report."""
+        return {
+            "shard": list(self.shard or ()),
+            "source_counted": self._source_records > 0,
+            "paths": self.paths,
+            "max_reject_fraction": self.max_reject_fraction,
+            "extra": self.extra,
+        }
 
     def _check(self) -> None:
         """Raises ConfigError unless what was written is worth keeping."""

@@ -63,11 +63,13 @@ from geotune.config import (
     BuildConfig,
     ExportConfig,
     LocateConfig,
+    MergeConfig,
     SweepConfig,
     TrainConfig,
     check_build,
     check_export,
     check_locate,
+    check_merge,
     check_sweep,
     check_train,
 )
@@ -133,6 +135,13 @@ COMMANDS = {
         check=check_build,
         example="geotune build builder=synthetic out=datasets/city places=200",
         shorthand="builder",
+    ),
+    "merge": Command(
+        "data_builders.merge",
+        "join the parts that `build shard=i/n` wrote into one dataset",
+        MergeConfig,
+        check=check_merge,
+        example="geotune merge out=datasets/geox_benchmark",
     ),
     "export": Command(
         "geotune.export",

@@ -101,6 +101,8 @@ class DataConfig:
     """Class of the data module."""
     build: dict[str, Any] | None = None
     """Builder (`_target_` and its fields) that makes `path` when it is not there yet; null: `path` must exist."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """Further datasets, path: weight. An epoch shows all of `path` and of each of these `weight` times its samples."""
     num_workers: int = 0
     """Worker processes that load pictures."""
     tasks: list[str] | None = None
@@ -217,6 +219,18 @@ class BuildConfig:
     """How the records name their pictures."""
     max_reject_fraction: float = 0.01
     """Rejecting more than this share of the source is a mistake in the data."""
+    shard: str | None = None
+    """i/n: write one part of n, as one job of many; `geotune merge` joins them. null: all."""
+
+
+@dataclass
+class MergeConfig:
+    """What `geotune merge` runs."""
+
+    out: str
+    """Folder that the parts were built into."""
+    name: str | None = None
+    """Name of the dataset; null: the one whose parts are there."""
 
 
 @dataclass
@@ -361,6 +375,7 @@ def check_train(cfg: TrainConfig) -> list[str]:
         _at_least("data.max_length", data.max_length, 1),
         _at_least("data.max_image_pixels", data.max_image_pixels, 1),
         _at_least("data.max_bad_samples", data.max_bad_samples, 0),
+        *(_above_zero(f"data.mix.{path}", weight) for path, weight in data.mix.items()),
         (data.tasks != [], "data.tasks=[]: trains on nothing; name some tasks, or null for all"),
         (
             trainer.max_steps is not None or trainer.epochs is not None,
@@ -438,6 +453,11 @@ def check_build(cfg: BuildConfig) -> list[str]:
         ),
     ]
     return [mistake for fine, mistake in rules if not fine]
+
+
+def check_merge(cfg: MergeConfig) -> list[str]:
+    """Mistakes in what `geotune merge` is asked for that types don't show."""
+    return [mistake for fine, mistake in [_named("out", cfg.out), _named("name", cfg.name)] if not fine]
 
 
 def check_sweep(cfg: SweepConfig) -> list[str]:

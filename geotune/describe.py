@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
     from geotune.backbones.rendering import Encoded, Encoder
     from geotune.data.dataset import SampleDataset
+    from geotune.data.sampler import UpdatePlan
 
 BINS = 12
 WIDTH = 40
 
 
-def describe(cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, total_updates: int) -> str:
+def describe(cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> str:
     """The whole account of a run."""
     encoded = dataset.encoder.encode(dataset.samples[0], dataset.folder)
     return "\n\n".join(
@@ -27,7 +28,7 @@ def describe(cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, total_
             "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
             "# What trains\n" + trainable_table(backbone),
             f"# Sample {encoded.id}\n" + show_sample(encoded, dataset.encoder),
-            "# Data\n" + data_table(dataset, total_updates),
+            "# Data\n" + data_table(dataset, plan, total_updates),
             "# Tokens per sample\n" + histogram(dataset.lengths),
         )
     )
@@ -58,14 +59,16 @@ def show_sample(encoded: Encoded, encoder: Encoder) -> str:
     return "".join(pieces) + f"\n({encoded.length} tokens, {encoded.targets} of them supervised)"
 
 
-def data_table(dataset: SampleDataset, total_updates: int) -> str:
-    """Counts by task, what was rejected, and how long the run is."""
-    tasks: dict[str, int] = {}
-    for sample in dataset.samples:
-        tasks[sample.task or "(no task)"] = tasks.get(sample.task or "(no task)", 0) + 1
+def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> str:
+    """Counts by task, what was rejected, how long the run is, and what a prefix tree saves."""
+    from geotune.data.sampler import TreePlan
+
+    tasks = {task or "(no task)": count for task, count in dataset.task_counts.items()}
     width = max(map(len, tasks))
     lines = [f"{task:<{width}}  {count:>10,}" for task, count in tasks.items()]
     lines.append(f"{len(dataset):,} samples, {len(dataset.rejected):,} rejected, {total_updates:,} updates")
+    if isinstance(plan, TreePlan):
+        lines.append(f"the prefix tree reads one token where samples by themselves have {plan.duplication:.2f}")
     lines += [f"rejected {sample}: {reason}" for sample, reason in dataset.rejected[:5]]
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from geotune.errors import ConfigError
@@ -331,6 +332,14 @@ def iter_records(
             yield sample
 
 
+def iter_json(path: Path, suffix: str | None = None) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
+    """Where each record of a `.json` array or a `.jsonl` file stands, and the record, whatever its keys.
+
+    suffix: how to read the file where its name does not say so.
+    """
+    return _READERS[suffix or path.suffix](path)
+
+
 def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
     """Write samples to a `.jsonl` or a `.json` file, whole or not at all; returns their number. Raises BadRecord."""
     path = Path(path)
@@ -432,6 +441,19 @@ def _json_lines(path: Path) -> Iterator[_Placed]:
                 yield where, BadRecord("", f"not JSON: {error}", where)
 
 
+def parse_line(line: bytes, *, where: str, default_id: str) -> Sample:
+    """The sample of one line of a `.jsonl` file. Raises BadRecord."""
+    try:
+        record = _as_record(_parse_json(line.decode("utf-8-sig").strip()), where)
+    except UnicodeDecodeError as error:
+        raise BadRecord("", f"not UTF-8 at byte {error.start} of the line", where) from None
+    except _NotJsonError as error:
+        raise BadRecord("", f"not JSON: {error}", where) from None
+    if isinstance(record, BadRecord):
+        raise record.at(where, default_id)
+    return sample_from_record(record, where=where, default_id=default_id)
+
+
 def _json_array(path: Path) -> Iterator[_Placed]:
     """Each element's place and record; what breaks the array itself ends it."""
     try:
@@ -508,30 +530,56 @@ def resolve_image(dataset_dir: str | Path, name: str) -> Path:
 def check_image(path: str | Path, *, max_pixels: int | None) -> tuple[int, int]:
     """Width and height of an image as `load_image` gives it, which is decoded to the end.
 
-    Raises BadRecord when it is missing, not an image, cut short, or of more than `max_pixels`.
+    Raises BadRecord when it is missing, empty, not an image, cut short, animated, without colours that fit 8 or 16
+    bits, or of more than `max_pixels`.
     """
     return _decoded(Path(path), max_pixels).size
 
 
-def load_image(path: str | Path) -> Image.Image:
-    """The picture in RGB, turned as its EXIF orientation says. Raises BadRecord."""
-    return _decoded(Path(path), None).convert("RGB")
+def picture_facts(path: str | Path) -> tuple[int, int, float]:
+    """Width, height and mean brightness (0 to 255) of a picture, fast: a JPEG is decoded at a fraction of its size."""
+    path = Path(path)
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            image.draft("L", (64, 64))
+            small = image.convert("L").resize((32, 32), Image.Resampling.BOX)
+    except (*_IMAGE_ERRORS, UnidentifiedImageError) as error:
+        raise BadRecord("", f"image {path} can't be read: {error}") from None
+    return width, height, sum(small.tobytes()) / 1024
+
+
+def load_image(path: str | Path, *, max_pixels: int | None = None) -> Image.Image:
+    """The picture in RGB, 8 bits a channel, upright as its EXIF says. Raises BadRecord, as `check_image` does."""
+    image = _decoded(Path(path), max_pixels)
+    if image.mode.startswith("I"):  # 16 bits of grey, of which Pillow's own conversion keeps the lowest eight
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     try:
         if not path.is_file():
             raise BadRecord("", f"image {path} is not a file" if path.exists() else f"image {path} is missing")
+        if not path.stat().st_size:
+            raise BadRecord("", f"image {path} is empty (0 bytes)")
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if max_pixels is not None and width * height > max_pixels:
                 raise BadRecord("", f"image {path} has {width} x {height} pixels, more than the {max_pixels} allowed")
+            # A phone's MPO holds a second view for depth: its first is the photo.
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise BadRecord("", f"image {path} is animated or has pages; save the one that is meant")
+            if image.mode.startswith("F"):
+                raise BadRecord("", f"image {path} holds real numbers, no colours; save it with 8 bits a channel")
             image.load()
             return _upright(image)
     except BadRecord:
         raise
     except UnidentifiedImageError:
         raise BadRecord("", f"image {path} is no picture in a known format ({', '.join(_FORMATS)})") from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit stands before ours
+        raise BadRecord("", f"image {path} can't be read: {error.args[0]} More pixels than allowed") from None
     except _IMAGE_ERRORS as error:
         raise BadRecord("", f"image {path} can't be read: {error}") from None
 

@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
     stage.total_updates = data.stop = total_updates(cfg.trainer, plan)
     if cfg.dry_run:
-        print(describe(cfg, backbone, dataset, stage.total_updates))
+        print(describe(cfg, backbone, dataset, plan, stage.total_updates))
         return {}
 
     stage.run_dir = run_dir
@@ -81,8 +81,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
         write_rejected(run_dir, dataset.rejected)
-    ids = [sample.id for sample in dataset.samples]
-    monitor = Monitor(run_dir, plan, ids, every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
+    monitor = Monitor(run_dir, plan, dataset.ids, every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
     callbacks = [StepCounter(), monitor, ProgressBar(monitor), *evaluators, checkpoints]
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     with checkpoints.graceful_interrupt(), closing(loggers):

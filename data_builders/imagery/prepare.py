@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_builders.imagery.crops import CROPS, crop_box
+from data_builders.imagery.ledger import open_ledger
 from data_builders.parallel import parallel_map, progress_bar
 from geotune.errors import ConfigError
 from geotune.sample import BadRecord, check_image, load_image
 
 # Part of every crop's name: change it when the crops of one map would come out differently.
 CROP_VERSION = b"crops 1: 2/3 x 2/3, one size, png\n"
+# What a picture's check amounts to: change it when one that passed would come to be refused.
+CHECK_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def prepare_picture(path: Path, *, crops_root: Path | None, max_pixels: int) -> 
         if missing:
             _cut(path, crops_root / folder, missing)
     except BadRecord as error:
-        return Picture(path, reason=_reason(error), detail=str(error))
+        return Picture(path, reason=reason_word(error), detail=str(error))
     return Picture(path, width, height, folder, digest, len(missing))
 
 
@@ -83,26 +87,58 @@ def prepare_pictures(
 ) -> dict[Path, Picture]:
     """Check every picture, and cut those of `maps`, in `workers` processes (None: one per usable core).
 
+    What an earlier build into the same folder found out about a picture that has not changed since is taken from there.
+
     Raises:
         ConfigError: `crops_root` can't be written.
     """
     to_cut = set(maps)
-    to_check = sorted(set(paths) - to_cut)
+    to_check = set(paths) - to_cut
     check = partial(prepare_picture, crops_root=None, max_pixels=max_pixels)
     cut = partial(prepare_picture, crops_root=crops_root, max_pixels=max_pixels)
-    total = len(to_check) + len(to_cut)
     found: dict[Path, Picture] = {}
     try:
-        with parallel_map(workers, total) as run, progress_bar("pictures", total) as advance:
-            for job, jobs in ((cut, sorted(to_cut)), (check, to_check)):
-                for picture in run(job, jobs):
-                    found[picture.path] = picture
+        with open_ledger(crops_root.parent) as ledger:
+            for path in to_cut | to_check:
+                root = crops_root if path in to_cut else None
+                known = _known(ledger.find(path), path, root, max_pixels)
+                if known is not None:
+                    found[path] = known
+            jobs = [(job, sorted(some - found.keys())) for job, some in ((cut, to_cut), (check, to_check))]
+            new = sum(len(some) for _, some in jobs)
+            with parallel_map(workers, new) as run, progress_bar("pictures", new + len(found)) as advance:
+                for _ in tuple(found):
                     advance()
+                for job, some in jobs:
+                    for picture in run(job, some):
+                        found[picture.path] = picture
+                        if not picture.reason:
+                            ledger.note(picture.path, **_entry(picture))
+                        advance()
     except OSError as error:
         raise ConfigError(f"out: can't write crops to {crops_root} ({error.strerror})") from error
     return found
 
 
-def _reason(error: BadRecord) -> str:
+def _entry(picture: Picture) -> dict[str, Any]:
+    facts = {name: getattr(picture, name) for name in ("width", "height", "crops", "digest")}
+    return {**facts, "check": CHECK_VERSION, "cut": CROP_VERSION.decode()}
+
+
+def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None, max_pixels: int) -> Picture | None:
+    """The picture as an earlier build found it, if that says all that is asked and its crops are still there."""
+    if entry is None or entry["check"] != CHECK_VERSION or entry["width"] * entry["height"] > max_pixels:
+        return None
+    if crops_root is None:
+        return Picture(path, entry["width"], entry["height"])
+    folder = crops_root / entry["crops"]
+    if not entry["crops"] or entry["cut"] != CROP_VERSION.decode() or not folder.is_dir():
+        return None
+    if not {f"{name}.png" for name in CROPS} <= set(os.listdir(folder)):
+        return None
+    return Picture(path, entry["width"], entry["height"], entry["crops"], entry["digest"])
+
+
+def reason_word(error: BadRecord) -> str:
     """A word to count by, for what `check_image` says in a sentence."""
     return "image_too_large" if error.reason.endswith("allowed") else "broken_image"

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -200,6 +201,10 @@ class Encoder(ABC):
 
     # Pictures
 
+    def forget_sizes(self) -> None:
+        """Forget the sizes of all pictures: of those that are still to be seen they are read again."""
+        self._grids.clear()
+
     def note_size(self, path: str, width: int, height: int) -> None:
         """Remember the upright size of the picture at `path`, so that `grid` need not open it."""
         self._grids[path] = self.grid_of(width, height)
@@ -346,6 +351,15 @@ class Encoder(ABC):
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies all that decides a sample's tokens: the family, its template, tokenizer and image processor."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        tokens = backend.to_str() if backend is not None else repr(sorted(self.tokenizer.get_vocab().items()))
+        parts = (type(self).__qualname__, self.template, tokens, self.processor.image_processor.to_json_string())
+        limits = repr((self.max_pixels, self.min_pixels, version("transformers"), version("tokenizers")))
+        return hashlib.sha256("\0".join((*parts, limits)).encode()).hexdigest()[:16]
 
     @property
     def template_hash(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader
 from geotune.backbones.rendering import Encoder
 from geotune.data.building import ensure_dataset
 from geotune.data.collate import Batch
-from geotune.data.dataset import SampleDataset, load_dataset
+from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
 from geotune.data.sampler import Plan, TreePlan, UpdatePlan, UpdateSampler
 from geotune.errors import ConfigError
 
@@ -45,6 +47,7 @@ class GeoData(LightningDataModule):
         group_size: int = 13,
         max_tokens: int | None = None,
         max_images: int | None = None,
+        mix: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -54,7 +57,11 @@ class GeoData(LightningDataModule):
                 raise ConfigError(f"data.{key}={value}: must be at least 1")
             if key != "group_size" and value is not None and not prefix_tree:
                 raise ConfigError(f"data.{key}={value}: needs data.prefix_tree=true; without it set data.batch_size")
+        for other, weight in (mix or {}).items():
+            if not 0 < weight < math.inf:
+                raise ConfigError(f"data.mix.{other}={weight}: give a weight above 0, or leave the dataset out")
         self.path = path
+        self.mix = mix or {}
         self.batch_size = batch_size
         self.build = build
         self.num_workers = num_workers
@@ -76,17 +83,22 @@ class GeoData(LightningDataModule):
     def load(self, encoder: Encoder, *, seed: int) -> SampleDataset:
         """Build what is missing, read and check everything, once. Raises ConfigError."""
         self.seed = seed
-        self.dataset = load_dataset(
-            ensure_dataset(self.path, self.build, key="data.path"),
+        first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder)
+        others = [self._load_file(ensure_dataset(path, None, key="data.mix"), encoder) for path in self.mix]
+        self.dataset = mix_datasets([first, *others], [1.0, *self.mix.values()]) if others else first
+        return self.dataset
+
+    def _load_file(self, file: Path, encoder: Encoder) -> SampleDataset:
+        return load_dataset(
+            file,
             encoder,
             tasks=self.tasks,
             limit=self.limit,
-            seed=seed,
+            seed=self.seed,
             max_length=self.max_length,
             max_image_pixels=self.max_image_pixels,
             prefix_tree=self.prefix_tree,
         )
-        return self.dataset
 
     @property
     def plan_name(self) -> str:
@@ -99,13 +111,12 @@ class GeoData(LightningDataModule):
         """How this data is dealt out. Raises ConfigError."""
         data = self.dataset
         if not self.prefix_tree:
-            lengths, targets = data.lengths.tolist(), data.targets.tolist()
-            return Plan(lengths, targets, self.batch_size, accumulate, ranks, self.seed)
+            return Plan(data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix)
         return TreePlan(
             data.paths,
             data.sizes,
             data.pictures,
-            data.targets.tolist(),
+            data.targets,
             data.places,
             self.batch_size,
             accumulate,
@@ -114,6 +125,7 @@ class GeoData(LightningDataModule):
             self.group_size,
             self.max_tokens,
             self.max_images,
+            data.mix,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

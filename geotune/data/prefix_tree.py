@@ -111,7 +111,10 @@ def build_tree(samples: Sequence[Encoded]) -> PrefixTree:
 
 
 def tree_tokens(paths: Iterable[Sequence[int]], sizes: np.ndarray) -> int:
-    """Tokens of the tree of `paths`, each a list of segment numbers; `sizes` (segments,) are their tokens."""
+    """Tokens of the tree of `paths`, each a list of segment numbers; `sizes` (segments,) are their tokens.
+
+    The slow twin of `TreePlan.cost`.
+    """
     seen: set[tuple[int, ...]] = set()
     total = 0
     for path in paths:

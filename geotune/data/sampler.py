@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,8 +12,11 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Sampler
 
-from geotune.data.prefix_tree import tree_tokens
+from geotune.data.paths import Paths
 from geotune.errors import ConfigError
+
+DUPLICATION_UPDATES = 100
+"""Updates that tell what a prefix tree saves."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,67 @@ def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
 def samples_at(size: int, seed: int, start: int, stop: int) -> list[int]:
     """Samples at positions `start` to `stop` of the endless stream of epochs, one after the other."""
     return [int(epoch_order(size, seed, position // size)[position % size]) for position in range(start, stop)]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The endless stream of epochs over items that come from several datasets, by position.
+
+    An epoch visits every item of a dataset of weight 1 once, of weight 2 twice. Of one of weight 0.25 it visits a
+    quarter, the next epoch the next quarter of that dataset's own shuffled order.
+    """
+
+    sizes: tuple[int, ...]
+    """Items of each dataset."""
+    weights: tuple[float, ...]
+    seed: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one dataset as it is."""
+        return self.weights == (1.0,)
+
+    def before(self, epoch: int) -> int:
+        """Items in the epochs before `epoch`."""
+        return sum(self.seen(part, epoch) for part in range(len(self.sizes)))
+
+    def epoch(self, number: int) -> np.ndarray:
+        """What epoch `number` visits, in order."""
+        if self.plain:
+            return epoch_order(self.sizes[0], self.seed, number)
+        return _mixed_order(self, number)
+
+    def items(self, start: int, stop: int) -> list[int]:
+        """What stands at positions `start` to `stop`."""
+        if self.plain:
+            return samples_at(self.sizes[0], self.seed, start, stop)
+        found: list[int] = []
+        epoch = 0
+        while self.before(epoch + 1) <= start:
+            epoch += 1
+        while start < stop:
+            offset = self.before(epoch)
+            found += self.epoch(epoch)[start - offset : stop - offset].tolist()
+            epoch += 1
+            start = self.before(epoch)
+        return found
+
+    def seen(self, part: int, epoch: int) -> int:
+        """Items of a dataset in the epochs before `epoch`."""
+        return round(epoch * self.weights[part] * self.sizes[part])
+
+
+@lru_cache(maxsize=4)
+def _mixed_order(stream: Stream, epoch: int) -> np.ndarray:
+    chosen: list[int] = []
+    first = 0
+    for part, size in enumerate(stream.sizes):
+        # Each dataset has an order of its own, which does not depend on what stands beside it.
+        own = np.random.default_rng([stream.seed, 1, part]).integers(2**31)
+        at = samples_at(size, int(own), stream.seen(part, epoch), stream.seen(part, epoch + 1))
+        chosen += [first + item for item in at]
+        first += size
+    return np.random.default_rng([stream.seed, epoch]).permutation(chosen)
 
 
 class UpdatePlan(Protocol):
@@ -63,14 +128,22 @@ class Plan:
     ranks' micro-batches of one moment are alike: little padding, little waiting, and the same gradient.
     """
 
-    lengths: Sequence[int]
+    lengths: Sequence[int] | np.ndarray
     """Tokens of each sample."""
-    targets: Sequence[int]
+    targets: Sequence[int] | np.ndarray
     """Supervised tokens of each sample."""
     batch_size: int
     accumulate: int
     ranks: int
     seed: int
+    mix: tuple[tuple[int, float], ...] = ()
+    """Of several datasets, one behind the other: how many samples each has, and its weight."""
+
+    @property
+    def stream(self) -> Stream:
+        """The order in which samples are visited."""
+        sizes, weights = zip(*(self.mix or [(len(self.lengths), 1.0)]), strict=True)
+        return Stream(sizes, weights, self.seed)
 
     @property
     def update_size(self) -> int:
@@ -80,7 +153,7 @@ class Plan:
     def update(self, number: int) -> list[int]:
         """Samples of update `number`, longest first."""
         size = self.update_size
-        chosen = samples_at(len(self.lengths), self.seed, number * size, (number + 1) * size)
+        chosen = self.stream.items(number * size, (number + 1) * size)
         return sorted(chosen, key=lambda index: (-self.lengths[index], index))
 
     def update_targets(self, number: int) -> int:
@@ -89,7 +162,9 @@ class Plan:
 
     def updates_for(self, epochs: float) -> int:
         """Updates that `epochs` passes over the data take, at least one."""
-        return max(1, math.ceil(epochs * len(self.lengths) / self.update_size))
+        stream = self.stream
+        samples = sum(size * weight for size, weight in zip(stream.sizes, stream.weights, strict=True))
+        return max(1, math.ceil(epochs * samples / self.update_size))
 
     def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
         """What `rank` does in update `number`, in order."""
@@ -102,8 +177,21 @@ class Plan:
         return parts
 
 
-Piece = tuple[int, ...]
-"""Samples that share a beginning, side by side."""
+Run = tuple[int, int]
+"""Samples that share a beginning, side by side in `TreePlan.order`: from, up to."""
+
+
+@dataclass
+class _Epoch:
+    """The updates of an epoch, as one flat list of samples; 4 bytes per sample, since a run may have millions."""
+
+    samples: np.ndarray
+    ends: np.ndarray
+    """Where each micro-batch ends."""
+
+    def micro_batch(self, number: int) -> np.ndarray:
+        """Samples of a micro-batch, counted over the epoch."""
+        return self.samples[self.ends[number - 1] if number else 0 : self.ends[number]]
 
 
 @dataclass
@@ -124,9 +212,9 @@ class TreePlan:
     """Tokens of each segment."""
     pictures: np.ndarray
     """Whether a segment is a picture."""
-    targets: Sequence[int]
+    targets: Sequence[int] | np.ndarray
     """Supervised tokens of each sample."""
-    places: Sequence[str]
+    places: Sequence[str] | np.ndarray
     """What each sample is grouped by."""
     batch_size: int
     accumulate: int
@@ -138,18 +226,84 @@ class TreePlan:
     """Tokens of a micro-batch's tree, at most; what groups share among each other is counted twice."""
     max_images: int | None = None
     """Pictures of a micro-batch's tree, at most."""
-    _carried: list[Piece] = field(default_factory=list, init=False, repr=False)
+    mix: tuple[tuple[int, float], ...] = ()
+    """Of several datasets, one behind the other: how many samples each has, and its weight."""
+    order: np.ndarray = field(init=False, repr=False)
+    """The samples place by place, those of a place sorted by what they share."""
+    _carried: list[Run] = field(default_factory=list, init=False, repr=False)
     """What was too little for a last update and opens the next epoch."""
-    _epochs: list[list[list[Piece]]] = field(default_factory=list, init=False, repr=False)
-    """Of each epoch so far, the updates, as one piece per micro-batch."""
+    _epochs: list[_Epoch] = field(default_factory=list, init=False, repr=False)
+    """Every epoch so far."""
 
     def __post_init__(self) -> None:
-        for index in range(len(self.paths)):
-            tokens, images = self.cost((index,))
-            if tokens > (self.max_tokens or math.inf) or images > (self.max_images or math.inf):
+        self.paths = Paths.of(self.paths)
+        self._targets = np.asarray(self.targets)
+        rows = self.paths.padded()
+        by_path = np.lexsort(rows.T[::-1]) if rows.shape[1] else np.arange(len(rows))
+        self._number_nodes(rows, by_path)
+        self._order_by_place(rows, by_path)
+        self._lay_out(rows)
+        self._refuse_too_large()
+
+    def _number_nodes(self, rows: np.ndarray, by_path: np.ndarray) -> None:
+        """Give every node of the tree of all samples a number: those of a sample stand as its segments do in `rows`.
+
+        Two samples share a node where their paths agree up to there. `rows` are the paths, `by_path` sorts them.
+        """
+        ordered = rows[by_path]
+        fresh = np.arange(rows.shape[1]) >= _agreeing(ordered)[:, None]
+        fresh &= ordered >= 0
+        numbers = np.cumsum(fresh, dtype=np.int32).reshape(fresh.shape) - 1
+        self._node_sizes = np.asarray(self.sizes)[ordered[fresh]]
+        # Where a path goes on as the one before it, it has that one's nodes.
+        nodes = np.empty_like(rows)
+        nodes[by_path] = np.maximum.accumulate(np.where(fresh, numbers, -1), axis=0)
+        self._nodes = nodes
+
+    def _order_by_place(self, rows: np.ndarray, by_path: np.ndarray) -> None:
+        """Sort the samples by place, in the order in which places appear, and by path; cut the places into groups."""
+        rank = np.empty(len(rows), np.int64)
+        rank[by_path] = np.arange(len(rows))
+        _, first, place = np.unique(np.asarray(self.places), return_index=True, return_inverse=True)
+        self.order = np.lexsort((rank, first[place]))
+        place = first[place][self.order]
+        begins = np.flatnonzero(np.diff(place, prepend=-1))
+        within = np.arange(len(place)) - np.repeat(begins, np.diff(np.append(begins, len(place))))
+        self._groups = np.append(np.flatnonzero(within % self.group_size == 0), len(place))
+        # What each sample adds to the tree of those before it of its place: costs of runs are differences.
+        ordered = rows[self.order]
+        agreeing = _agreeing(ordered)
+        agreeing[begins] = 0
+        new = (np.arange(rows.shape[1]) >= agreeing[:, None]) & (ordered >= 0)
+        tokens = np.where(ordered >= 0, np.asarray(self.sizes)[ordered], 0)
+        images = np.where(ordered >= 0, np.asarray(self.pictures)[ordered], False)
+        self._alone = np.stack([tokens.sum(axis=1), images.sum(axis=1)])
+        added = np.stack([(tokens * new).sum(axis=1), (images * new).sum(axis=1)])
+        self._added = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum(added, axis=1)], axis=1)
+        counts = np.diff(self._groups)
+        sizes = [size for size, _ in self.mix] or [len(rows)]
+        edges = np.searchsorted(self.order[self._groups[:-1]], np.cumsum(sizes)) if len(sizes) > 1 else [len(counts)]
+        per_part = np.diff([0, *edges]).tolist()
+        self.stream = Stream(tuple(per_part), tuple(weight for _, weight in self.mix) or (1.0,), self.seed)
+
+    def _lay_out(self, rows: np.ndarray) -> None:
+        """Nodes and segments in the samples' order, so that a run is one slice of each."""
+        ordered, nodes = rows[self.order], self._nodes[self.order]
+        present = ordered >= 0
+        self._segments, self._nodes = ordered[present], nodes[present]
+        self._starts = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+        self._position = np.empty(len(rows), np.int64)
+        self._position[self.order] = np.arange(len(rows))
+
+    def _refuse_too_large(self) -> None:
+        tokens, images = self._alone
+        suspects = (tokens > (self.max_tokens or math.inf)) | (images > (self.max_images or math.inf))
+        for at in np.sort(self.order[suspects]):
+            cost, shown = self.cost((int(at),))
+            if cost > (self.max_tokens or math.inf) or shown > (self.max_images or math.inf):
                 raise ConfigError(
-                    f"data.max_tokens={self.max_tokens}, data.max_images={self.max_images}: a sample has {tokens} "
-                    f"tokens and {images} pictures; raise them, or lower data.max_length"
+                    f"data.max_tokens={self.max_tokens}, data.max_images={self.max_images}: a sample has {cost} "
+                    f"tokens and {shown} pictures; raise them, or lower data.max_length"
                 )
 
     @property
@@ -162,107 +316,141 @@ class TreePlan:
         """Samples per update, at most."""
         return self.batch_size * self.bins
 
-    @property
-    def groups(self) -> list[Piece]:
-        """The questions of each place in groups, in the order of the data."""
-        by_place: dict[str, list[int]] = {}
-        for index, place in enumerate(self.places):
-            by_place.setdefault(place, []).append(index)
-        groups: list[Piece] = []
-        for indices in by_place.values():
-            ordered = sorted(indices, key=lambda index: (tuple(self.paths[index]), index))
-            groups += [tuple(ordered[at : at + self.group_size]) for at in range(0, len(ordered), self.group_size)]
-        return groups
-
     def update(self, number: int) -> list[int]:
         """Samples of update `number`, in the order of the data."""
-        return sorted(index for piece in self._update(number) for index in piece)
+        return sorted(index for piece in self._update(number) for index in piece.tolist())
 
     def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
         """What `rank` does in update `number`, in order."""
         pieces = self._update(number)
-        total = int(sum(self.targets[index] for piece in pieces for index in piece))
-        return [MicroBatch(pieces[turn * self.ranks + rank], number, total) for turn in range(self.accumulate)]
+        total = int(sum(self._targets[piece].sum() for piece in pieces))
+        mine = (pieces[turn * self.ranks + rank] for turn in range(self.accumulate))
+        return [MicroBatch(tuple(piece.tolist()), number, total) for piece in mine]
 
     def updates_for(self, epochs: float) -> int:
         """Updates that `epochs` passes over the data take, at least one."""
-        seen = number = 0
-        while seen < epochs * len(self.paths):
-            seen += len(self.update(number))
-            number += 1
+        samples = sum(size * weight for size, weight in self.mix) if self.mix else len(self.paths)
+        wanted = epochs * samples
+        seen = number = epoch = 0
+        while seen < wanted:
+            ends = self._epoch(epoch).ends[self.bins - 1 :: self.bins]
+            if seen + (ends[-1] if len(ends) else 0) >= wanted:
+                return max(1, number + int(np.searchsorted(ends, wanted - seen)) + 1)
+            seen += int(ends[-1]) if len(ends) else 0
+            number += len(ends)
+            epoch += 1
         return max(1, number)
 
     @property
     def duplication(self) -> float:
-        """Tokens of the first epoch's samples one by one, over those of their trees."""
-        alone = sum(int(self.sizes[list(path)].sum()) for path in self.paths)
-        shared = sum(self.cost(piece)[0] for update in self._epoch(0) for piece in update)
-        return alone / shared
+        """Tokens of the first epoch's samples one by one, over those of their trees; of its first updates, if many."""
+        updates = range(min(DUPLICATION_UPDATES, self.updates_for(1)))
+        pieces = [piece for number in updates for piece in self._update(number)]
+        alone = sum(self.cost([index])[0] for piece in pieces for index in piece.tolist())
+        return alone / sum(self.cost(piece)[0] for piece in pieces)
 
-    def _update(self, number: int) -> list[Piece]:
+    def _update(self, number: int) -> list[np.ndarray]:
         epoch = 0
-        while number >= len(self._epoch(epoch)):
-            number -= len(self._epoch(epoch))
+        while number >= (updates := len(self._epoch(epoch).ends) // self.bins):
+            number -= updates
             epoch += 1
-        return self._epoch(epoch)[number]
+        return [self._epoch(epoch).micro_batch(number * self.bins + part) for part in range(self.bins)]
 
-    def _epoch(self, epoch: int) -> list[list[Piece]]:
+    def _epoch(self, epoch: int) -> _Epoch:
         while len(self._epochs) <= epoch:
             self._epochs.append(self._deal_epoch(len(self._epochs)))
         return self._epochs[epoch]
 
-    def _deal_epoch(self, epoch: int) -> list[list[Piece]]:
-        groups = self.groups
-        waiting = [groups[i] for i in reversed(epoch_order(len(groups), self.seed, epoch))] + self._carried
-        left = sum(map(len, waiting))
-        updates: list[list[Piece]] = []
+    def _deal_epoch(self, epoch: int) -> _Epoch:
+        visited = self.stream.epoch(epoch)
+        waiting = self._carried
+        left = int(np.diff(self._groups)[visited].sum()) + sum(stop - start for start, stop in waiting)
+        groups = iter(visited.tolist())
+        samples, ends = array("i"), array("q")
         while left >= self.update_size:
-            chosen: list[Piece] = []
+            chosen: list[Run] = []
             room = self.update_size
-            while waiting and room:
-                group = waiting.pop()
-                count = min(len(group), room)
-                while count and not self._fits([*chosen, group[:count]]):
+            while room and (run := self._next(waiting, groups)):
+                start, stop = run
+                count = min(stop - start, room)
+                while count and not self._fits([*chosen, (start, start + count)]):
                     count //= 2
                 if count:
-                    chosen.append(group[:count])
-                if group[count:]:
-                    waiting.append(group[count:])
+                    chosen.append((start, start + count))
+                if start + count < stop:
+                    waiting.append((start + count, stop))
                 if not count:
                     break
                 room -= count
-            left -= sum(map(len, chosen))
-            updates.append(self._deal(chosen))
-        self._carried = waiting
-        return updates
+            left -= sum(stop - start for start, stop in chosen)
+            for piece in self._deal(chosen):
+                for start, stop in piece:
+                    samples.extend(self.order[start:stop].tolist())
+                ends.append(len(samples))
+        self._carried = [self._group(number) for number in reversed(list(groups))] + waiting
+        return _Epoch(np.array(samples, np.int32), np.array(ends, np.int64))
 
-    def _fits(self, pieces: Sequence[Piece]) -> bool:
+    def _next(self, waiting: list[Run], groups: Iterator[int]) -> Run | None:
+        """What comes next: what was left over last, else the next group."""
+        if waiting:
+            return waiting.pop()
+        number = next(groups, None)
+        return None if number is None else self._group(number)
+
+    def _group(self, number: int) -> Run:
+        return int(self._groups[number]), int(self._groups[number + 1])
+
+    def _fits(self, runs: Sequence[Run]) -> bool:
         if self.max_tokens is None and self.max_images is None:
             return True
-        costs = [self.cost(piece) for piece in self._deal(pieces)]
-        most = (self.max_tokens or math.inf, self.max_images or math.inf)
-        return all(tokens <= most[0] and images <= most[1] for tokens, images in costs)
+        return all(self._within(piece) for piece in self._deal(runs))
 
-    def _deal(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """The pieces in as many micro-batches of like size: the largest first, each to the least loaded."""
-        parts = list(pieces)
-        while len(parts) < self.bins and max(map(len, parts)) > 1:  # every micro-batch needs a sample
-            largest = max(parts, key=len)
+    def _within(self, piece: Sequence[Run]) -> bool:
+        """Whether the tree of these runs keeps the limits."""
+        most = (self.max_tokens or math.inf, self.max_images or math.inf)
+        bound = np.sum([self._run_cost(run) for run in piece], axis=0)
+        if (bound <= most).all():  # the costs of a tree are at most those of its parts
+            return True
+        return all(np.less_equal(self._tree_cost(piece), most))
+
+    def _deal(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """The runs in as many micro-batches of like size: the largest first, each to the least loaded."""
+        parts = list(runs)
+        while len(parts) < self.bins and max(b - a for a, b in parts) > 1:  # every micro-batch needs a sample
+            largest = max(parts, key=lambda run: run[1] - run[0])
             parts.remove(largest)
-            parts += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
+            middle = largest[0] + (largest[1] - largest[0]) // 2
+            parts += [(largest[0], middle), (middle, largest[1])]
         loads = [0] * self.bins
-        dealt: list[Piece] = [()] * self.bins
-        for tokens, part in sorted(((self.cost(part)[0], part) for part in parts), reverse=True):
+        dealt: list[list[Run]] = [[] for _ in range(self.bins)]
+        weighed = ((int(self._run_cost(run)[0]), self.order[run[0] : run[1]].tolist(), run) for run in parts)
+        for tokens, _, run in sorted(weighed, reverse=True):
             least = loads.index(min(loads))
-            dealt[least] += part
+            dealt[least].append(run)
             loads[least] += tokens
         return dealt
 
-    def cost(self, piece: Piece) -> tuple[int, int]:
-        """Tokens and pictures of the tree of `piece`, samples by index."""
-        paths = [self.paths[index] for index in piece]
-        images = {segment for path in paths for segment in path if self.pictures[segment]}
-        return tree_tokens(paths, self.sizes), len(images)
+    def _run_cost(self, run: Run) -> np.ndarray:
+        """Tokens and pictures of the tree of a run; a picture that stands in two branches counts twice."""
+        start, stop = run
+        return self._alone[:, start] + self._added[:, stop] - self._added[:, start + 1]
+
+    def cost(self, samples: Sequence[int] | np.ndarray) -> tuple[int, int]:
+        """Tokens and pictures of the tree of `samples`, by index."""
+        return self._tree_cost([(at, at + 1) for at in self._position[np.asarray(samples)].tolist()])
+
+    def _tree_cost(self, runs: Sequence[Run]) -> tuple[int, int]:
+        spans = [slice(self._starts[start], self._starts[stop]) for start, stop in runs]
+        nodes = np.unique(np.concatenate([self._nodes[span] for span in spans]))
+        segments = np.unique(np.concatenate([self._segments[span] for span in spans]))
+        return int(self._node_sizes[nodes].sum()), int(np.asarray(self.pictures)[segments].sum())
+
+
+def _agreeing(rows: np.ndarray) -> np.ndarray:
+    """Of each row, how many of its first values are those of the row before it."""
+    same = np.zeros(rows.shape, bool)
+    same[1:] = (rows[1:] == rows[:-1]) & (rows[1:] >= 0)
+    return np.logical_and.accumulate(same, axis=1).sum(axis=1)
 
 
 class UpdateSampler(Sampler[MicroBatch]):

@@ -36,14 +36,16 @@ def test_writes_the_contract(tmp_path: Path) -> None:
         writer.audit["shortcuts"] = {"zoom": {"a": 0.5}}
         assert names(tmp_path / "out").isdisjoint({"city.jsonl", "build_report.json"})
     out = tmp_path / "out"
-    assert names(out) == {"city.jsonl", "dataset_info.json", "build_report.json", "rejected.jsonl", "images"}
+    reports = {"build_report.json", "build_report.html"}
+    assert names(out) == {"city.jsonl", "dataset_info.json", "rejected.jsonl", "images", *reports}
     report = json.loads((out / "build_report.json").read_text())
     assert report == writer.report
     assert report["written"] == 2
     assert report["images"] == 3
     assert report["rejected"] == {"missing_image": 1}
     assert report["tasks"] == {"pose_fixed": 1, "cross_map": 1}
-    assert report["audit"] == {"shortcuts": {"zoom": {"a": 0.5}}}
+    assert report["audit"]["shortcuts"] == {"zoom": {"a": 0.5}}
+    assert report["audit"]["answers"] == {"cross_map": {"N": 1}, "pose_fixed": {"N": 1}}
     assert report["seconds"] >= 0
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert rejected == [{"id": "city/b", "reason": "missing_image", "detail": "no such file"}]

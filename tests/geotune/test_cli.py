@@ -590,7 +590,7 @@ def test_mistakes_in_a_build(
 def test_build_needs_a_builder(capsys: pytest.CaptureFixture[str]) -> None:
     status, message = status_and_message(["out=x"], capsys, command="build")
     assert status == 2
-    assert "geox_index, synthetic" in message
+    assert "cross_view, geocaption, geox_index" in message
 
 
 # --- help, and the commands as processes ---

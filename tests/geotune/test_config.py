@@ -41,7 +41,15 @@ def test_every_suite_composes(suite: str) -> None:
 
 @pytest.mark.parametrize("builder", cli.choices_of("builder"))
 def test_every_builder_composes(builder: str) -> None:
-    fields = {"geox_index": ["index_dir=a, b", "image_root=(c)"]}.get(builder, [])
+    fields = {
+        "cross_view": ["source=vigor", "root=a, b"],
+        "gre": ["root=a, b", "part=cot"],
+        "gre_judge": ["predictions=a, b.jsonl", "data=(c)"],
+        "geocaption": ["csv=a, b", "images=(c)", "budget_usd=1", "usd_per_million_in=0", "usd_per_million_out=0.5"],
+        "geox_index": ["index_dir=a, b", "image_root=(c)"],
+        "gps_csv": ["csv=a, b", "images=(c)"],
+        "imageo": ["root=a, b"],
+    }.get(builder, [])
     cfg = cli.compose("build", [f"builder={builder}", "out=d", *fields])
     assert cfg.name == builder
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -517,7 +520,7 @@ def test_pictures_that_are_none(tmp_path: Path, picture: Callable[..., Path]) ->
     expected = {
         "gone.jpg": "is missing",
         "text.jpg": "is no picture in a known format",
-        "empty.png": "is no picture in a known format",
+        "empty.png": r"is empty \(0 bytes\)",
         "script.jpg": "is no picture in a known format",
         "folder.jpg": "is not a file",
         "pipe.jpg": "is not a file",
@@ -547,6 +550,45 @@ def test_pictures_over_the_stated_size(picture: Callable[..., Path]) -> None:
     assert check_image(path, max_pixels=40 * 30) == (40, 30)
     with pytest.raises(BadRecord, match="has 40 x 30 pixels, more than the 1199 allowed"):
         check_image(path, max_pixels=40 * 30 - 1)
+
+
+def test_sixteen_bits_of_grey_keep_their_brightness(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.tile(ramp, (4, 1))).save(path)
+    np.testing.assert_array_equal(np.asarray(load_image(path))[0, :, 0], ramp // 256)
+    assert check_image(path, max_pixels=None) == (256, 4)
+
+
+def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "print.jpg"
+    Image.new("RGB", (16, 16), (200, 40, 60)).convert("CMYK").save(path, quality=95)
+    assert np.abs(np.asarray(load_image(path), int) - (200, 40, 60)).max() < 12
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff"])
+def test_pictures_of_several_frames_are_refused(tmp_path: Path, name: str) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    for read in (load_image, lambda path: check_image(path, max_pixels=None)):
+        with pytest.raises(BadRecord, match="is animated or has pages"):
+            read(tmp_path / name)
+
+
+def test_pictures_of_real_numbers_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "heights.tiff")
+    with pytest.raises(BadRecord, match="real numbers"):
+        load_image(tmp_path / "heights.tiff")
+
+
+def test_a_picture_of_200_megapixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    Image.new("L", (1, 1)).save(whole, "PNG")
+    head = b"IHDR" + struct.pack(">II", 20_000, 10_000) + bytes([8, 0, 0, 0, 0])
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    (tmp_path / "vast.png").write_bytes(whole.getvalue()[:8] + chunk + whole.getvalue()[33:])
+    with pytest.raises(BadRecord, match=r"200000000 pixels.*allowed$"):
+        check_image(tmp_path / "vast.png", max_pixels=50_000_000)
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from geotune.data import dataset as dataset_module
 from geotune.data.datamodule import GeoData
 from geotune.data.dataset import SampleDataset, load_dataset
 from geotune.data.sampler import MicroBatch, UpdateSampler
@@ -136,6 +138,75 @@ def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> No
     for batch, micro in zip(batches, sampler, strict=True):
         assert batch.ids == tuple(dataset.samples[index].id for index in micro.indices)
         assert torch.equal(batch.input_ids, dataset[micro].input_ids)
+
+
+def test_measures_are_kept_and_those_of_encoding_one_by_one(
+    encoder: Any, copy: tuple[Path, list[Sample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slow twin: every sample encoded alone, segments numbered as they first appear."""
+    folder, samples = copy
+    monkeypatch.setattr(dataset_module, "BLOCK", 5)
+    first = load(folder, encoder)
+    numbers: dict[Any, int] = {}
+    for sample, path in zip(samples, first.paths, strict=True):
+        segments = encoder.encode(sample, folder).segments
+        assert path == tuple(numbers.setdefault(segment.key, len(numbers)) for segment in segments)
+        assert [first.sizes[number] for number in path] == [len(segment.ids) for segment in segments]
+        assert [first.pictures[number] for number in path] == [segment.kind == "image" for segment in segments]
+    stated = hashlib.sha256()
+    for sample, length in zip(samples, first.lengths, strict=True):
+        stated.update(json.dumps([sample.id, sample.answer, int(length)]).encode())
+    assert first.fingerprint == stated.hexdigest()[:16]
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second look")
+
+    monkeypatch.setattr(dataset_module, "check_image", never)
+    monkeypatch.setattr(type(encoder), "encode", never)
+    again = load(folder, encoder)
+    assert again.fingerprint == first.fingerprint
+    assert list(again.paths) == list(first.paths)
+    assert list(again.ids) == [sample.id for sample in samples]
+    assert again.task_counts == first.task_counts
+    assert sum(again.task_counts.values()) == len(samples)
+
+
+def test_a_picture_that_changed_is_looked_at_again(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
+    folder, samples = copy
+    first = load(folder, encoder)
+    path = folder / samples[0].images[-1]
+    with Image.open(path) as image:
+        larger = image.resize((image.width * 2, image.height))
+    larger.save(path)
+    again = load(folder, encoder)
+    assert again.lengths[0] > first.lengths[0]
+    path.unlink()
+    with pytest.raises(ConfigError, match="is missing"):
+        load(folder, encoder)
+
+
+def test_datasets_are_mixed_by_weight(encoder: Any, copy: tuple[Path, list[Sample]], tmp_path: Path) -> None:
+    folder, samples = copy
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns(".geotune"))
+    write_samples(other / "city.jsonl", [replace(sample, id=f"other/{sample.id}") for sample in samples[:8]])
+    data = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5})
+    mixed = data.load(encoder, seed=0)
+    assert len(mixed) == 32
+    assert mixed.samples[24].id == "other/city/0"
+    assert mixed.samples[24].images[0].startswith(str(other))
+    assert not set(mixed.places[:24]) & set(mixed.places[24:])
+    plan = data.plan(accumulate=1, ranks=1)
+    shown = [index for number in range(plan.updates_for(2)) for index in plan.update(number)][:56]
+    assert 6 <= sum(index >= 24 for index in shown) <= 11
+    batch = mixed[MicroBatch((0, 24), 0, 9)]
+    assert batch.ids == ("city/0", "other/city/0")
+    plain = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}, prefix_tree=False)
+    plain.load(encoder, seed=0)
+    assert plain.plan(accumulate=1, ranks=1).updates_for(1) == 7
+    assert plain.dataset.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
+    with pytest.raises(ConfigError, match=r"data\.mix.*=0: give a weight above 0"):
+        GeoData(path="a", batch_size=1, mix={"b": 0})
 
 
 def test_no_data(encoder: Any, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.data.sampler import Plan, TreePlan, UpdateSampler, epoch_order, samples_at
+from geotune.data.paths import Paths
+from geotune.data.prefix_tree import tree_tokens
+from geotune.data.sampler import Plan, Stream, TreePlan, UpdateSampler, epoch_order, samples_at
 from geotune.errors import ConfigError
 
 
@@ -195,3 +197,56 @@ def test_fewer_samples_than_an_update_takes() -> None:
     plan = tree_plan(2, accumulate=50)
     assert len(plan.update(0)) == plan.update_size
     assert all(m.indices for m in plan.micro_batches(0, 0))
+
+
+@given(chosen=st.lists(st.integers(0, 29), min_size=1, max_size=12), places=st.integers(8, 20))
+@settings(deadline=None, max_examples=40)
+def test_the_cost_of_a_tree_is_that_of_its_slow_twin(chosen: list[int], places: int) -> None:
+    plan = tree_plan(places, questions=8)
+    chosen = [index % len(plan.paths) for index in chosen]
+    tokens, images = plan.cost(chosen)
+    assert tokens == tree_tokens([plan.paths[index] for index in chosen], plan.sizes)
+    shown = {segment for index in chosen for segment in plan.paths[index] if plan.pictures[segment]}
+    assert images == len(shown)
+
+
+def test_flat_paths_are_the_paths() -> None:
+    lists = [(3, 1), (), (5,), (0, 1, 2)]
+    paths = Paths.of(lists)
+    assert list(paths) == lists
+    assert paths.padded().tolist() == [[3, 1, -1], [-1, -1, -1], [5, -1, -1], [0, 1, 2]]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    weights=st.lists(st.sampled_from([0.25, 0.7, 1.0, 2.0]), min_size=3, max_size=3),
+    seed=st.integers(0, 2),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_mix_shows_each_dataset_by_its_weight(sizes: list[int], weights: list[float], seed: int) -> None:
+    stream = Stream(tuple(sizes), tuple(weights[: len(sizes)]), seed)
+    seen = Counter(item for epoch in range(4) for item in stream.epoch(epoch).tolist())
+    first = 0
+    for size, weight in zip(stream.sizes, stream.weights, strict=True):
+        counts = [seen[item] for item in range(first, first + size)]
+        assert sum(counts) == round(4 * weight * size)
+        assert max(counts) - min(counts) <= 1  # every item as often as any other
+        first += size
+    whole = [item for epoch in range(4) for item in stream.epoch(epoch).tolist()]
+    assert stream.items(0, len(whole)) == whole
+    assert stream.items(len(whole) // 3, len(whole) // 2) == whole[len(whole) // 3 : len(whole) // 2]
+
+
+def test_one_dataset_alone_is_visited_as_ever() -> None:
+    assert Stream((20,), (1.0,), 3).epoch(2).tolist() == epoch_order(20, 3, 2).tolist()
+
+
+def test_trees_are_mixed_by_weight() -> None:
+    alone = tree_plan(30)
+    half = len(alone.paths) // 2
+    mixed = tree_plan(30, mix=((half, 1.0), (len(alone.paths) - half, 0.25)))
+    again = tree_plan(30, mix=((half, 1.0), (len(alone.paths) - half, 0.25)))
+    shown = [index for number in range(mixed.updates_for(4)) for index in mixed.update(number)]
+    assert shown == [index for number in range(again.updates_for(4)) for index in again.update(number)]
+    counts = Counter(index >= half for index in shown)
+    assert 0.15 < counts[True] / counts[False] < 0.4

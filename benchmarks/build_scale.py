@@ -1,0 +1,259 @@
+"""Datasets of GeoX-Bench's whole size: how fast records are built, opened and read, and pictures made.
+
+    python -m benchmarks.build_scale [--out <file.json>] [--workdir <folder>] [--views 256 19384]
+
+Each size is built in a process of its own: 39 questions a view as `geox_index` writes them, 19,384 views being the
+755,976 questions of all that is published. Pictures are named and not made; they are measured by themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data_builders.build import build_dataset
+from data_builders.imagery.crops import CROPS
+from data_builders.imagery.panorama import perspective_view
+from data_builders.imagery.prepare import prepare_picture
+from data_builders.parallel import parallel_map, usable_cores
+from data_builders.questions import question_sample
+from data_builders.writer import DatasetWriter
+from geotune.strict_json import write_json
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
+
+VIEWS = (256, 2048, 19_384)
+HEADINGS = ("N", "E", "S", "W")
+READS = 5000
+PICTURES = 96
+PANORAMA_PX = (1024, 2048)
+
+
+@dataclass
+class Records:
+    """The questions of many views, in the form of geox_index, with pictures that are named only."""
+
+    views: int
+
+    def build(self, writer: DatasetWriter) -> None:
+        """Write them."""
+        maps = writer.images_dir / "crops"
+        for number in range(self.views):
+            place, heading = number // 4, HEADINGS[number % 4]
+            writer.count_source(1)
+            lat, lon = round(-60 + place * 0.0127 % 120, 6), round(-180 + place * 0.0371 % 360, 6)
+            for task in CROSS_VIEW_TASKS:
+                asked = get_task(task)
+                count = asked.n_images - 1
+                for crop in CROPS if asked.cropped else ("full",):
+                    folders = [f"{place + step * 7:032x}" for step in range(count)]
+                    answer = self._answer(task, number, heading, crop)
+                    writer.write(
+                        question_sample(
+                            f"geox_index/CVGloable/{place}_{number}/{heading}/{task}/{crop}",
+                            task,
+                            answer,
+                            [
+                                f"/pictures/{place}{heading}.jpg",
+                                *(str(maps / name / f"{crop}.png") for name in folders),
+                            ],
+                            source="CVGloable",
+                            place=f"CVGloable/{lat:.6f},{lon:.6f}",
+                            meta={
+                                "index": "Orin4_SameLocation/CVGloable.json",
+                                "image_id": f"{place}_{number}",
+                                "lat": lat,
+                                "lon": lon,
+                                "heading_deg": 90.0 * (number % 4),
+                                "fov_deg": 90,
+                                "capture_time": "2022-12",
+                                "crop": crop,
+                                "maps": folders,
+                                "map_scales": ["zoom18"] * count,
+                            },
+                        )
+                    )
+
+    @staticmethod
+    def _answer(task: str, number: int, heading: str, crop: str) -> str:
+        if task.startswith("pose"):
+            return heading
+        if task.startswith("localization"):
+            return ("true", "false")[number % 2]
+        return crop if task == "intra_map" else str(number % 4)
+
+
+def build(views: int, folder: Path) -> dict[str, float]:
+    """Seconds and memory of writing the records and the report."""
+    started = time.perf_counter()
+    report = build_dataset(Records(views), folder, "records")
+    seconds = time.perf_counter() - started
+    return {
+        "records": report["written"],
+        "seconds": seconds,
+        "records_per_second": report["written"] / seconds,
+        "peak_memory_gb": peak_gb(),
+        "file_gb": (folder / "records.jsonl").stat().st_size / 2**30,
+    }
+
+
+def index(views: int, folder: Path) -> dict[str, float]:
+    """Seconds and memory of the one strict pass over the file that is made when it is first opened."""
+    from geotune.data.sample_file import SampleFile
+
+    started = time.perf_counter()
+    SampleFile(folder / "records.jsonl")
+    return {"seconds": time.perf_counter() - started, "peak_memory_gb": peak_gb()}
+
+
+def read(views: int, folder: Path) -> dict[str, float]:
+    """Seconds to open the file from then on, and to read records at random."""
+    from geotune.data.sample_file import SampleFile
+
+    started = time.perf_counter()
+    file = SampleFile(folder / "records.jsonl")
+    file[0]
+    opened = time.perf_counter() - started
+    times = []
+    for number in np.random.default_rng(0).integers(len(file), size=READS).tolist():
+        started = time.perf_counter()
+        file[number]
+        times.append(time.perf_counter() - started)
+    return {
+        "open_seconds": opened,
+        "read_median_ms": 1000 * float(np.median(times)),
+        "read_p99_ms": 1000 * float(np.quantile(times, 0.99)),
+        "peak_memory_gb": peak_gb(),
+    }
+
+
+def plan(views: int, folder: Path) -> dict[str, float]:
+    """Seconds and memory of dealing an epoch out in trees."""
+    from geotune.data.paths import Paths
+    from geotune.data.sampler import TreePlan
+
+    number = np.arange(views * 39)
+    view, question = number // 39, number % 39
+    root = np.zeros_like(number)
+    paths = np.stack([root, 100 + view, 100 + views + view // 4 * 10 + question % 10, 1 + question], axis=1)
+    sizes = np.random.default_rng(0).integers(10, 200, int(paths.max()) + 1)
+    pictures = np.arange(len(sizes)) >= 100
+    started = time.perf_counter()
+    flat = Paths(4 * np.arange(len(number) + 1), paths.ravel().astype(np.int32))
+    dealt = TreePlan(flat, sizes, pictures, np.ones(len(number), int), view // 4, 64, 2, 1, 0, 13)
+    updates = dealt.updates_for(1)
+    return {"seconds": time.perf_counter() - started, "updates": updates, "peak_memory_gb": peak_gb()}
+
+
+def pictures(views: int, folder: Path) -> dict[str, float]:
+    """Maps cut into nine crops, and panoramas turned into four views, a second on all cores together."""
+    folder = folder / "pictures"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rough = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    for number in range(PICTURES):
+        rough.rotate(number).resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"map{number}.jpg", quality=90)
+    rough.resize(PANORAMA_PX[::-1], Image.Resampling.BICUBIC).save(folder / "panorama.jpg", quality=90)
+    found = {}
+    jobs: dict[str, tuple[Callable[[Any], Any], list[Any], int]] = {
+        "crops": (_crop, [folder / f"map{number}.jpg" for number in range(PICTURES)], len(CROPS)),
+        "views": (_views, [(folder / "panorama.jpg", number) for number in range(PICTURES)], 4),
+    }
+    for name, (job, items, made) in jobs.items():
+        with parallel_map(None, len(items)) as run:
+            list(run(job, items[:1]))  # the processes' start is not the pictures'
+            started = time.perf_counter()
+            done = sum(1 for _ in run(job, items))
+            found[f"{name}_per_second"] = made * done / (time.perf_counter() - started)
+    return found
+
+
+def _crop(path: Path) -> None:
+    prepare_picture(path, crops_root=path.parent / "crops", max_pixels=10**8)
+
+
+def _views(job: tuple[Path, int]) -> None:
+    path, number = job
+    with Image.open(path) as image:
+        panorama = np.asarray(image.convert("RGB"))
+    for heading in range(0, 360, 90):
+        view = Image.fromarray(perspective_view(panorama, heading, (512, 512)))
+        view.save(path.parent / f"view{number}_{heading}.jpg", quality=90)
+
+
+def peak_gb() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _answer_to(connection: Any, measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> None:
+    before = time.process_time()
+    found = measure(views, folder)
+    # Beside the seconds of the clock, which other work on the machine stretches.
+    connection.send({**found, "own_cpu_seconds": time.process_time() - before})
+
+
+def alone(measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> dict[str, float]:
+    """A measure in a process of its own, so that memory is its alone."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer_to, args=(sender, measure, views, folder))
+    process.start()
+    sender.close()
+    try:
+        found: dict[str, float] = receiver.recv()
+    finally:
+        process.join()
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "build_scale.json")
+    parser.add_argument("--workdir", type=Path, default=None)
+    parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
+    options = parser.parse_args()
+    workdir = Path(tempfile.mkdtemp(dir=options.workdir, prefix="build_scale_"))
+    variants: dict[str, Any] = {}
+    try:
+        for views in options.views:
+            folder = workdir / str(views)
+            steps = {step.__name__: alone(step, views, folder) for step in (build, index, read, plan)}
+            variants[f"{39 * views} records"] = steps
+            print(f"{39 * views:,} records: {json.dumps(steps)}")
+        variants["pictures"] = alone(pictures, 0, workdir)
+        print(f"pictures: {json.dumps(variants['pictures'])}")
+    finally:
+        shutil.rmtree(workdir)
+    sizes = [f"{39 * views} records" for views in options.views]
+    per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]
+    report = {
+        "bench": "build_scale",
+        "command": " ".join(["python", *sys.argv]),
+        "machine": {"platform": platform.platform(), "cores": usable_cores(), "load": os.getloadavg()[0]},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "pillow")}},
+        "variants": variants,
+        "ratios": {"seconds per record, largest/smallest": round(per_record[-1] / per_record[0], 3)},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, report)
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()

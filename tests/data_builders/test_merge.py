@@ -1,0 +1,139 @@
+"""Several jobs build one dataset: what one build in one go gives, whatever order and whichever is killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from data_builders.build import build_dataset
+from data_builders.merge import main, merge_shards
+from data_builders.synthetic.builder import SyntheticCity
+from data_builders.writer import DatasetWriter, read_shard
+from geotune.errors import ConfigError
+from geotune.sample import Sample, Turn, read_samples
+
+PARTS = 3
+
+
+@dataclass
+class Toy:
+    """Two questions a place, and a source that loses a record in nine."""
+
+    places: int = 30
+    asks: bool = True
+    """Whether it leaves out other jobs' places by itself."""
+    made: ClassVar[list[int]] = []
+
+    def build(self, writer: DatasetWriter) -> None:
+        for place in range(self.places):
+            writer.count_source(1)
+            if place % 9 == 8:
+                writer.reject(f"toy/{place}", "broken", "as ever")
+                continue
+            if self.asks and not writer.mine(f"p/{place}"):
+                continue
+            self.made.append(place)
+            writer.count_images(2)
+            for heading in "NE":
+                said = (Turn("user", f"Where? {place}"), Turn("assistant", heading))
+                writer.write(Sample(f"toy/{place}/{heading}", (), said, task="toy", answer=heading, place=f"p/{place}"))
+        writer.audit["kind"] = "toy"
+        writer.audit["own"] = len(self.made)
+
+
+def records(path: Path) -> dict[str, Sample]:
+    return {sample.id: sample for sample in read_samples(path)}
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_parts_are_the_whole(tmp_path: Path, asks: bool) -> None:
+    Toy.made.clear()
+    toy = Toy(asks=asks)
+    whole = build_dataset(toy, tmp_path / "whole", "toy", max_reject_fraction=0.2)
+    Toy.made.clear()
+    for number in (2, 3, 1):
+        part = build_dataset(toy, tmp_path / "out", "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
+        assert 0 < part["written"] < whole["written"]
+        assert not (tmp_path / "out" / "toy.jsonl").exists()
+    assert len(Toy.made) == (27 if asks else 27 * PARTS)
+    merged = merge_shards(tmp_path / "out")
+    assert records(tmp_path / "out" / "toy.jsonl") == records(tmp_path / "whole" / "toy.jsonl")
+    for key in ("written", "source_records", "rejected", "tasks", "fingerprint", "builder"):
+        assert merged[key] == whole[key]
+    assert merged["audit"]["answers"] == whole["audit"]["answers"]
+    assert merged["audit"]["kind"] == "toy"
+    assert len(merged["audit"]["by_shard"]["own"]) == PARTS
+    if asks:
+        assert merged["images"] == whole["images"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_a_real_builder_draws_its_own_places_only(tmp_path: Path) -> None:
+    city = SyntheticCity(places=6, crops_per_view=1, workers=1)
+    whole = build_dataset(city, tmp_path / "whole", "city")
+    parts = [build_dataset(city, tmp_path / "out", "city", shard=f"{number}/2") for number in (1, 2)]
+    assert sum(part["images"] for part in parts) == whole["images"]
+    assert all(part["images"] < whole["images"] for part in parts)
+    merge_shards(tmp_path / "out", "city")
+    assert records(tmp_path / "out" / "city.jsonl") == records(tmp_path / "whole" / "city.jsonl")
+
+
+def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main([f"out={out}"]) == 2
+    assert "no part of a dataset there" in capsys.readouterr().err
+    for number in (1, 3):
+        build_dataset(Toy(), out, "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
+    with pytest.raises(ConfigError, match=r"1 of 3 parts are missing; build shard=2/3"):
+        merge_shards(out)
+    build_dataset(Toy(places=31), out, "toy", max_reject_fraction=0.2, shard="2/3")
+    with pytest.raises(ConfigError, match="different settings"):
+        merge_shards(out)
+    with pytest.raises(ConfigError, match=r"name=b: .* has parts of toy only"):
+        merge_shards(out, "b")
+    assert not (out / "toy.jsonl").exists()
+
+
+def test_losing_too_much_is_told_of_the_whole(tmp_path: Path) -> None:
+    for number in range(1, PARTS + 1):
+        build_dataset(Toy(), tmp_path, "toy", max_reject_fraction=0.05, shard=f"{number}/{PARTS}")
+    with pytest.raises(ConfigError, match=r"3 of 30 source records were rejected"):
+        merge_shards(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "a/b", "1", "1/", "-1/3"])
+def test_shards_that_are_none(shard: str) -> None:
+    with pytest.raises(ConfigError, match=r"shard=.*from 1/n to n/n"):
+        read_shard(shard)
+
+
+def _build(out: str) -> None:
+    build_dataset(SyntheticCity(places=400, crops_per_view=1, workers=1), out, "city")
+
+
+def test_a_killed_build_goes_on_with_the_pictures_it_made(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_build, args=(str(tmp_path),))
+    process.start()
+    images = tmp_path / "images"
+    while process.is_alive() and len(list(images.glob("*/*/*.png"))) < 100:
+        time.sleep(0.02)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / "build_report.json").exists()
+    there = sum(1 for _ in images.glob("*/*/*.png"))
+    report: dict[str, Any] = build_dataset(SyntheticCity(places=8, crops_per_view=1, workers=1), tmp_path, "city")
+    assert report["images_reused"] >= min(there, 8 * 44) - 44
+    assert json.loads((tmp_path / "build_report.json").read_text())["written"] == report["written"]
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.partial"))

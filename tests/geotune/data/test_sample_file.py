@@ -1,0 +1,114 @@
+"""Samples by number: what reading the file in order gives, wherever one begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geotune.data import sample_file
+from geotune.data.sample_file import SampleFile
+from geotune.errors import ConfigError
+from geotune.sample import Sample, Turn, read_samples, write_samples
+
+
+def samples(count: int) -> list[Sample]:
+    return [
+        Sample(
+            id=f"a/{number}",
+            images=tuple(f"{name}.png" for name in (f"view{number // 4}", f"map{number % 3}")[: number % 3]),
+            turns=(Turn("user", "<image>" * (number % 3) + f"Wo? {number}"), Turn("assistant", "Zürich")),
+            task=("pose_fixed", "intra_map")[number // 2 % 2],
+            answer="N",
+            place=f"p/{number // 4}" if number % 5 else "",
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_any_record_is_read_as_in_order(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_file, "BLOCK", 300)  # many blocks, cut in the middle of records
+    path = tmp_path / f"data{suffix}"
+    write_samples(path, samples(25))
+    file = SampleFile(path)
+    whole = list(read_samples(path))
+    assert len(file) == 25
+    for number in np.random.default_rng(0).permutation(25).tolist():
+        assert file[number] == whole[number]
+    assert file[-1] == whole[-1]
+    assert pickle.loads(pickle.dumps(file))[3] == whole[3]
+    assert [file.task_names[task] for task in file.tasks] == [sample.task for sample in whole]
+    names = file.picture_names()
+    for number, sample in enumerate(whole):
+        shown = file.picture_numbers[file.picture_starts[number] : file.picture_starts[number + 1]]
+        assert [names[picture] for picture in shown] == list(sample.images)
+    chosen = np.array([7, 8, 20])
+    shown_in_order = dict.fromkeys(name for number in chosen for name in whole[number].images)
+    assert [names[picture] for picture in file.pictures_of(chosen)] == list(shown_in_order)
+    groups = [sample_file.group_of(sample) for sample in whole]
+    order = {group: rank for rank, group in enumerate(dict.fromkeys(groups))}
+    assert file.groups.tolist() == [order[group] for group in groups]
+    with pytest.raises(IndexError):
+        file[25]
+
+
+def test_quirks_that_the_slow_reader_allows(tmp_path: Path) -> None:
+    path = tmp_path / "quirks.jsonl"
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    lines = [json.dumps({"conversations": turns}), "", "  ", json.dumps({"id": 7, "conversations": turns})]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+    file = SampleFile(path)
+    assert [file[number] for number in range(2)] == list(read_samples(path))
+    assert [sample.id for sample in (file[0], file[1])] == ["quirks/0", "7"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"id": "a/1", "conversations": []}', "turns must alternate"),
+        ("{", "not JSON"),
+        (
+            '{"id": "a/0", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}',
+            "is taken",
+        ),
+    ],
+)
+def test_a_bad_record_is_named_as_by_the_slow_reader(tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "data.jsonl"
+    write_samples(path, samples(3))
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ConfigError, match=rf"data\.path=.*data\.jsonl:4.*{reason}.*correct the record"):
+        SampleFile(path)
+
+
+def test_the_index_is_made_once_and_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data.jsonl"
+    write_samples(path, samples(6))
+    first = SampleFile(path)
+    passes: list[Path] = []
+    checked = sample_file._check_block
+    monkeypatch.setattr(sample_file, "_check_block", lambda path, span: passes.append(path) or checked(path, span))
+    assert SampleFile(path).digest == first.digest
+    assert not passes
+    write_samples(path, samples(7))
+    os.utime(path, ns=(1, 1))
+    again = SampleFile(path)
+    assert (len(again), len(passes)) == (7, 1)
+    assert again.digest != first.digest
+    assert len(list(sample_file.cache_folder(path).glob("index-*"))) == 1
+
+
+def test_a_folder_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "read_only" / "data.jsonl"
+    write_samples(path, samples(3))
+    (path.parent / sample_file.CACHE).write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert len(SampleFile(path)) == 3
+    assert list((tmp_path / "cache" / "geotune").iterdir())

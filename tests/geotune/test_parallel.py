@@ -1,0 +1,36 @@
+"""A map over processes takes what it works on as it goes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import operator
+
+import pytest
+
+from geotune import progress
+from geotune.parallel import AHEAD, parallel_map
+
+
+def test_an_endless_source_is_taken_in_small_steps() -> None:
+    taken = itertools.count()
+    with parallel_map(2, 10**9, chunk=3) as run:
+        results = run(operator.neg, (next(taken) for _ in itertools.repeat(None)))
+        assert list(itertools.islice(results, 5)) == [0, -1, -2, -3, -4]
+    assert next(taken) <= (AHEAD * 2 + 2) * 3
+
+
+def test_long_work_leaves_lines_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "geotune"), progress.progress_bar("maps", 1000) as advance:
+        for _ in range(3):
+            advance(100)
+    assert caplog.messages == ["maps: 200 of 1,000, 5.0/s, 3 min left"]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")])
+def test_durations(seconds: float, said: str) -> None:
+    assert progress.duration(seconds) == said
