@@ -45,10 +45,17 @@ def draw_others(
     own: the item's own map, in range(n_maps). allowed: the maps (n_maps,) that may stand beside a given one.
     None for an item that has too few.
     """
+    return draw_among(own, count, n_maps, lambda mine: np.flatnonzero(allowed(mine)), rng)
+
+
+def draw_among(
+    own: Sequence[int], count: int, n_maps: int, others: Callable[[int], NDArray[np.intp]], rng: Generator
+) -> list[list[int] | None]:
+    """`draw_others` where the maps that may stand beside a given one are known by their numbers: `others(own)`."""
     used = np.zeros(n_maps, np.int64)
     drawn: list[list[int] | None] = []
     for mine in own:
-        candidates = np.flatnonzero(allowed(mine))
+        candidates = others(mine)
         if len(candidates) < count:
             drawn.append(None)
             continue
@@ -57,3 +64,26 @@ def draw_others(
         used[chosen] += 1
         drawn.append(chosen.tolist())
     return drawn
+
+
+def balanced_choice(answers: Sequence[str], places: Sequence[Hashable], n: int, rng: Generator) -> list[int]:
+    """At most `n` items, even over their answers and spread over places, in the order of the items.
+
+    Slots go to the answers in turn, and within an answer to the places that it has used least. An answer that runs out
+    leaves its slots to the others.
+    """
+    queues: dict[str, list[int]] = {}
+    for answer in sorted(set(answers)):
+        items = [item for item, said in enumerate(answers) if said == answer]
+        seen: dict[Hashable, int] = {}
+        ranked: list[tuple[int, int, int]] = []
+        for item in rng.permutation(items).tolist():
+            seen[places[item]] = seen.get(places[item], -1) + 1
+            ranked.append((seen[places[item]], len(ranked), item))
+        queues[answer] = [item for _, _, item in sorted(ranked, reverse=True)]
+    chosen: list[int] = []
+    turn = rng.permutation(list(queues)).tolist()
+    while turn and len(chosen) < n:
+        chosen += [queues[answer].pop() for answer in turn[: n - len(chosen)]]
+        turn = [answer for answer in turn if queues[answer]]
+    return sorted(chosen)

@@ -5,7 +5,6 @@ Expected layout: `index_dir/<index>/<source>.json` and `image_root/<family of so
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_builders.imagery.crops import CROPS
 from data_builders.imagery.prepare import Picture, prepare_pictures
+from data_builders.questions import question_sample
 from data_builders.sources.draw import draw_others, generator, spread_labels
 from data_builders.sources.geox_records import (
     CROSS_MAP,
@@ -34,8 +34,8 @@ from data_builders.sources.geox_records import (
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.geo import haversine_km, metres_per_pixel
-from geotune.sample import Sample, Turn
-from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
+from geotune.sample import Sample
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from geotune.tasks.cross_view import N_CANDIDATES
 
 KIND_OF_TASK = {
@@ -103,6 +103,8 @@ class GeoxIndex:
         """Write every question, place by place, and what the audit found."""
         tasks = [task for task in self._legal_tasks if self.tasks is None or task in self.tasks]
         views = list(self._read(tasks, writer))
+        if self.set == "benchmark":  # for training every place's map may stand beside every other's
+            views = [view for view in views if writer.mine(view.place)]
         pictures = self._prepare(views, tasks, writer)
         views = [view for view in views if _accept(view, pictures, writer)]
         if self.set == "train":
@@ -338,17 +340,14 @@ def _samples(view: View, task: str, pictures: Mapping[Path, Picture], images_dir
             maps = [str(aerial.path) for aerial in view.maps]
         else:
             maps = [str(images_dir / CROPS_FOLDER / pictures[aerial.path].crop(crop)) for aerial in view.maps]
-        answer = _answer(view, task, crop)
-        yield Sample(
-            id=f"geox_index/{view.source}/{view.image_id}/{view.heading}/{task}/{crop}",
-            images=(str(view.ground), *maps),
-            turns=(Turn("user", asked.prompt(explain=False)), Turn("assistant", asked.target(answer))),
-            system=SYSTEM_PROMPT,
-            task=task,
-            answer=answer,
+        yield question_sample(
+            f"geox_index/{view.source}/{view.image_id}/{view.heading}/{task}/{crop}",
+            task,
+            _answer(view, task, crop),
+            (str(view.ground), *maps),
             source=view.source,
             place=view.place,
-            meta=json.dumps(_meta(view, crop), ensure_ascii=False),
+            meta=_meta(view, crop),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,13 +14,14 @@ import numpy as np
 
 from data_builders.imagery.crops import CROPS
 from data_builders.parallel import parallel_map, progress_bar
+from data_builders.questions import question_sample
 from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
 from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, picture_folder, write_pictures
 from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn
-from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
+from geotune.sample import Sample
+from geotune.tasks import CROSS_VIEW_TASKS
 
 SOURCE = "synthetic"
 TASKS = (*CROSS_VIEW_TASKS, "geolocate")
@@ -78,7 +78,8 @@ class SyntheticCity:
 
     def build(self, writer: DatasetWriter) -> None:
         """Draw the places and write their questions."""
-        places = list(islice(draw_places(self.seed, self.split), self.places))
+        drawn = islice(draw_places(self.seed, self.split), self.places)
+        places = [place for place in drawn if writer.mine(place_key(place))]
         tasks = TASKS if self.tasks is None else tuple(self.tasks)
         draw = partial(draw_place, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
         means: dict[str, NDMeans] = {}
@@ -99,24 +100,24 @@ class SyntheticCity:
 
     def sample(self, place: Place, question: Question, folder: Path) -> Sample:
         """A question as a sample; its id and place as in every other dataset."""
-        task = get_task(question.task)
         shown = picture_folder(folder, place, self.view_size, self.map_size)
         maps = [map_name(town, crop) for town, crop in question.maps]
-        explanation = question.explanation if self.explain else None
-        return Sample(
-            id=f"{SOURCE}/{self.split}/{place.name}/{question.heading}/{question.task}/{question.crop}",
-            images=tuple(str(shown / file) for file in (f"{question.heading}.png", *maps)),
-            turns=(
-                Turn("user", task.prompt(explain=self.explain)),
-                Turn("assistant", task.target(question.answer, explanation)),
-            ),
-            system=SYSTEM_PROMPT,
-            task=question.task,
-            answer=question.answer,
+        return question_sample(
+            f"{SOURCE}/{self.split}/{place.name}/{question.heading}/{question.task}/{question.crop}",
+            question.task,
+            question.answer,
+            [str(shown / file) for file in (f"{question.heading}.png", *maps)],
             source=SOURCE,
-            place=f"{SOURCE}/{place.lat:.6f},{place.lon:.6f}",
-            meta=json.dumps({"crop": question.crop, "ground": place.ground, "trim": place.trim, "maps": maps}),
+            place=place_key(place),
+            meta={"crop": question.crop, "ground": place.ground, "trim": place.trim, "maps": maps},
+            explain=self.explain,
+            explanation=question.explanation if self.explain else None,
         )
+
+
+def place_key(place: Place) -> str:
+    """What the questions about a place are grouped by."""
+    return f"{SOURCE}/{place.lat:.6f},{place.lon:.6f}"
 
 
 NDMeans = dict[str, list[float]]

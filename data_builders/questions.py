@@ -1,0 +1,43 @@
+"""How every builder writes a question about a photo: prompt, answer and record in the one form of the project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from geotune.sample import Sample, Turn
+from geotune.tasks import SYSTEM_PROMPT, get_task
+
+
+def question_sample(
+    sample_id: str,
+    task_name: str,
+    answer: str,
+    images: Sequence[str],
+    *,
+    source: str,
+    place: str,
+    meta: Mapping[str, Any],
+    explain: bool = False,
+    explanation: str | None = None,
+) -> Sample:
+    """The sample that asks `task_name` about `images` (the photo first, then its maps).
+
+    explain: whether the prompt asks for an explanation. explanation: what the assistant says before the answer.
+    """
+    task = get_task(task_name)
+    return Sample(
+        id=sample_id,
+        images=tuple(images),
+        turns=(
+            Turn("user", task.prompt(explain=explain)),
+            Turn("assistant", task.target(answer, explanation)),
+        ),
+        system=SYSTEM_PROMPT,
+        task=task_name,
+        answer=answer,
+        source=source,
+        place=place,
+        meta=json.dumps(meta, ensure_ascii=False),
+    )

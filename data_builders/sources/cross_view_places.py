@@ -1,0 +1,350 @@
+"""Readers of the five datasets that pair ground pictures with satellite images: every record becomes a `SourcePlace`.
+
+Layouts are those of the downloads; each reader says in its docstring which files it looks for.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from data_builders.imagery.panorama import FULL_SPAN, Span
+from data_builders.sources.geox_records import RejectedRecordError, canonical_names
+from geotune.errors import ConfigError
+from geotune.geo import TILE_SIZE_PX, Coordinates, check_coordinates, mercator_tile_xy
+
+CVUSA_RAW_SPAN: Span = (308.57, 154.29)
+"""Of the raw CVUSA panoramas, which are twice as wide as high; those of the common subset go all round."""
+CVUSA_MAP_PX, VIGOR_MAP_PX, VIGOR_ZOOM, CVGLOBAL_ZOOM = 750, 640, 20, 18
+CROSS_AREA = {"NewYork": "train", "Seattle": "train", "SanFrancisco": "test", "Chicago": "test"}
+"""VIGOR's split by city, where its same-area files are not there."""
+_SPLIT_OF = {"train": "train", "val": "test", "test": "test"}
+_STREET_VIEW = re.compile(
+    r"(?P<lat>-?\d+(?:\.\d+)?),(?P<lon>-?\d+(?:\.\d+)?)_(?P<time>\d{4}-\d{2})_(?P<pano>.+)_d(?P<deg>-?\d+(?:\.\d+)?)_z\d+"
+)
+"""How CVGlobal and OmniCity name a panorama and its satellite image."""
+_LLMGEO = re.compile(
+    r"(?P<lon>-?\d+(?:\.\d+)?)_(?P<lat>-?\d+(?:\.\d+)?)_h(?P<h>\d+(?:\.\d+)?)_p(?P<p>-?\d+(?:\.\d+)?)_f(?P<f>\d+(?:\.\d+)?)"
+)
+_PICTURES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlace:
+    """One camera with what its dataset holds of it: a panorama or one view, and a satellite image or none."""
+
+    source: str
+    """Family and scale: `CVUSA_zoom19`, `OmniCity_view2`."""
+    family: str
+    """The same without the scale, spelt as GeoX-Bench's index files spell it."""
+    image_id: str
+    lat: float
+    lon: float
+    split: str
+    """`train` or `test` as published; empty where nothing is."""
+    ground: Path
+    is_panorama: bool = True
+    centre_heading_deg: float = 0.0
+    """Of a panorama, the heading of its centre column; of a view, its heading."""
+    span_of_2_to_1: Span = FULL_SPAN
+    """What a panorama twice as wide as high covers."""
+    fov_deg: float | None = None
+    """Of a ready view."""
+    satellite: Path | None = None
+    zoom: int | None = None
+    camera_px: tuple[float, float] = (0.0, 0.0)
+    """Where the camera stands, right of and below the satellite image's middle, in pixels of one `nominal_px` wide."""
+    nominal_px: int | None = None
+    keep: float = 1.0
+    """Share of the satellite image's side that is kept around the camera."""
+    capture_time: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
+
+    @property
+    def record_id(self) -> str:
+        return f"{self.source}/{self.image_id}"
+
+
+Read = Iterator[SourcePlace | RejectedRecordError]
+
+
+def read_cvusa(root: Path) -> Read:
+    """CVUSA: `splits/{train,val}*.csv` (no header; satellite, panorama, ...) and `all.csv` (row id - 1: the camera's
+    latitude and longitude, then the satellite image's), also under `split/` or `splits/`; pictures where the rows say.
+    """
+    everywhere = _first(root, ("all.csv", "split/all.csv", "splits/all.csv"), "CVUSA's coordinates")
+    with everywhere.open(encoding="utf-8-sig", newline="") as file:
+        gps = [row for row in csv.reader(file) if row]
+    for path in _files(root / "splits", ("train*.csv", "val*.csv"), "CVUSA's splits"):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                if row:
+                    yield _caught(f"{path.name}:{number}", partial(_cvusa, row, path, gps, root))
+
+
+def _cvusa(row: list[str], path: Path, gps: list[list[str]], root: Path) -> SourcePlace:
+    satellite, panorama = (PurePosixPath(name.strip()) for name in row[:2])
+    zoom = next((int(part) for part in reversed(satellite.parent.parts) if part.isdigit()), 19)
+    image_id = panorama.stem
+    if int(image_id) < 1:
+        raise ValueError(f"{panorama.name}: ids begin at 1")
+    at = [float(value) for value in gps[int(image_id) - 1][:4]]
+    here = _place(at[0], at[1])
+    return SourcePlace(
+        source=f"CVUSA_zoom{zoom}",
+        family="CVUSA",
+        image_id=image_id,
+        lat=here.lat,
+        lon=here.lon,
+        split="train" if path.name.startswith("train") else "test",
+        ground=_inside(root, panorama),
+        span_of_2_to_1=CVUSA_RAW_SPAN,
+        satellite=_inside(root, satellite),
+        zoom=zoom,
+        camera_px=_offset_px(here, _place(at[2], at[3]), zoom) if len(at) == 4 else (0.0, 0.0),
+        nominal_px=CVUSA_MAP_PX,
+        keep=0.9,
+    )
+
+
+def read_vigor(root: Path) -> Read:
+    """VIGOR: `<City>/panorama`, `<City>/satellite`, and `splits__corrected/<City>/` (else `splits/<City>/`) with
+    `same_area_balanced_{train,test}[__corrected].txt`, or `pano_label_balanced[__corrected].txt` alone: then New York
+    and Seattle train, San Francisco and Chicago test. Where the camera stands in its satellite image comes from the
+    coordinates in both names.
+    """
+    labels = next((root / name for name in ("splits__corrected", "splits") if (root / name).is_dir()), None)
+    cities = sorted(folder.parent.name for folder in root.glob("*/panorama") if folder.is_dir())
+    if labels is None or not cities:
+        raise ConfigError(
+            f"root={root}: VIGOR has <City>/panorama and splits/ or splits__corrected/ there; name that folder"
+        )
+    for city in cities:
+        files = sorted((labels / city).glob("same_area_balanced_t*.txt")) or sorted(
+            (labels / city).glob("pano_label_balanced*.txt")
+        )
+        if not files:
+            raise ConfigError(
+                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file"
+            )
+        corrected = [path for path in files if "corrected" in path.name]
+        for path in corrected or files:
+            split = CROSS_AREA.get(city, "") if path.name.startswith("pano") else path.stem.split("_")[3]
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+                if line.strip():
+                    yield _caught(
+                        f"{city}/{path.name}:{number}",
+                        partial(_vigor, line.split(), city, split, root),
+                    )
+
+
+def _vigor(fields: list[str], city: str, split: str, root: Path) -> SourcePlace:
+    panorama, satellite = PurePosixPath(fields[0]), PurePosixPath(fields[1])
+    pano_id, lat, lon = panorama.stem.rstrip(",").rsplit(",", 2)
+    here = _place(float(lat), float(lon))
+    there = _place(*(float(value) for value in satellite.stem.split("_")[-2:]))
+    offset = _offset_px(here, there, VIGOR_ZOOM)
+    down, left = float(fields[2]), float(fields[3])
+    return SourcePlace(
+        source=f"VIGOR_{city}",
+        family=f"VIGOR_{city}",
+        image_id=pano_id,
+        lat=here.lat,
+        lon=here.lon,
+        split=split,
+        ground=_inside(root / city / "panorama", panorama),
+        satellite=_inside(root / city / "satellite", satellite),
+        zoom=VIGOR_ZOOM,
+        camera_px=offset,
+        nominal_px=VIGOR_MAP_PX,
+        keep=0.5,
+        # The published pixel is (row 320 + down, column 320 - left).
+        extra={"label_differs_px": f"{max(abs(offset[0] + left), abs(offset[1] - down)):.1f}"},
+    )
+
+
+def read_cvglobal(root: Path) -> Read:
+    """CVGlobal: `<lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z3.jpg` in a folder called `streetview...` at any depth, the
+    satellite image of that name in `satellite/` beside it. A part of the path called train, val or test is the split,
+    or `splits_csv/{train,val,test}.csv`.
+    """
+    listed: dict[str, str] = {}
+    for path in sorted((root / "splits_csv").glob("*.csv")):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.reader(file):
+                listed |= {PurePosixPath(name).stem: _SPLIT_OF.get(path.stem, "") for name in row[:2]}
+    folders = sorted(path for path in root.rglob("streetview*") if path.is_dir())
+    if not folders:
+        raise ConfigError(
+            f"root={root}: CVGlobal has a folder streetview2048/ (or streetview/) there; name that folder"
+        )
+    for folder in folders:
+        for path in _pictures(folder):
+            yield _caught(path.name, partial(_cvglobal, path, folder, listed, root))
+
+
+def _cvglobal(path: Path, folder: Path, listed: dict[str, str], root: Path) -> SourcePlace:
+    match, here = _street_view(path)
+    family = canonical_names("CVGlobal")[1]
+    return SourcePlace(
+        source=family,
+        family=family,
+        image_id=path.stem,
+        lat=here.lat,
+        lon=here.lon,
+        split=listed.get(path.stem) or _split_in(path, root),
+        ground=path,
+        centre_heading_deg=float(match["deg"]),
+        satellite=folder.parent / "satellite" / path.name,
+        zoom=CVGLOBAL_ZOOM,
+        capture_time=match["time"],
+    )
+
+
+def read_omnicity(root: Path) -> Read:
+    """OmniCity: `street-level/image-panorama/image-panorama-{train,test}/` and the satellite image of the same name in
+    `satellite-level/image-satellite/satellite-image-view{1,2,3}/view{n}-{train,test}/`: one place for each scale.
+    """
+    panoramas = root / "street-level" / "image-panorama"
+    if not panoramas.is_dir():
+        raise ConfigError(f"root={root}: OmniCity has street-level/image-panorama/ there; name that folder")
+    for folder in sorted(path for path in panoramas.iterdir() if path.is_dir()):
+        split = _SPLIT_OF.get(folder.name.rpartition("-")[2], "")
+        for path in _pictures(folder):
+            for view in (1, 2, 3):
+                base = root / "satellite-level" / "image-satellite" / f"satellite-image-view{view}"
+                satellite = base / f"view{view}-{folder.name.rpartition('-')[2]}" / path.name
+                if base.is_dir():
+                    yield _caught(
+                        f"view{view}/{path.name}",
+                        partial(_omnicity, path, satellite, split, view),
+                    )
+
+
+def _omnicity(path: Path, satellite: Path, split: str, view: int) -> SourcePlace:
+    match, here = _street_view(path)
+    return SourcePlace(
+        source=f"OmniCity_view{view}",
+        family="OmniCity",
+        image_id=path.stem,
+        lat=here.lat,
+        lon=here.lon,
+        split=split,
+        ground=path,
+        # The panoramas are stored with south at their centre column.
+        centre_heading_deg=180.0,
+        satellite=satellite,
+        capture_time=match["time"],
+    )
+
+
+def read_llmgeo(root: Path) -> Read:
+    """LLMGeo: `{train,test}/**/<lon>_<lat>_h<heading>_p<pitch>_f<fov>.jpg`, single views without satellite images."""
+    base = root / "dataset" if (root / "dataset").is_dir() else root
+    folders = [base / name for name in ("train", "test") if (base / name).is_dir()]
+    if not folders:
+        raise ConfigError(f"root={root}: LLMGeo has dataset/train/ and dataset/test/ there; name that folder")
+    for folder in folders:
+        for path in _pictures(folder, deep=True):
+            yield _caught(str(path.relative_to(base)), partial(_llmgeo, path, folder.name))
+
+
+def _llmgeo(path: Path, split: str) -> SourcePlace:
+    match = _LLMGEO.fullmatch(path.stem)
+    if match is None:
+        raise ValueError(f"{path.name} is not <lon>_<lat>_h<heading>_p<pitch>_f<fov>")
+    if float(match["p"]) != 0:
+        raise ValueError(f"{path.name} looks up or down")
+    here = _place(float(match["lat"]), float(match["lon"]))
+    family = canonical_names("LLMGeo")[1]
+    return SourcePlace(
+        source=family,
+        family=family,
+        image_id=path.stem,
+        lat=here.lat,
+        lon=here.lon,
+        split=split,
+        ground=path,
+        is_panorama=False,
+        centre_heading_deg=float(match["h"]) % 360,
+        fov_deg=float(match["f"]),
+        extra={"country": path.parent.name},
+    )
+
+
+READERS: dict[str, Callable[[Path], Read]] = {
+    "cvusa": read_cvusa,
+    "vigor": read_vigor,
+    "cvglobal": read_cvglobal,
+    "omnicity": read_omnicity,
+    "llmgeo": read_llmgeo,
+}
+
+
+def _caught(record_id: str, read: Callable[[], SourcePlace]) -> SourcePlace | RejectedRecordError:
+    """What `read` returns, or the record's rejection."""
+    try:
+        return read()
+    except IndexError:
+        return RejectedRecordError(record_id, "invalid_record", "too few fields, or no coordinates of that number")
+    except ValueError as error:
+        return RejectedRecordError(record_id, "invalid_record", str(error))
+
+
+def _place(lat: float, lon: float) -> Coordinates:
+    found = check_coordinates(lat, lon)
+    if not isinstance(found, Coordinates):
+        raise ValueError(f"coordinates {lat}, {lon}: {found}")
+    return found
+
+
+def _offset_px(camera: Coordinates, middle: Coordinates, zoom: int) -> tuple[float, float]:
+    """Where the camera stands, in pixels right of and below the middle of a map at `zoom`."""
+    here, there = (mercator_tile_xy(at.lat, at.lon, zoom) for at in (camera, middle))
+    return (here[0] - there[0]) * TILE_SIZE_PX, (here[1] - there[1]) * TILE_SIZE_PX
+
+
+def _street_view(path: Path) -> tuple[re.Match[str], Coordinates]:
+    match = _STREET_VIEW.fullmatch(path.stem)
+    if match is None:
+        raise ValueError(f"{path.name} is not <lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z<n>")
+    return match, _place(float(match["lat"]), float(match["lon"]))
+
+
+def _split_in(path: Path, root: Path) -> str:
+    return next((_SPLIT_OF[part] for part in path.relative_to(root).parts if part in _SPLIT_OF), "")
+
+
+def _inside(root: Path, name: PurePosixPath) -> Path:
+    if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+        raise ValueError(f"{str(name)!r} leaves the folder of pictures")
+    return root / name
+
+
+def _pictures(folder: Path, *, deep: bool = False) -> Iterator[Path]:
+    found = folder.rglob("*") if deep else folder.iterdir()
+    yield from sorted(path for path in found if path.suffix.lower() in _PICTURES and path.is_file())
+
+
+def _first(root: Path, names: tuple[str, ...], what: str) -> Path:
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise ConfigError(f"root={root}: {what} are not there ({' or '.join(names)}); name the download's folder")
+
+
+def _files(folder: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    if not found:
+        raise ConfigError(
+            f"root={folder.parent}: {what} are not there ({folder.name}/{patterns[0]}); name the download's folder"
+        )
+    return found
