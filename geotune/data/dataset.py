@@ -26,7 +26,7 @@ from geotune.data.sampler import MicroBatch
 from geotune.errors import ConfigError
 from geotune.parallel import parallel_map
 from geotune.progress import progress_bar
-from geotune.sample import BadRecord, Sample, check_image, resolve_image
+from geotune.sample import IMAGE_TAG, BadRecord, Sample, Turn, check_image, resolve_image
 
 MEASURE_VERSION = 1
 """Raise it when the same samples come to be measured otherwise."""
@@ -79,43 +79,41 @@ class SampleDataset(Dataset[Batch]):
         return len(self.samples)
 
     def __getitem__(self, micro: MicroBatch) -> Batch:
-        encoded = [self.encoder.encode(self.samples[index], self.folder) for index in micro.indices]
-        reasons = [self._unreadable(sample) for sample in encoded]
-        broken = [(sample, reason) for sample, reason in zip(encoded, reasons, strict=True) if reason]
-        kept = [sample for sample, reason in zip(encoded, reasons, strict=True) if not reason]
+        kept, broken = [], []
+        for index in micro.indices:
+            try:
+                encoded = self.encoder.encode(self.samples[index], self.folder)
+                if encoded.length != self.lengths[index]:
+                    raise BadRecord(encoded.id, "one of its pictures has another size than when the run began")
+                for path in encoded.images:
+                    self.encoder.pixels(path)
+            except BadRecord as error:
+                broken.append((index, error.reason))
+            else:
+                kept.append(encoded)
         join = collate_tree if self.prefix_tree else collate
         # Every process runs every micro-batch, so that they keep step: with nothing left, some words teach nothing.
-        batch = join(
-            kept or [words_of(broken[0][0])], self.encoder, update_targets=micro.update_targets, update=micro.update
-        )
+        shown = kept or [self._words_of(self.samples[broken[0][0]])]
+        batch = join(shown, self.encoder, update_targets=micro.update_targets, update=micro.update)
         if not broken:
             return batch
         return replace(
             batch,
             ids=tuple(sample.id for sample in kept),
-            left_out=tuple((sample.id, reason) for sample, reason in broken),
-            missing=sum(sample.targets for sample, _ in broken),
+            left_out=tuple((self.samples[index].id, reason) for index, reason in broken),
+            missing=int(sum(self.targets[index] for index, _ in broken)),
         )
 
-    def _unreadable(self, encoded: Encoded) -> str:
-        """Why a picture of `encoded` can't be read now; empty when all can."""
-        try:
-            for path in encoded.images:
-                self.encoder.pixels(path)
-        except BadRecord as error:
-            return error.reason
-        return ""
+    def _words_of(self, sample: Sample) -> Encoded:
+        """`sample` without its pictures, and with nothing to supervise."""
+        turns = tuple(Turn(turn.role, turn.text.replace(IMAGE_TAG, "")) for turn in sample.turns)
+        encoded = self.encoder.encode(replace(sample, images=(), turns=turns), self.folder)
+        return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
 
     @property
     def ids(self) -> Sequence[str]:
         """The samples' ids, each read when it is asked for."""
         return _Ids(self.samples)
-
-
-def words_of(encoded: Encoded) -> Encoded:
-    """`encoded` without its pictures, and with nothing to supervise."""
-    words = (Segment("text", segment.ids) for segment in encoded.segments if segment.kind != "image")
-    return Encoded(encoded.id, tuple(words))
 
 
 class _Ids(Sequence[str]):
