@@ -31,9 +31,9 @@ from data_builders.build import build_dataset
 from data_builders.imagery.crops import CROPS
 from data_builders.imagery.panorama import perspective_view
 from data_builders.imagery.prepare import prepare_picture
-from data_builders.parallel import parallel_map, usable_cores
 from data_builders.questions import question_sample
 from data_builders.writer import DatasetWriter
+from geotune.parallel import parallel_map, usable_cores
 from geotune.strict_json import write_json
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 

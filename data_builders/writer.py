@@ -118,7 +118,15 @@ class DatasetWriter:
 
     def mine(self, place: str) -> bool:
         """Whether this job writes the questions about `place` (of a sample without a place: its id)."""
-        return self.shard is None or zlib.crc32(place.encode()) % self.shard[1] == self.shard[0] - 1
+        return self.turn(place) == 0
+
+    def turn(self, place: str) -> int:
+        """How many jobs on, in a circle, is the one that writes the questions about `place`; 0 for this one.
+
+        Jobs that all need all places' pictures begin with their own and go on by this number: on a shared disk each
+        then finds most of the others' made.
+        """
+        return 0 if self.shard is None else (zlib.crc32(place.encode()) - self.shard[0] + 1) % self.shard[1]
 
     def write(self, sample: Sample) -> None:
         """Append one sample, unless it is another job's; its id must be new."""

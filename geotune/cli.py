@@ -268,12 +268,9 @@ def _sort_overrides(overrides: Sequence[str], spec: Command) -> tuple[dict[str, 
             if prefix == "~":
                 groups[f"~{key}"] = ""
                 continue
-            choice = _unquote(text)
-            if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
-                choice = _take_in(group, Path(choice))
-            elif choice not in choices_of(group):
-                raise ConfigError(f"{key}={text}: {_no_choice(group, choice)}")
-            groups[f"+{key}" if prefix in ("+", "++") else key] = choice
+            choice = _file_of(key, _unquote(text))
+            name = choice.stem if choice.parent == RECIPES / group else _take_in(group, choice)
+            groups[f"+{key}" if prefix in ("+", "++") else key] = name
         elif "@" in key or "/" in key:
             raise ConfigError(f"{word}: there is no group {group}; the groups are {', '.join(_groups())}")
         else:
@@ -399,9 +396,16 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for path in (RECIPES / group).glob("*.yaml"))
 
 
-def _no_choice(group: str, choice: str) -> str:
+def _file_of(key: str, choice: str) -> Path:
+    """The file that `<key>=<choice>` names: one of the group's, or a recipe or sweep from elsewhere."""
+    group = key.partition("@")[0]
+    if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
+        return Path(choice)
     names = choices_of(group)
-    return f"there is no such {group}; there are {', '.join(names)}{schema.near(choice, names)}"
+    if choice not in names:
+        near = schema.near(choice, names)
+        raise ConfigError(f"{key}={choice}: there is no such {group}; there are {', '.join(names)}{near}")
+    return RECIPES / group / f"{choice}.yaml"
 
 
 def _take_in(group: str, path: Path) -> str:
@@ -537,8 +541,8 @@ def help_text(command: str, words: Sequence[str]) -> str:
     ]
     if not spec.choice:
         lines += ["", *(f"  {line}" for line in _header(RECIPES / f"{command}.yaml"))]
-    elif chosen in choices_of(spec.choice):
-        path = RECIPES / spec.choice / f"{chosen}.yaml"
+    elif chosen:
+        path = _file_of(spec.choice, chosen)
         lines += ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in _header(path))]
         if spec.shorthand:
             node: Any = OmegaConf.to_container(OmegaConf.load(path))
@@ -564,7 +568,11 @@ def what_is(group: str, name: str) -> str:
 def _header(path: Path) -> list[str]:
     """Comment lines at the top of a recipe file, without Hydra's own."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: this file can't be read ({error})") from error
+    for line in text.splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

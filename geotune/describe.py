@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,16 +61,28 @@ def show_sample(encoded: Encoded, encoder: Encoder) -> str:
 
 def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> str:
     """Counts by task, what was rejected, how long the run is, and what a prefix tree saves."""
-    from geotune.data.sampler import TreePlan
-
     tasks = {task or "(no task)": count for task, count in dataset.task_counts.items()}
     width = max(map(len, tasks))
     lines = [f"{task:<{width}}  {count:>10,}" for task, count in tasks.items()]
     lines.append(f"{len(dataset):,} samples, {len(dataset.rejected):,} rejected, {total_updates:,} updates")
-    if isinstance(plan, TreePlan):
-        lines.append(f"the prefix tree reads one token where samples by themselves have {plan.duplication:.2f}")
+    lines.append(how_dealt(plan_figures(plan)))
     lines += [f"rejected {sample}: {reason}" for sample, reason in dataset.rejected[:5]]
     return "\n".join(lines)
+
+
+def plan_figures(plan: UpdatePlan) -> dict[str, float]:
+    """What the prefix tree removes and how even the tasks are, of the first updates."""
+    from geotune.data.sampler import TreePlan, task_tolerance
+
+    duplication = plan.duplication if isinstance(plan, TreePlan) else 1.0
+    return {"duplication_removed": duplication, "task_tolerance": task_tolerance(plan)}
+
+
+def how_dealt(figures: Mapping[str, float]) -> str:
+    """The same in words."""
+    points, factor = 100 * figures["task_tolerance"], figures["duplication_removed"]
+    tree = f"the prefix tree reads one token where samples by themselves have {factor:.2f}; " if factor > 1 else ""
+    return f"{tree}each task's share of an update is within {points:.1f} points of its share of the data"
 
 
 def histogram(lengths: Sequence[int] | np.ndarray) -> str:

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows progress and the time left; yields what to call with the number of steps just done.
+def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """Shows progress and the time left; yields what to call with the number of steps just done, 1 unless it is given.
 
     Where nobody watches (no terminal), work of more than half a minute leaves a line every half minute.
     """
@@ -28,7 +28,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda steps: progress.advance(task, steps)
+        yield lambda steps=1: progress.advance(task, steps)
 
 
 class _Lines:
@@ -40,7 +40,7 @@ class _Lines:
         self.done = 0
         self.started = self.told = time.monotonic()
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int = 1) -> None:
         self.done += steps
         now = time.monotonic()
         if now - self.told < SECONDS_BETWEEN_LINES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import platform
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from geotune.strict_json import write_json
 if TYPE_CHECKING:
     from geotune.data.sampler import UpdatePlan
 
+log = logging.getLogger(__name__)
+
 VERSIONS = ("torch", "transformers", "peft", "lightning", "geotune")
 
 
@@ -27,7 +30,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.checkpoints import Checkpoints, StepCounter, belongs_to, find_checkpoint, load_weights, read_state
-    from geotune.describe import describe
+    from geotune.describe import describe, how_dealt, plan_figures
     from geotune.launch import closing, loggers_from, quiet, trainer_from
     from geotune.stages.monitor import Monitor, ProgressBar
     from geotune.strategies import prepare
@@ -78,7 +81,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 f"resume={cfg.resume}: {resume} is at update {state.step} of {stage.total_updates}, nothing is left; "
                 "raise trainer.max_steps or trainer.epochs"
             )
+    dealt = plan_figures(plan)
     if trainer.is_global_zero:
+        log.info("%s: %s", cfg.data.path, how_dealt(dealt))
         (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
         write_rejected(run_dir, dataset.rejected)
     monitor = Monitor(run_dir, plan, dataset.ids, every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
@@ -88,7 +93,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         trainer.fit(stage, datamodule=data)
     if checkpoints.interrupted:
         raise KeyboardInterrupt
-    result = {**(checkpoints.result or {"step": stage.step}), "train": monitor.last}
+    result = {**(checkpoints.result or {"step": stage.step}), "train": monitor.last, "data": dealt}
     if trainer.is_global_zero:
         write_json(run_dir / "metrics.json", result)
     return result

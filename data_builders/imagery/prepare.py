@@ -12,8 +12,9 @@ from typing import Any
 
 from data_builders.imagery.crops import CROPS, crop_box
 from data_builders.imagery.ledger import open_ledger
-from data_builders.parallel import parallel_map, progress_bar
 from geotune.errors import ConfigError
+from geotune.parallel import parallel_map
+from geotune.progress import progress_bar
 from geotune.sample import BadRecord, check_image, load_image
 
 # Part of every crop's name: change it when the crops of one map would come out differently.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,6 @@ from data_builders.imagery.place_pictures import (
 )
 from data_builders.imagery.prepare import Picture, prepare_pictures
 from data_builders.imagery.symmetry import SYMMETRIES, Symmetry
-from data_builders.parallel import parallel_map, progress_bar
 from data_builders.questions import question_sample
 from data_builders.sources.blocks import Blocks, PlaceIndex
 from data_builders.sources.cross_view_places import READERS, SourcePlace
@@ -34,6 +34,8 @@ from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
 from geotune.errors import ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, metres_per_pixel
+from geotune.parallel import parallel_map
+from geotune.progress import progress_bar
 from geotune.sample import BadRecord, Sample, read_samples
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
@@ -120,6 +122,8 @@ class CrossView:
     """Side of the stitched window in the tiles' pixels, before it is rescaled to `map_size`."""
     zoom: int | None = None
     """Zoom of the tiles, or of the source's maps where it says none or another."""
+    map_time: str | None = None
+    """When the maps were taken (YYYY, YYYY-MM or YYYY-MM-DD), which no source says; the audit then shows the gaps."""
     seed: int = 0
     """Of everything that is drawn."""
     max_image_pixels: int = 50_000_000
@@ -161,6 +165,8 @@ class CrossView:
         for key in ("places", "samples_per_task", "workers"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConfigError(f"{key}={getattr(self, key)}: ask for at least 1, or null")
+        if self.map_time is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", self.map_time):
+            raise ConfigError(f"map_time={self.map_time}: say YYYY, YYYY-MM or YYYY-MM-DD")
         if self.tiles is not None and self.zoom is None and self.source in ("omnicity", "llmgeo"):
             raise ConfigError(f"zoom=null: {self.source} does not say its zoom; give the zoom of the tiles")
         for task in self.tasks or ():
@@ -176,7 +182,7 @@ class CrossView:
         symmetries = {place.record_id: kinds[_share(self.seed, place.place, len(kinds))] for place in places}
         pictures = self._draw(places, symmetries, writer)
         places = [place for place in places if _accept(place, pictures[place.record_id], writer)]
-        asker = _Asker(self, places, symmetries, pictures, texts)
+        asker = _Asker(self, places, symmetries, pictures, texts, writer.mine)
         asker.draw_others(writer)
         asker.choose()
         asker.prepare(writer)
@@ -303,7 +309,10 @@ class CrossView:
             stitched_px=self.stitched_px,
         )
         draw = partial(draw_place, settings=settings, folder=writer.images_dir)
-        jobs = [_job(place, symmetries[place.record_id].mirrored) for place in places]
+        jobs = [
+            _job(place, symmetries[place.record_id].mirrored)
+            for place in sorted(places, key=lambda place: writer.turn(place.place))
+        ]
         drawn: dict[str, PlacePictures] = {}
         try:
             with parallel_map(self.workers, len(jobs)) as run, progress_bar("places", len(jobs)) as advance:
@@ -334,6 +343,7 @@ class _Asker:
         symmetries: Mapping[str, Symmetry],
         pictures: Mapping[str, PlacePictures],
         texts: Mapping[str, str],
+        mine: Callable[[str], bool],
     ) -> None:
         self.builder = builder
         self.tasks = [task for task in CROSS_VIEW_TASKS if builder.tasks is None or task in builder.tasks]
@@ -341,6 +351,8 @@ class _Asker:
         self.symmetries = [symmetries[place.record_id] for place in places]
         self.pictures = [pictures[place.record_id] for place in places]
         self.texts = texts
+        self.mine = [mine(place.place) for place in places]
+        """Whose questions are written; all others are drawn from as well."""
         self.views = [_View(number, h) for number, held in enumerate(self.pictures) for h in held.views]
         self.others: dict[str, dict[int, list[int]]] = {"localization": {}, "cross_map": {}}
         """For each kind and view number, the other places whose maps are shown (none: the own map)."""
@@ -465,7 +477,7 @@ class _Asker:
         return found
 
     def _asked(self) -> Iterator[tuple[int, str, str]]:
-        for number in range(len(self.views)):
+        for number in (number for number, view in enumerate(self.views) if self.mine[view.place]):
             for task in self.tasks:
                 for crop in self._crops(task, number):
                     if self.chosen is None or (number, task, crop) in self.chosen:
@@ -511,6 +523,7 @@ class _Asker:
             "heading_deg": compass_to_heading(symmetry.heading(view.heading)),
             "fov_deg": place.fov_deg or self.builder.fov_deg,
             "capture_time": place.capture_time,
+            "map_time": self.builder.map_time,
             "crop": shown,
             "maps": [self.places[other].record_id for other in maps],
             "map_scales": [_scale(self.places[other]) for other in maps],

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
-from data_builders.parallel import progress_bar
 from data_builders.sources.chat_api import Budget, ChatApi, Endpoint, Failure, Pace
 from data_builders.sources.geocaption_form import (
     FORM_VERSION,
@@ -35,10 +34,11 @@ from data_builders.sources.geocaption_form import (
     write_caption,
 )
 from data_builders.sources.journal import Journal
-from data_builders.sources.photos import Photo, PhotoFolder, draw_rows, meta_of, place_of, read_photos
+from data_builders.sources.photos import Photo, PhotoFolder, meta_of, place_of, read_photos
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
+from geotune.progress import progress_bar
 from geotune.sample import BadRecord, Sample, Turn, load_image
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.geolocate import coordinates_json
@@ -78,7 +78,7 @@ class Geocaption:
     images: Path
     """Folder of the photos; they are found by id or file name at any depth."""
     budget_usd: float = field(compare=False)
-    """What all builds into this folder may spend together; never exceeded."""
+    """What all builds into this folder may spend together; a call whose worst cost exceeds what is left is not made."""
     usd_per_million_in: float = field(compare=False)
     """Price of a million tokens that are sent, pictures included; 0 for an endpoint of your own."""
     usd_per_million_out: float = field(compare=False)
@@ -151,9 +151,11 @@ class Geocaption:
             table,
             PhotoFolder(self.images),
             writer,
+            source=self.csv.stem,
             max_pixels=self.max_image_pixels,
             workers=self.workers,
-            only=draw_rows(table.n_rows, self.limit, self.seed),
+            limit=self.limit,
+            seed=self.seed,
         )
         questions = [Question(photo, self.max_side) for photo in photos]
         with Journal(writer.out / JOURNAL) as journal:

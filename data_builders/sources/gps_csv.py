@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data_builders.sources.geox_records import RejectedRecordError
-from data_builders.sources.photos import PhotoFolder, draw_rows, photo_sample, read_photos
+from data_builders.sources.photos import PhotoFolder, photo_sample, read_photos
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
@@ -57,9 +57,11 @@ class GpsCsv:
             table,
             PhotoFolder(self.images),
             writer,
+            source=self.csv.stem,
             max_pixels=self.max_image_pixels,
             workers=self.workers,
-            only=draw_rows(table.n_rows, self.limit, self.seed),
+            limit=self.limit,
+            seed=self.seed,
         )
         for photo in photos:
             try:

@@ -81,7 +81,9 @@ class Imageo:
             table = open_table(self._table(number), key="root")
             folder = PhotoFolder(self.root / f"dataset{number}", key="root")
             source = f"dataset{number}"
-            photos = read_photos(table, folder, writer, max_pixels=self.max_image_pixels, workers=self.workers)
+            photos = read_photos(
+                table, folder, writer, source=source, max_pixels=self.max_image_pixels, workers=self.workers
+            )
             for photo in photos:
                 try:
                     shown = _mended(photo) if number == US_SET else photo

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from data_builders.imagery.prepare import Picture, prepare_picture
-from data_builders.parallel import parallel_map, progress_bar
 from data_builders.sources.draw import generator
 from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.tables import Row, Table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
+from geotune.parallel import parallel_map
+from geotune.progress import progress_bar
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
 from geotune.tasks.geolocate import degrees
@@ -121,14 +122,18 @@ def read_photos(
     folder: PhotoFolder,
     writer: DatasetWriter,
     *,
+    source: str,
     max_pixels: int,
     workers: int | None = None,
-    only: Container[int] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> Iterator[Photo]:
     """The table's photos in its order; every other row is noted with the writer, which counts all.
 
-    only: numbers of the rows to read; None for all. Pictures are decoded fully, in `workers` processes.
+    source: what the samples will name. limit, seed: as for `draw_rows`. Pictures are decoded fully, in `workers`
+    processes; those of other jobs (`writer.mine`) are passed over.
     """
+    only = draw_rows(table.n_rows, limit, seed)
     decode = partial(prepare_picture, crops_root=None, max_pixels=max_pixels)
     rows = table.rows(only)
     with parallel_map(workers, table.n_rows) as run, progress_bar("photos", table.n_rows) as advance:
@@ -140,7 +145,8 @@ def read_photos(
                 try:
                     if isinstance(row, RejectedRecordError):
                         raise row
-                    found.append((row, folder.find(row)))
+                    if writer.mine(place_of(source, row)):
+                        found.append((row, folder.find(row)))
                 except RejectedRecordError as rejected:
                     writer.reject(rejected.record_id, rejected.reason, rejected.detail)
             for (row, _), picture in zip(found, run(decode, [path for _, path in found]), strict=True):

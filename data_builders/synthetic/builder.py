@@ -13,13 +13,14 @@ from typing import ClassVar
 import numpy as np
 
 from data_builders.imagery.crops import CROPS
-from data_builders.parallel import parallel_map, progress_bar
 from data_builders.questions import question_sample
 from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
 from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, picture_folder, write_pictures
 from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
+from geotune.parallel import parallel_map
+from geotune.progress import progress_bar
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS
 

@@ -19,7 +19,6 @@ from typing import ClassVar
 import numpy as np
 
 from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
-from data_builders.parallel import parallel_map, progress_bar
 from data_builders.synthetic.builder import city_fingerprint
 from data_builders.synthetic.city import (
     BLOCKS,
@@ -49,6 +48,8 @@ from data_builders.synthetic.text import (
 )
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
+from geotune.parallel import parallel_map
+from geotune.progress import progress_bar
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 

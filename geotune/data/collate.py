@@ -101,6 +101,10 @@ def causal_mask(present: torch.Tensor) -> torch.Tensor:
     return ((present[:, None, :] & causal) | itself)[:, None]
 
 
+def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64))
+
+
 def collate(
     samples: Sequence[Encoded],
     encoder: Encoder,
@@ -146,7 +150,6 @@ def collate(
     starts = dict(zip(order, np.cumsum([0, *(grids[path] for path in order)]), strict=False))
     slots = [places for _, places in spots]
     rows = [starts[path] + np.arange(len(places)) for path, places in spots]
-    empty = np.zeros(0, dtype=np.int64)
     shown = torch.from_numpy(present)
     return Batch(
         ids=tuple(encoded.id for encoded in samples),
@@ -154,12 +157,12 @@ def collate(
         position_ids=torch.from_numpy(position_ids),
         present=shown,
         attention=causal_mask(shown) if side == "left" and not present.all() else None,
-        predict=torch.from_numpy(np.concatenate(predict) if predict else empty),
+        predict=_joined(predict),
         labels=torch.tensor(labels, dtype=torch.long),
         images=tuple(order),
         pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in order),
-        slots=torch.from_numpy(np.concatenate(slots) if slots else empty),
-        rows=torch.from_numpy(np.concatenate(rows) if rows else empty),
+        slots=_joined(slots),
+        rows=_joined(rows),
         update_targets=update_targets,
         update=update,
     )
@@ -191,19 +194,18 @@ def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets
                 predict.append(np.array([tree.nodes[before].stop - 1, *range(node.start, node.stop - 1)]))
                 labels.extend(node.segment.ids)
     assert encoder.image_token_id not in labels, "an image token is supervised"
-    empty = np.zeros(0, dtype=np.int64)
     return Batch(
         ids=tuple(encoded.id for encoded in samples),
         input_ids=torch.from_numpy(tree.ids())[None],
         position_ids=torch.from_numpy(tree.positions(encoder))[:, None],
         present=torch.ones(1, tree.length, dtype=torch.bool),
         attention=None,
-        predict=torch.from_numpy(np.concatenate(predict) if predict else empty),
+        predict=_joined(predict),
         labels=torch.tensor(labels, dtype=torch.long),
         images=tuple(images),
         pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in images),
-        slots=torch.from_numpy(np.concatenate(slots) if slots else empty),
-        rows=torch.from_numpy(np.concatenate(rows) if rows else empty),
+        slots=_joined(slots),
+        rows=_joined(rows),
         update_targets=update_targets,
         update=update,
         until=torch.from_numpy(tree.until()),

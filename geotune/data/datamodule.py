@@ -17,6 +17,7 @@ from geotune.data.collate import Batch
 from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
 from geotune.data.sampler import Plan, TreePlan, UpdatePlan, UpdateSampler
 from geotune.errors import ConfigError
+from geotune.schema import show
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -79,10 +80,12 @@ class GeoData(LightningDataModule):
         """First update of this process, from 0; above 0 when a run is resumed."""
         self.stop = 0
         """Update to stop before."""
+        self._plans: dict[tuple[int, int], UpdatePlan] = {}
 
     def load(self, encoder: Encoder, *, seed: int) -> SampleDataset:
         """Build what is missing, read and check everything, once. Raises ConfigError."""
         self.seed = seed
+        self._plans.clear()
         first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder)
         others = [self._load_file(ensure_dataset(path, None, key="data.mix"), encoder) for path in self.mix]
         self.dataset = mix_datasets([first, *others], [1.0, *self.mix.values()]) if others else first
@@ -103,15 +106,19 @@ class GeoData(LightningDataModule):
     @property
     def plan_name(self) -> str:
         """Settings that decide which samples an update holds, beside data, seed and update size."""
-        if not self.prefix_tree:
-            return "prefix_tree=false"
-        return f"prefix_tree=true, {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
+        limits = f", {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
+        return f"prefix_tree={show(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
 
     def plan(self, *, accumulate: int, ranks: int) -> UpdatePlan:
         """How this data is dealt out. Raises ConfigError."""
+        if (accumulate, ranks) not in self._plans:
+            self._plans[accumulate, ranks] = self._plan(accumulate, ranks)
+        return self._plans[accumulate, ranks]
+
+    def _plan(self, accumulate: int, ranks: int) -> UpdatePlan:
         data = self.dataset
         if not self.prefix_tree:
-            return Plan(data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix)
+            return Plan(data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix, data.tasks)
         return TreePlan(
             data.paths,
             data.sizes,
@@ -126,6 +133,7 @@ class GeoData(LightningDataModule):
             self.max_tokens,
             self.max_images,
             data.mix,
+            data.tasks,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -64,8 +63,10 @@ class SampleDataset(Dataset[Batch]):
     """Digest of each segment, uint64."""
     places: np.ndarray
     """What the samples' questions are grouped by, as numbers."""
-    task_counts: Mapping[str, int]
-    """Samples of each task."""
+    tasks: np.ndarray
+    """What each sample asks, as a number."""
+    task_names: tuple[str, ...]
+    """The tasks by number."""
     fingerprint: str
     """Identifies the samples and their order: ids, answers and sizes."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
@@ -109,6 +110,12 @@ class SampleDataset(Dataset[Batch]):
         turns = tuple(Turn(turn.role, turn.text.replace(IMAGE_TAG, "")) for turn in sample.turns)
         encoded = self.encoder.encode(replace(sample, images=(), turns=turns), self.folder)
         return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
+
+    @property
+    def task_counts(self) -> dict[str, int]:
+        """Samples of each task, of those that there are."""
+        counts = np.bincount(self.tasks, minlength=len(self.task_names)).tolist()
+        return {name: count for name, count in zip(self.task_names, counts, strict=True) if count}
 
     @property
     def ids(self) -> Sequence[str]:
@@ -165,7 +172,6 @@ def load_dataset(
     found = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     numbers = found["numbers"]
-    counts = np.bincount(source.tasks[numbers], minlength=len(source.task_names)).tolist()
     return SampleDataset(
         Chosen(source, numbers),
         file.parent,
@@ -177,7 +183,8 @@ def load_dataset(
         found["pictures"],
         found["keys"],
         source.groups[numbers],
-        {name: count for name, count in zip(source.task_names, counts, strict=True) if count},
+        source.tasks[numbers],
+        tuple(source.task_names),
         summary["fingerprint"],
         [(sample, reason) for sample, reason in summary["rejected"]],
         prefix_tree,
@@ -437,9 +444,8 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         places.append(known + part.places)
         offset += len(part.keys)
         known += int(part.places.max()) + 1
-    counts: Counter[str] = Counter()
-    for part in parts:
-        counts.update(part.task_counts)
+    names = list(dict.fromkeys(name for part in parts for name in part.task_names))
+    tasks = [np.array([names.index(name) for name in part.task_names])[part.tasks] for part in parts]
     mixed = json.dumps([[part.fingerprint, weight] for part, weight in zip(parts, weights, strict=True)])
     lengths = np.concatenate([part.paths.lengths for part in parts])
     return SampleDataset(
@@ -453,7 +459,8 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         np.concatenate([part.pictures for part in parts])[first],
         distinct,
         np.concatenate(places),
-        counts,
+        np.concatenate(tasks),
+        tuple(names),
         hashlib.sha256(mixed.encode()).hexdigest()[:16],
         [entry for part in parts for entry in part.rejected],
         parts[0].prefix_tree,

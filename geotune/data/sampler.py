@@ -6,17 +6,19 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from geotune.data.grouping import Grouping
 from geotune.data.paths import Paths
+from geotune.data.stream import Stream
 from geotune.errors import ConfigError
 
-DUPLICATION_UPDATES = 100
-"""Updates that tell what a prefix tree saves."""
+FIRST_UPDATES = 100
+"""Updates that tell what a prefix tree saves, and how even the tasks are."""
 
 
 @dataclass(frozen=True)
@@ -30,80 +32,16 @@ class MicroBatch:
     """Supervised tokens of the whole update, over all of its micro-batches and ranks."""
 
 
-@lru_cache(maxsize=4)
-def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which epoch `epoch` visits `size` samples."""
-    return np.random.default_rng([seed, epoch]).permutation(size)
-
-
-def samples_at(size: int, seed: int, start: int, stop: int) -> list[int]:
-    """Samples at positions `start` to `stop` of the endless stream of epochs, one after the other."""
-    return [int(epoch_order(size, seed, position // size)[position % size]) for position in range(start, stop)]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The endless stream of epochs over items that come from several datasets, by position.
-
-    An epoch visits every item of a dataset of weight 1 once, of weight 2 twice. Of one of weight 0.25 it visits a
-    quarter, the next epoch the next quarter of that dataset's own shuffled order.
-    """
-
-    sizes: tuple[int, ...]
-    """Items of each dataset."""
-    weights: tuple[float, ...]
-    seed: int
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is one dataset as it is."""
-        return self.weights == (1.0,)
-
-    def before(self, epoch: int) -> int:
-        """Items in the epochs before `epoch`."""
-        return sum(self.seen(part, epoch) for part in range(len(self.sizes)))
-
-    def epoch(self, number: int) -> np.ndarray:
-        """What epoch `number` visits, in order."""
-        if self.plain:
-            return epoch_order(self.sizes[0], self.seed, number)
-        return _mixed_order(self, number)
-
-    def items(self, start: int, stop: int) -> list[int]:
-        """What stands at positions `start` to `stop`."""
-        if self.plain:
-            return samples_at(self.sizes[0], self.seed, start, stop)
-        found: list[int] = []
-        epoch = 0
-        while self.before(epoch + 1) <= start:
-            epoch += 1
-        while start < stop:
-            offset = self.before(epoch)
-            found += self.epoch(epoch)[start - offset : stop - offset].tolist()
-            epoch += 1
-            start = self.before(epoch)
-        return found
-
-    def seen(self, part: int, epoch: int) -> int:
-        """Items of a dataset in the epochs before `epoch`."""
-        return round(epoch * self.weights[part] * self.sizes[part])
-
-
-@lru_cache(maxsize=4)
-def _mixed_order(stream: Stream, epoch: int) -> np.ndarray:
-    chosen: list[int] = []
-    first = 0
-    for part, size in enumerate(stream.sizes):
-        # Each dataset has an order of its own, which does not depend on what stands beside it.
-        own = np.random.default_rng([stream.seed, 1, part]).integers(2**31)
-        at = samples_at(size, int(own), stream.seen(part, epoch), stream.seen(part, epoch + 1))
-        chosen += [first + item for item in at]
-        first += size
-    return np.random.default_rng([stream.seed, epoch]).permutation(chosen)
-
-
 class UpdatePlan(Protocol):
     """What a run needs to know of how its samples are dealt out."""
+
+    @property
+    def tasks(self) -> np.ndarray | None:
+        """Number of each sample's task; None: all are of one."""
+
+    @property
+    def mix(self) -> tuple[tuple[int, float], ...]:
+        """Of several datasets, one behind the other: how many samples each has, and its weight."""
 
     @property
     def update_size(self) -> int:
@@ -124,8 +62,9 @@ class Plan:
     """How a stream of samples is cut into updates, micro-batches and ranks.
 
     Update u takes the next batch_size x accumulate x ranks samples of the shuffled stream, whichever way that product
-    is split. Within the update they are sorted by length, so that micro-batches hold samples of like length and the
-    ranks' micro-batches of one moment are alike: little padding, little waiting, and the same gradient.
+    is split; every task comes up as often as its share says, give or take a sample. Within the update they are sorted
+    by length, so that micro-batches hold samples of like length and the ranks' micro-batches of one moment are alike:
+    little padding, little waiting, and the same gradient.
     """
 
     lengths: Sequence[int] | np.ndarray
@@ -138,12 +77,16 @@ class Plan:
     seed: int
     mix: tuple[tuple[int, float], ...] = ()
     """Of several datasets, one behind the other: how many samples each has, and its weight."""
+    tasks: np.ndarray | None = None
+    """Number of each sample's task; None: all are of one."""
 
-    @property
+    @cached_property
     def stream(self) -> Stream:
-        """The order in which samples are visited."""
+        """The order in which samples are visited: those of each task, and dataset, evenly."""
         sizes, weights = zip(*(self.mix or [(len(self.lengths), 1.0)]), strict=True)
-        return Stream(sizes, weights, self.seed)
+        part = np.repeat(np.arange(len(sizes)), sizes)
+        kinds = part if self.tasks is None else part * (int(self.tasks.max()) + 1) + self.tasks
+        return Stream(sizes, weights, self.seed, kinds)
 
     @property
     def update_size(self) -> int:
@@ -198,10 +141,12 @@ class _Epoch:
 class TreePlan:
     """How samples that share their beginnings are cut into updates, micro-batches and ranks.
 
-    The questions of a place, sorted by what they share, are cut into groups; an epoch visits the groups in a shuffled
-    order. An update takes the next batch_size x accumulate x ranks samples of it, fewer where a micro-batch would
-    exceed `max_tokens` or `max_images`, and deals its groups out so that the micro-batches' trees are of like size.
-    What is left of an epoch and too little for an update opens the next.
+    The questions of a place are cut into groups along the branches of their tree (`Grouping`); an epoch visits the
+    groups in a shuffled order in which those of the same make-up (so many questions of each task) come up as often as
+    their share says, give or take one; `task_tolerance` says what that amounts to. An update takes the next batch_size
+    x accumulate x ranks samples of it, fewer where a micro-batch would exceed `max_tokens` or `max_images`, and deals
+    its groups out so that the micro-batches' trees are of like size. What is left of an epoch and too little for an
+    update opens the next.
 
     Raises ConfigError for a sample that exceeds `max_tokens` or `max_images` by itself.
     """
@@ -228,8 +173,10 @@ class TreePlan:
     """Pictures of a micro-batch's tree, at most."""
     mix: tuple[tuple[int, float], ...] = ()
     """Of several datasets, one behind the other: how many samples each has, and its weight."""
+    tasks: np.ndarray | None = None
+    """Number of each sample's task; None: all are of one."""
     order: np.ndarray = field(init=False, repr=False)
-    """The samples place by place, those of a place sorted by what they share."""
+    """The samples place by place and group by group, those of a group sorted by what they share."""
     _carried: list[Run] = field(default_factory=list, init=False, repr=False)
     """What was too little for a last update and opens the next epoch."""
     _epochs: list[_Epoch] = field(default_factory=list, init=False, repr=False)
@@ -265,26 +212,47 @@ class TreePlan:
         rank = np.empty(len(rows), np.int64)
         rank[by_path] = np.arange(len(rows))
         _, first, place = np.unique(np.asarray(self.places), return_index=True, return_inverse=True)
-        self.order = np.lexsort((rank, first[place]))
-        place = first[place][self.order]
-        begins = np.flatnonzero(np.diff(place, prepend=-1))
-        within = np.arange(len(place)) - np.repeat(begins, np.diff(np.append(begins, len(place))))
-        self._groups = np.append(np.flatnonzero(within % self.group_size == 0), len(place))
-        # What each sample adds to the tree of those before it of its place: costs of runs are differences.
+        order = np.lexsort((rank, first[place]))
+        self._cut_places(rows, order, first[place])
+        # What each sample adds to the tree of those before it of its group: costs of runs are differences.
         ordered = rows[self.order]
-        agreeing = _agreeing(ordered)
-        agreeing[begins] = 0
-        new = (np.arange(rows.shape[1]) >= agreeing[:, None]) & (ordered >= 0)
-        tokens = np.where(ordered >= 0, np.asarray(self.sizes)[ordered], 0)
+        tokens = self._tokens(ordered)
         images = np.where(ordered >= 0, np.asarray(self.pictures)[ordered], False)
+        new = np.arange(rows.shape[1]) >= _agreeing(ordered)[:, None]
         self._alone = np.stack([tokens.sum(axis=1), images.sum(axis=1)])
         added = np.stack([(tokens * new).sum(axis=1), (images * new).sum(axis=1)])
         self._added = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum(added, axis=1)], axis=1)
-        counts = np.diff(self._groups)
         sizes = [size for size, _ in self.mix] or [len(rows)]
-        edges = np.searchsorted(self.order[self._groups[:-1]], np.cumsum(sizes)) if len(sizes) > 1 else [len(counts)]
-        per_part = np.diff([0, *edges]).tolist()
-        self.stream = Stream(tuple(per_part), tuple(weight for _, weight in self.mix) or (1.0,), self.seed)
+        part = np.searchsorted(np.cumsum(sizes), self.order[self._groups[:-1]], "right")
+        per_part = np.bincount(part, minlength=len(sizes)).tolist()
+        weights = tuple(weight for _, weight in self.mix) or (1.0,)
+        self.stream = Stream(tuple(per_part), weights, self.seed, self._kinds(part))
+
+    def _tokens(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens of each segment of some paths, 0 behind their ends."""
+        return np.where(rows >= 0, np.asarray(self.sizes)[rows], 0)
+
+    def _cut_places(self, rows: np.ndarray, order: np.ndarray, place: np.ndarray) -> None:
+        """Set `order` and where each group begins in it. `order` holds the samples by place and path."""
+        ends = np.append(np.flatnonzero(np.diff(place[order])) + 1, len(order))
+        starts = np.concatenate([[0], ends[:-1]])
+        sizes = [np.array([count]) for count in ends - starts]
+        for number in np.flatnonzero(ends - starts > self.group_size):
+            mine = slice(starts[number], ends[number])
+            paths = rows[order[mine]]
+            tokens = np.cumsum(self._tokens(paths)[:, ::-1], axis=1)[:, ::-1]
+            tokens = np.pad(tokens, ((0, 0), (0, 1))).tolist()
+            groups = Grouping(_agreeing(paths).tolist(), tokens, self.group_size).groups()
+            order[mine] = order[mine][np.concatenate(groups)]
+            sizes[number] = np.array([len(group) for group in groups])
+        self.order = order
+        self._groups = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+
+    def _kinds(self, part: np.ndarray) -> np.ndarray:
+        """Number of each group's make-up: of which dataset it is, and how many questions of each task it holds."""
+        tasks = np.zeros(len(self.order), np.int64) if self.tasks is None else np.asarray(self.tasks)[self.order]
+        counts = np.add.reduceat(tasks[:, None] == np.unique(tasks), self._groups[:-1], dtype=np.int64)
+        return np.unique(np.column_stack([part, counts]), axis=0, return_inverse=True)[1].reshape(-1)
 
     def _lay_out(self, rows: np.ndarray) -> None:
         """Nodes and segments in the samples' order, so that a run is one slice of each."""
@@ -344,7 +312,7 @@ class TreePlan:
     @property
     def duplication(self) -> float:
         """Tokens of the first epoch's samples one by one, over those of their trees; of its first updates, if many."""
-        updates = range(min(DUPLICATION_UPDATES, self.updates_for(1)))
+        updates = range(min(FIRST_UPDATES, self.updates_for(1)))
         pieces = [piece for number in updates for piece in self._update(number)]
         alone = sum(self.cost([index])[0] for piece in pieces for index in piece.tolist())
         return alone / sum(self.cost(piece)[0] for piece in pieces)
@@ -451,6 +419,24 @@ def _agreeing(rows: np.ndarray) -> np.ndarray:
     same = np.zeros(rows.shape, bool)
     same[1:] = (rows[1:] == rows[:-1]) & (rows[1:] >= 0)
     return np.logical_and.accumulate(same, axis=1).sum(axis=1)
+
+
+def task_tolerance(plan: UpdatePlan) -> float:
+    """By how much a task's share of an update differs from its share of the data, at most, between 0 and 1.
+
+    Measured on the first updates. Datasets count by their weights.
+    """
+    if plan.tasks is None:
+        return 0.0
+    tasks = np.asarray(plan.tasks)
+    sizes, weights = zip(*(plan.mix or [(len(tasks), 1.0)]), strict=True)
+    share = np.bincount(tasks, np.repeat(weights, sizes))
+    share = share / share.sum()
+    worst = 0.0
+    for number in range(min(FIRST_UPDATES, plan.updates_for(1))):
+        chosen = tasks[plan.update(number)]
+        worst = max(worst, float(np.abs(np.bincount(chosen, minlength=len(share)) / len(chosen) - share).max()))
+    return worst
 
 
 class UpdateSampler(Sampler[MicroBatch]):

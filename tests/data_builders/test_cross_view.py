@@ -24,6 +24,7 @@ from data_builders.imagery.crops import camera_in_crop, crop_box
 from data_builders.imagery.panorama import perspective_view
 from data_builders.imagery.place_pictures import span_of, view_height
 from data_builders.imagery.symmetry import SYMMETRIES, Symmetry
+from data_builders.merge import merge_shards
 from data_builders.sources.cross_view import CrossView
 from data_builders.sources.cross_view_places import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
@@ -297,6 +298,27 @@ def test_other_maps_are_those_that_were_asked_for(built: Any, source: str) -> No
             assert (sample.answer == "false") == (len(others) == 1)
     assert max(used.values()) - min(used.values()) <= 3
     assert report["audit"]["other_maps_km"]["cross_map"]["min"] >= 0.3
+
+
+def test_jobs_of_a_cluster_share_the_work(built: Any, downloads: Path, tmp_path: Path) -> None:
+    whole, samples, _ = built["omnicity"]
+    for tasks in (None, ["pose_fixed", "intra_map"]):
+        out, job = tmp_path / str(tasks), builder(downloads, "omnicity", tasks=tasks)
+        parts = [build_dataset(job, out, "data", shard=f"{number}/3") for number in (1, 2, 3)]
+        assert sum(part["images"] for part in parts) == whole["images"], "each picture is made by one job"
+        assert parts[0]["images"] < whole["images"] or tasks is None, "maps that it shows are cropped, no others"
+        merge_shards(out)
+        wanted = {sample for sample in samples if tasks is None or sample.task in tasks}
+        assert set(read_samples(out / "data.jsonl")) == wanted
+
+
+def test_dated_maps_show_how_far_they_are_from_the_photos(downloads: Path, tmp_path: Path) -> None:
+    report, samples = build(downloads, "cvglobal", tmp_path, map_time="2023-01")
+    assert {json.loads(s.meta)["map_time"] for s in samples} == {"2023-01"}
+    # Photos are of January, February, March, May, June and July 2022.
+    months = {"12", "11", "10", "8", "7", "6"}
+    assert report["audit"]["map_months_after_view"] == dict.fromkeys(months, len(samples) // 6)
+    assert "From view to map" in (tmp_path / "build_report.html").read_text(encoding="utf-8")
 
 
 def test_places_are_spelt_as_in_the_published_index(built: Any) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_builders import parallel
 from data_builders.build import build_dataset, main
 from data_builders.imagery.crops import crop_box
 from data_builders.sources.geox_index import GeoxIndex
 from data_builders.sources.geox_records import canonical_names
+from geotune import parallel
 from geotune.errors import ConfigError
 from geotune.geo import haversine_km
 from geotune.sample import Sample, read_samples

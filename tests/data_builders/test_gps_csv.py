@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data_builders.build import build_dataset, main
+from data_builders.merge import merge_shards
 from data_builders.sources.gps_csv import GpsCsv
 from data_builders.sources.imageo import Imageo
 from geotune.errors import ConfigError
@@ -65,6 +66,19 @@ def osv(tmp_path: Path) -> tuple[Path, Path]:
         )
         photo(tmp_path / f"images (train)/{i % 3:02d}/{records[-1]['id']}.jpg", i)
     return write_table(tmp_path / "train, a.csv", records), tmp_path / "images (train)"
+
+
+def test_jobs_of_a_cluster_look_at_their_own_photos(osv: Any, tmp_path: Path) -> None:
+    next(osv[1].rglob("*7.jpg")).write_bytes(b"broken")
+    settings: dict[str, Any] = {"max_reject_fraction": 0.1}
+    whole = build_dataset(GpsCsv(*osv, limit=50, workers=1), tmp_path / "whole", "d", **settings)
+    for number in (1, 2):
+        build_dataset(GpsCsv(*osv, limit=50, workers=1), tmp_path / "out", "d", shard=f"{number}/2", **settings)
+    noted = [path.read_text() for path in (tmp_path / "out/shards").glob("*.rejected.jsonl")]
+    assert sorted(map(bool, noted)) == [False, True], "one of them met the broken photo"
+    merged = merge_shards(tmp_path / "out")
+    assert all(merged[key] == whole[key] for key in ("written", "source_records", "rejected"))
+    assert set(read_samples(tmp_path / "out/d.jsonl")) == set(read_samples(tmp_path / "whole/d.jsonl"))
 
 
 def test_one_question_a_photo(osv: Any, tmp_path: Path) -> None:

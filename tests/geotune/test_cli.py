@@ -596,7 +596,7 @@ def test_build_needs_a_builder(capsys: pytest.CaptureFixture[str]) -> None:
 # --- help, and the commands as processes ---
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["--help", "nonsense"], ["recipe=nope", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["--help", "nonsense"]])
 def test_help_lists_the_recipes_and_the_keys(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main("train", lambda cfg: None, argv) == 0
     out = capsys.readouterr().out
@@ -618,6 +618,14 @@ def test_help_on_one_recipe_shows_its_header(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert "arXiv 2511.13259" in out
     assert "Memory: " in out
+
+
+def test_help_on_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("train", lambda cfg: None, ["recipe=quickstrat", "--help"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "recipe=quickstrat: there is no such recipe" in told.err
+    assert "quickstart?" in told.err
 
 
 def test_help_on_a_builder_shows_its_fields(

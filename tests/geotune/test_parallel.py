@@ -1,15 +1,34 @@
-"""A map over processes takes what it works on as it goes."""
+"""A map over processes: order, errors, one process where that is enough, and its source taken as it goes."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import operator
+import os
+from functools import partial
 
 import pytest
 
 from geotune import progress
-from geotune.parallel import AHEAD, parallel_map
+from geotune.parallel import AHEAD, FEWEST_PER_PROCESS, parallel_map, usable_cores
+
+
+def test_the_order_is_kept_whatever_the_workers() -> None:
+    items = list(range(3 * FEWEST_PER_PROCESS))
+    for workers in (1, 2):
+        with parallel_map(workers, len(items)) as run:
+            assert list(run(operator.neg, items)) == [-item for item in items]
+
+
+def test_little_work_stays_in_this_process() -> None:
+    with parallel_map(8, FEWEST_PER_PROCESS) as run:
+        assert set(run(lambda _: os.getpid(), range(3))) == {os.getpid()}
+
+
+def test_an_error_of_a_worker_reaches_the_caller() -> None:
+    with parallel_map(2, 100) as run, pytest.raises(ZeroDivisionError):
+        list(run(partial(operator.truediv, 1), range(100)))
 
 
 def test_an_endless_source_is_taken_in_small_steps() -> None:
@@ -34,3 +53,10 @@ def test_long_work_leaves_lines_with_the_time_left(
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")])
 def test_durations(seconds: float, said: str) -> None:
     assert progress.duration(seconds) == said
+
+
+def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.progress_bar("work", 2) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+    assert usable_cores() >= 1

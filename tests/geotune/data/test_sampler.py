@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from geotune.data.paths import Paths
 from geotune.data.prefix_tree import tree_tokens
-from geotune.data.sampler import Plan, Stream, TreePlan, UpdateSampler, epoch_order, samples_at
+from geotune.data.sampler import Plan, TreePlan, UpdateSampler, task_tolerance
+from geotune.data.stream import Stream, epoch_order, items_at, spread
 from geotune.errors import ConfigError
 
 
@@ -24,7 +25,7 @@ def plan_of(size: int, batch_size: int = 2, accumulate: int = 1, ranks: int = 1,
 @given(size=st.integers(1, 60), seed=st.integers(0, 5), epochs=st.integers(1, 4))
 @settings(deadline=None, max_examples=30)
 def test_every_epoch_visits_every_sample_once(size: int, seed: int, epochs: int) -> None:
-    seen = samples_at(size, seed, 0, size * epochs)
+    seen = items_at(size, seed, 0, size * epochs)
     for epoch in range(epochs):
         assert sorted(seen[epoch * size : (epoch + 1) * size]) == list(range(size))
     assert seen == [int(i) for epoch in range(epochs) for i in epoch_order(size, seed, epoch)]
@@ -33,6 +34,37 @@ def test_every_epoch_visits_every_sample_once(size: int, seed: int, epochs: int)
 def test_seeds_and_epochs_differ() -> None:
     orders = [tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)]
     assert len(set(orders)) == 9
+
+
+@given(kinds=st.lists(st.integers(0, 6), min_size=1, max_size=120), seed=st.integers(0, 5))
+@settings(deadline=None, max_examples=150)
+def test_every_kind_comes_up_evenly(kinds: list[int], seed: int) -> None:
+    """At every moment of the epoch each kind has come up as its share says, give or take less than one item."""
+    held, shuffle = np.array(kinds), np.random.default_rng(seed).permutation(len(kinds))
+    order = spread(shuffle, held)
+    assert sorted(order) == list(range(len(kinds)))
+    counts = Counter(kinds)
+    distinct = len(set(counts.values()))
+    for kind, count in counts.items():
+        assert [i for i in order if held[i] == kind] == [i for i in shuffle if held[i] == kind]
+        seen = np.cumsum(held[order] == kind)
+        share = np.arange(1, len(kinds) + 1) * count / len(kinds)
+        # Counted in items, not in moments, which run ahead by less than one item for each number of items a kind has.
+        assert (np.abs(seen - share) < 1 + distinct * count / len(kinds)).all()
+
+
+def test_items_of_one_kind_stay_shuffled() -> None:
+    order = epoch_order(200, 0, 0)
+    assert spread(order, np.zeros(200, int)).tolist() == order.tolist()
+    # Also where each is of a kind of its own.
+    assert spread(order, np.arange(200)).tolist() == order.tolist()
+
+
+def test_rare_kinds_do_not_stand_together() -> None:
+    kinds = np.array([0] * 900 + list(range(1, 101)))
+    order = spread(epoch_order(1000, 0, 0), kinds)
+    at = np.flatnonzero(kinds[order] > 0)
+    assert np.diff(at).max() <= 12
 
 
 @given(
@@ -76,7 +108,7 @@ def test_micro_batches_hold_samples_of_like_length() -> None:
                 lengths = [plan.lengths[index] for index in micro.indices]
                 sorted_padding += max(lengths) * len(lengths) - sum(lengths)
                 tokens += sum(lengths)
-        shuffled = samples_at(4000, 0, update * 128, (update + 1) * 128)
+        shuffled = items_at(4000, 0, update * 128, (update + 1) * 128)
         for start in range(0, 128, 8):
             lengths = [plan.lengths[index] for index in shuffled[start : start + 8]]
             random_padding += max(lengths) * 8 - sum(lengths)
@@ -210,6 +242,45 @@ def test_the_cost_of_a_tree_is_that_of_its_slow_twin(chosen: list[int], places: 
     assert images == len(shown)
 
 
+ASKED = (0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4)
+"""Tasks of a place's twelve questions."""
+
+
+def task_plan(places: int, *, tree: bool, batch_size: int, **more: Any) -> Plan | TreePlan:
+    """Places that are all asked the same: in a tree, three groups of four questions that share a picture."""
+    n = places * len(ASKED)
+    tasks = np.tile(ASKED, places)
+    ones = np.ones(n, int)
+    if not tree:
+        return Plan(ones, ones, batch_size, 1, 1, 0, tasks=tasks, **more)
+    place, question = np.arange(n) // 12, np.arange(n) % 12
+    paths = np.stack([place, places + 3 * place + question // 4, 4 * places + np.arange(n)], axis=1)
+    sizes = np.ones(int(paths.max()) + 1, int)
+    return TreePlan(paths, sizes, sizes > 1, ones, place, batch_size, 1, 1, 0, 4, tasks=tasks, **more)
+
+
+@pytest.mark.parametrize("batch_size", [20, 48, 50])
+@pytest.mark.parametrize("tree", [True, False])
+def test_updates_keep_the_mix_of_tasks(tree: bool, batch_size: int) -> None:
+    """Within a sample by themselves; in trees within a group of four of each make-up, which meet in no task."""
+    plan = task_plan(200, tree=tree, batch_size=batch_size)
+    share = np.array([1, 1, 4, 4, 2]) / 12
+    seen = np.zeros(5)
+    for number in range(plan.updates_for(2)):
+        counts = np.bincount(plan.tasks[plan.update(number)], minlength=5)
+        seen += counts
+        assert (np.abs(counts - batch_size * share) < (4 if tree else 2)).all()
+        assert (np.abs(seen - batch_size * (number + 1) * share) < (4 if tree else 2)).all()
+    assert task_tolerance(plan) < (2 if tree else 1) / batch_size
+
+
+def test_without_it_tasks_would_come_up_as_chance_has_it() -> None:
+    plan = task_plan(200, tree=True, batch_size=48)
+    assert isinstance(plan, TreePlan)
+    plan.stream = Stream(plan.stream.sizes, (1.0,), 0)
+    assert task_tolerance(plan) > 6 / 48
+
+
 def test_flat_paths_are_the_paths() -> None:
     lists = [(3, 1), (), (5,), (0, 1, 2)]
     paths = Paths.of(lists)
@@ -235,6 +306,14 @@ def test_a_mix_shows_each_dataset_by_its_weight(sizes: list[int], weights: list[
     whole = [item for epoch in range(4) for item in stream.epoch(epoch).tolist()]
     assert stream.items(0, len(whole)) == whole
     assert stream.items(len(whole) // 3, len(whole) // 2) == whole[len(whole) // 3 : len(whole) // 2]
+
+
+def test_a_mix_keeps_each_datasets_tasks() -> None:
+    plan = task_plan(40, tree=False, batch_size=48, mix=((240, 1.0), (240, 0.5)))
+    for number in range(plan.updates_for(2)):
+        chosen = np.array(plan.update(number))
+        assert abs(int((chosen < 240).sum()) - 32) <= 6
+    assert task_tolerance(plan) <= 5 / 48
 
 
 def test_one_dataset_alone_is_visited_as_ever() -> None:
