@@ -1,6 +1,6 @@
 """Datasets of GeoX-Bench's whole size: how fast records are built, opened and read, and pictures made.
 
-    python -m benchmarks.build_scale [--out <file.json>] [--workdir <folder>] [--views 256 19384]
+    python -m benchmarks.build_scale
 
 Each size is built in a process of its own: 39 questions a view as `geox_index` writes them, 19,384 views being the
 755,976 questions of all that is published. Pictures are named and not made; they are measured by themselves.
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import resource
+import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,16 +27,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.machine import machine
 from data_builders.build import build_dataset
 from data_builders.imagery.crops import CROPS
 from data_builders.imagery.panorama import perspective_view
 from data_builders.imagery.prepare import prepare_picture
 from data_builders.questions import question_sample
 from data_builders.writer import DatasetWriter
-from geotune.parallel import parallel_map, usable_cores
+from geotune.parallel import parallel_map
 from geotune.strict_json import write_json
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
+RESULTS = Path(__file__).resolve().parent / "results"
 VIEWS = (256, 2048, 19_384)
 HEADINGS = ("N", "E", "S", "W")
 READS = 5000
@@ -113,16 +115,17 @@ def build(views: int, folder: Path) -> dict[str, float]:
 
 
 def index(views: int, folder: Path) -> dict[str, float]:
-    """Seconds and memory of the one strict pass over the file that is made when it is first opened."""
-    from geotune.data.sample_file import SampleFile
+    """Seconds and memory of the strict pass that is made over a file that comes without an index."""
+    from geotune.data.sample_file import CACHE, SampleFile
 
+    shutil.rmtree(folder / CACHE)
     started = time.perf_counter()
     SampleFile(folder / "records.jsonl")
     return {"seconds": time.perf_counter() - started, "peak_memory_gb": peak_gb()}
 
 
 def read(views: int, folder: Path) -> dict[str, float]:
-    """Seconds to open the file from then on, and to read records at random."""
+    """Seconds to open the file as it was built, and to read records at random."""
     from geotune.data.sample_file import SampleFile
 
     started = time.perf_counter()
@@ -222,38 +225,43 @@ def alone(measure: Callable[[int, Path], dict[str, float]], views: int, folder: 
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "build_scale.json")
-    parser.add_argument("--workdir", type=Path, default=None)
-    parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
-    options = parser.parse_args()
-    workdir = Path(tempfile.mkdtemp(dir=options.workdir, prefix="build_scale_"))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.build_scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--views", type=int, nargs="+", default=VIEWS, help="ground views, 39 questions each")
+    parser.add_argument("--work", type=Path, help="folder for what is built, which is deleted; a temporary one")
+    parser.add_argument("--out", type=Path, default=RESULTS / "build_scale.json", help="result file")
+    options = parser.parse_args(argv)
     variants: dict[str, Any] = {}
-    try:
+    with tempfile.TemporaryDirectory(dir=options.work, prefix="build_scale_") as work:
         for views in options.views:
-            folder = workdir / str(views)
-            steps = {step.__name__: alone(step, views, folder) for step in (build, index, read, plan)}
+            folder = Path(work, str(views))
+            steps = {step.__name__: alone(step, views, folder) for step in (build, read, index, plan)}
             variants[f"{39 * views} records"] = steps
             print(f"{39 * views:,} records: {json.dumps(steps)}")
-        variants["pictures"] = alone(pictures, 0, workdir)
+        variants["pictures"] = alone(pictures, 0, Path(work))
         print(f"pictures: {json.dumps(variants['pictures'])}")
-    finally:
-        shutil.rmtree(workdir)
     sizes = [f"{39 * views} records" for views in options.views]
     per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]
-    report = {
-        "bench": "build_scale",
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {"platform": platform.platform(), "cores": usable_cores(), "load": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "pillow")}},
-        "variants": variants,
-        "ratios": {"seconds per record, largest/smallest": round(per_record[-1] / per_record[0], 3)},
-    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, report)
+    write_json(
+        options.out,
+        {
+            "bench": "build_scale",
+            "command": shlex.join(["python", "-m", "benchmarks.build_scale", *sys.argv[1:]]),
+            "machine": machine(),
+            "versions": {name: version(name) for name in ("numpy", "pillow")} | {"python": platform.python_version()},
+            "variants": variants,
+            "ratios": {"seconds per record, largest/smallest": round(per_record[-1] / per_record[0], 3)},
+        },
+    )
     print(options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contender import CHECKED, COUNTED, NAMES, Setup
+from benchmarks.machine import machine
 from benchmarks.material import MODELS, QUESTIONS, build_model, build_questions
 from geotune.errors import ConfigError
 from geotune.stages.perf import Weights, Workload, mfu
@@ -159,27 +160,6 @@ def ratios_of(variants: dict[str, dict[str, Any]]) -> dict[str, float]:
     if "tree/plain" in ratios:
         ratios["share of the token ratio"] = ratios["tree/plain"] / variants["tree"]["duplication_removed"]
     return ratios
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What it ran on."""
-    import torch
-
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gb": round(memory, 1)}
-    found["threads"] = torch.get_num_threads()
-    if device == "cuda":
-        found["gpu"] = torch.cuda.get_device_name()
-        found["gpu_memory_gb"] = round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
-    return found
 
 
 def versions(trl: Path | None) -> dict[str, str]:

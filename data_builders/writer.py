@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from data_builders.audit.survey import Survey
+from geotune.data.sample_file import IndexMaker
 from geotune.errors import ConfigError
 from geotune.progress import duration
 from geotune.sample import Sample, open_atomically, sample_to_record
@@ -81,6 +82,7 @@ class DatasetWriter:
         self.max_reject_fraction = max_reject_fraction
         self.shard = shard
         self.survey = Survey()
+        self.index = IndexMaker()
         self.audit: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         """Further entries of the report (the builder's configuration and its fingerprint)."""
@@ -136,10 +138,12 @@ class DatasetWriter:
         if digest in self._ids:
             raise ValueError(f"{sample.id}: this id was written before")
         sample = replace(sample, images=tuple(self._image_name(image) for image in sample.images))
-        self._samples.write(json.dumps(sample_to_record(sample), ensure_ascii=False) + "\n")
+        line = json.dumps(sample_to_record(sample), ensure_ascii=False) + "\n"
+        self._samples.write(line)
         self._ids.add(digest)
         self._tasks[sample.task] += 1
         if self.shard is None:
+            self.index.add(sample, line)
             self.survey.add(sample)
         if len(self._ids) % 1000 == 0:
             self._tell()
@@ -207,6 +211,7 @@ class DatasetWriter:
             known = self._known_datasets()
             # Gone before the files are replaced and back after them: a report means a complete dataset.
             (self.out / "build_report.json").unlink(missing_ok=True)
+        self.index.keep(self.dataset_path)
         self._write_json("dataset_info.json", known | {self.name: self._dataset_info()})
         self._write_report()
 

@@ -1,7 +1,8 @@
 """A dataset file as samples by number: checked once, then read from where each lies, however many there are.
 
-What a reader must know beforehand (where each record begins, its task, its place, its pictures) is found in one strict
-pass over the file and kept in a folder beside it, memory-mapped. The file itself stays what it is: sharegpt records.
+What a reader must know beforehand (where each record begins, its task, its place, its pictures) is kept in a folder
+beside the file, memory-mapped: noted while a builder writes it, or found in one strict pass over a file that comes from
+elsewhere or has changed since. The file itself stays what it is: sharegpt records.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import mmap
 import os
 import shutil
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,8 @@ from geotune.sample import BadRecord, Sample, parse_line, read_samples, write_sa
 
 CACHE = ".geotune"
 """Folder beside a dataset that holds what was found out about it; may be deleted at any time."""
+NAMELESS = "\0"
+"""Stands for the id of a record that has none."""
 VERSION = 1
 """Raise it when the same file comes to give another index."""
 BLOCK = 16 * 2**20
@@ -172,12 +176,17 @@ def _indexed(path: Path) -> tuple[Path, Path]:
         state = path.stat()
     except OSError as error:
         raise ConfigError(f"data.path={path}: can't be read ({error.strerror})") from error
-    folder = cache_folder(path)
-    key = f"{VERSION}-{state.st_size}-{state.st_mtime_ns}"
-    index = cached(folder, key, "index", partial(_make_index, path))
-    forget(folder, "index", keep=1)
+    index = _kept(path, state, partial(_make_index, path))
     lines = index / "records.jsonl"
     return (lines if lines.exists() else path), index
+
+
+def _kept(path: Path, state: os.stat_result, make: Callable[[Path], None]) -> Path:
+    """The folder of the index of `path` in this state, made by `make` unless it is there."""
+    folder = cache_folder(path)
+    index = cached(folder, f"{VERSION}-{state.st_size}-{state.st_mtime_ns}", "index", make)
+    forget(folder, "index", keep=1)
+    return index
 
 
 def _make_index(path: Path, folder: Path) -> None:
@@ -185,7 +194,8 @@ def _make_index(path: Path, folder: Path) -> None:
     if path.suffix != ".jsonl":
         lines = folder / "records.jsonl"
         write_samples(lines, _strictly(path))
-    if not _Index(lines, path.stem).write(folder):
+    index = _Index(lines, path.stem)
+    if not (index.check() and index.write(folder)):
         # Something is wrong with a record, or a record has no id of its own and one given to it: the slow reader says.
         for _ in _strictly(path):
             pass
@@ -218,23 +228,82 @@ class _Block:
     bad: bool
 
 
+class _Seen:
+    """Gathers what records say, one by one."""
+
+    def __init__(self) -> None:
+        self.starts, self.ids, self.groups = array("q"), array("Q"), array("Q")
+        self.task_of, self.picture_of, self.picture_counts = array("l"), array("l"), array("l")
+        self.tasks: dict[str, int] = {}
+        self.pictures: dict[str, int] = {}
+
+    def add(self, begin: int, sample: Sample) -> None:
+        """A record that begins at byte `begin`."""
+        self.starts.append(begin)
+        self.ids.append(0 if sample.id == NAMELESS else _digest(sample.id))
+        # A record without a place, a picture and an id stands alone: its position tells it from others.
+        group = group_of(sample)
+        self.groups.append(_digest(f"{NAMELESS}{begin}" if group == NAMELESS else group))
+        self.task_of.append(self.tasks.setdefault(sample.task, len(self.tasks)))
+        self.picture_of.extend(self.pictures.setdefault(name, len(self.pictures)) for name in sample.images)
+        self.picture_counts.append(len(sample.images))
+
+    def block(self, *, bad: bool = False) -> _Block:
+        """What has been added, or that it is `bad`."""
+        return _Block(
+            np.array(self.starts, np.int64),
+            np.array(self.ids, np.uint64),
+            list(self.tasks),
+            np.array(self.task_of, np.int64),
+            np.array(self.groups, np.uint64),
+            list(self.pictures),
+            np.array(self.picture_of, np.int64),
+            np.array(self.picture_counts, np.int64),
+            bad,
+        )
+
+
+class IndexMaker:
+    """The index of a file of lines, made while the file is written, so that nobody has to read it for that."""
+
+    def __init__(self) -> None:
+        self._seen = _Seen()
+        self._size = 0
+
+    def add(self, sample: Sample, line: str) -> None:
+        """A record, as it is written behind those before it, line break included."""
+        self._seen.add(self._size, sample)
+        self._size += len(line.encode())
+
+    def keep(self, path: Path) -> None:
+        """Keep the index of what was added beside the file that it has become."""
+        state = path.stat()
+        assert state.st_size == self._size, f"{path}: {state.st_size} bytes, {self._size} were written"
+
+        def make(folder: Path) -> None:
+            index = _Index(path, path.stem)
+            index.take(self._seen.block())
+            assert index.write(folder), f"{path}: an id stands twice"
+
+        _kept(path, state, make)
+
+
 class _Index:
-    """One pass over a file of lines, in blocks that several processes check."""
+    """What is known of a file of lines, put together from its parts."""
 
     def __init__(self, path: Path, stem: str) -> None:
         self.path = path
         self.stem = stem
-
-    def write(self, folder: Path) -> bool:
-        """Write the index; False when a record is bad."""
-        tasks: dict[str, int] = {}
-        pictures: dict[str, int] = {}
-        columns: dict[str, list[np.ndarray]] = {
+        self.tasks: dict[str, int] = {}
+        self.pictures: dict[str, int] = {}
+        self.columns: dict[str, list[np.ndarray]] = {
             name: [np.zeros(0, np.int64)]
             for name in ("starts", "ids", "groups", "tasks", "picture_counts", "picture_numbers")
         }
-        size = self.path.stat().st_size
-        blocks = list(_cut(self.path, size))
+
+    def check(self) -> bool:
+        """Take the whole file, in blocks that several processes check; False when a record is bad."""
+        blocks = list(_cut(self.path, self.path.stat().st_size))
         check = partial(_check_block, self.path)
         with (
             parallel_map(None, len(blocks), fewest=2, chunk=1) as run,
@@ -243,13 +312,23 @@ class _Index:
             for block in run(check, blocks):
                 if block.bad:
                     return False
-                columns["starts"].append(block.starts)
-                columns["ids"].append(block.ids)
-                columns["groups"].append(block.groups)
-                columns["tasks"].append(_renumber(block.tasks, tasks)[block.task_of])
-                columns["picture_counts"].append(block.picture_counts)
-                columns["picture_numbers"].append(_renumber(block.pictures, pictures)[block.picture_of])
-                advance(1)
+                self.take(block)
+                advance()
+        return True
+
+    def take(self, block: _Block) -> None:
+        """Add the next part."""
+        columns = self.columns
+        columns["starts"].append(block.starts)
+        columns["ids"].append(block.ids)
+        columns["groups"].append(block.groups)
+        columns["tasks"].append(_renumber(block.tasks, self.tasks)[block.task_of])
+        columns["picture_counts"].append(block.picture_counts)
+        columns["picture_numbers"].append(_renumber(block.pictures, self.pictures)[block.picture_of])
+
+    def write(self, folder: Path) -> bool:
+        """Write the index; False when an id stands twice."""
+        columns = self.columns
         joined = {name: np.concatenate(parts[1:] or parts) for name, parts in columns.items()}
         if not len(joined["starts"]):
             raise ConfigError(f"data.path={self.path}: holds no samples; build it again or name another file")
@@ -262,7 +341,7 @@ class _Index:
         rank = np.empty(len(first), np.int32)
         rank[np.argsort(first)] = np.arange(len(first))
         arrays = {
-            "starts": np.append(joined["starts"], size),
+            "starts": np.append(joined["starts"], self.path.stat().st_size),
             "tasks": joined["tasks"].astype(np.int32),
             "groups": rank[group],
             "picture_starts": np.concatenate([[0], np.cumsum(joined["picture_counts"])]),
@@ -270,10 +349,10 @@ class _Index:
         }
         for name, values in arrays.items():
             np.save(folder / f"{name}.npy", values)
-        (folder / "pictures.json").write_text(json.dumps(list(pictures)), encoding="utf-8")
+        (folder / "pictures.json").write_text(json.dumps(list(self.pictures)), encoding="utf-8")
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
-        (folder / "index.json").write_text(json.dumps({"tasks": list(tasks), "digest": digest}), encoding="utf-8")
+        (folder / "index.json").write_text(json.dumps({"tasks": list(self.tasks), "digest": digest}), encoding="utf-8")
         return True
 
 
@@ -298,15 +377,7 @@ def _digest(text: str) -> int:
 
 
 def _check_block(path: Path, span: tuple[int, int]) -> _Block:
-    starts: list[int] = []
-    ids: list[int] = []
-    groups: list[int] = []
-    tasks: dict[str, int] = {}
-    task_of: list[int] = []
-    pictures: dict[str, int] = {}
-    picture_of: list[int] = []
-    counts: list[int] = []
-    bad = False
+    seen = _Seen()
     with path.open("rb") as file:
         file.seek(span[0])
         at = span[0]
@@ -316,26 +387,7 @@ def _check_block(path: Path, span: tuple[int, int]) -> _Block:
             if not line.strip() or line == b"\xef\xbb\xbf\n":
                 continue
             try:
-                sample = parse_line(line, where="", default_id="\0")
+                seen.add(begin, parse_line(line, where="", default_id=NAMELESS))
             except BadRecord:
-                bad = True
-                break
-            starts.append(begin)
-            ids.append(0 if sample.id == "\0" else _digest(sample.id))
-            # A record without a place, a picture and an id stands alone: its position tells it from others.
-            group = group_of(sample)
-            groups.append(_digest(f"\0{begin}" if group == "\0" else group))
-            task_of.append(tasks.setdefault(sample.task, len(tasks)))
-            picture_of += [pictures.setdefault(name, len(pictures)) for name in sample.images]
-            counts.append(len(sample.images))
-    return _Block(
-        np.array(starts, np.int64),
-        np.array(ids, np.uint64),
-        list(tasks),
-        np.array(task_of, np.int64),
-        np.array(groups, np.uint64),
-        list(pictures),
-        np.array(picture_of, np.int64),
-        np.array(counts, np.int64),
-        bad,
-    )
+                return seen.block(bad=True)
+    return seen.block()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from data_builders.writer import DatasetWriter
+from geotune.data import sample_file
+from geotune.data.sample_file import SampleFile
 from geotune.errors import ConfigError
 from geotune.sample import Sample, Turn, read_samples
 
@@ -26,7 +28,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_writes_the_contract(tmp_path: Path) -> None:
+def test_writes_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with DatasetWriter(tmp_path / "out", "city", max_reject_fraction=0.5) as writer:
         assert writer.images_dir.is_dir()
         writer.write(SAMPLE)
@@ -37,7 +39,9 @@ def test_writes_the_contract(tmp_path: Path) -> None:
         assert names(tmp_path / "out").isdisjoint({"city.jsonl", "build_report.json"})
     out = tmp_path / "out"
     reports = {"build_report.json", "build_report.html"}
-    assert names(out) == {"city.jsonl", "dataset_info.json", "rejected.jsonl", "images", *reports}
+    assert names(out) == {"city.jsonl", "dataset_info.json", "rejected.jsonl", "images", sample_file.CACHE, *reports}
+    monkeypatch.setattr(sample_file, "_make_index", lambda *_: pytest.fail("a pass over the file"))
+    assert SampleFile(out / "city.jsonl")[0] == SAMPLE, "it need not be read for its index"
     report = json.loads((out / "build_report.json").read_text())
     assert report == writer.report
     assert report["written"] == 2

@@ -112,3 +112,19 @@ def test_a_folder_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert len(SampleFile(path)) == 3
     assert list((tmp_path / "cache" / "geotune").iterdir())
+
+
+def test_the_index_that_is_noted_while_writing_is_the_one_that_a_pass_finds(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    write_samples(path, samples(25))
+    maker = sample_file.IndexMaker()
+    for sample, line in zip(samples(25), path.read_text(encoding="utf-8").splitlines(keepends=True), strict=True):
+        maker.add(sample, line)
+    maker.keep(path)
+    (noted,) = (tmp_path / sample_file.CACHE / path.name).glob("index-*")
+    files = {file.name: file.read_bytes() for file in noted.iterdir()}
+    for file in noted.iterdir():
+        file.unlink()
+    noted.rmdir()
+    assert SampleFile(path).folder == noted, "found anew"
+    assert {file.name: file.read_bytes() for file in noted.iterdir()} == files
