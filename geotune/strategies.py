@@ -43,25 +43,36 @@ def strategy_from(name: str, *, changing: bool, clip_norm: float | None, cpu: bo
     if name == "fsdp2":
         return FullySharded()
     if name in ZERO:
-        if cpu or not torch.cuda.is_available():
+        if cpu or not _has_cuda():
             raise ConfigError(f"trainer.strategy={name}: needs CUDA devices; use trainer=ddp or trainer=fsdp2")
-        try:
-            import deepspeed  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"trainer.strategy={name}: needs deepspeed, which is not installed; pip install 'geotune[gpu]', or use "
-                "trainer=ddp or trainer=fsdp2"
-            ) from error
-        config = {
-            "zero_optimization": ZERO[name],
-            "gradient_clipping": clip_norm or 0.0,
-            "zero_allow_untested_optimizer": True,
-            # Torch's AdamW on the CPU; DeepSpeed's own would have to be compiled first.
-            "zero_force_ds_cpu_optimizer": False,
-        }
-        return DeepSpeedStrategy(config=config, precision_plugin=AsItIs("32-true"))
+        return deepspeed_strategy(name, clip_norm=clip_norm)
     # A micro-batch of text alone leaves a training tower without a gradient.
     return DDPStrategy(find_unused_parameters=changing)
+
+
+def _has_cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+def deepspeed_strategy(name: str, *, clip_norm: float | None) -> DeepSpeedStrategy:
+    """DeepSpeed's ZeRO by one of the names of `ZERO`. Raises ConfigError when deepspeed is not installed."""
+    try:
+        import deepspeed  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"trainer.strategy={name}: needs deepspeed, which is not installed; pip install 'geotune[gpu]', or use "
+            "trainer=ddp or trainer=fsdp2"
+        ) from error
+    config = {
+        "zero_optimization": ZERO[name],
+        "gradient_clipping": clip_norm or 0.0,
+        # For its messages alone; Lightning would ask the loader's batch sampler, of which there is none.
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_allow_untested_optimizer": True,
+        # Torch's AdamW on the CPU; DeepSpeed's own would have to be compiled first.
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    return DeepSpeedStrategy(config=config, precision_plugin=AsItIs("32-true"))
 
 
 class FullySharded(ModelParallelStrategy):

@@ -20,7 +20,7 @@ from geotune.strict_json import write_json
 if TYPE_CHECKING:
     from geotune.data.sampler import UpdatePlan
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("geotune.train")  # by its name also where it is run as a module
 
 VERSIONS = ("torch", "transformers", "peft", "lightning", "geotune")
 
