@@ -19,7 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geotune.data.collate import Batch
 
-NAMES = ("tree", "plain", "trl")
+NAMES = ("tree", "flex", "plain", "trl")
+TREES = ("tree", "flex")
+"""Those that read prefix trees: by SDPA, and by FlexAttention."""
 LEARNING_RATE = 1e-4
 COUNTED = ("samples", "tokens", "alone", "padded", "patches")
 """What a turn counts: samples; their tokens as read, as they would be one by one, and with padding; image patches."""
@@ -32,7 +34,7 @@ class Setup:
     """What a contender is told."""
 
     name: str
-    """tree, plain or trl."""
+    """One of `NAMES`."""
     model: str
     """Folder of the model."""
     questions: str
@@ -126,6 +128,7 @@ def load_backbone(setup: Setup) -> Any:
             setup.model,
             setup.max_pixels,
             dtype=setup.dtype,  # type: ignore[arg-type]
+            attn="flex" if setup.name == "flex" else "sdpa",
             gradient_checkpointing=setup.checkpointing,
             lora=LoraConfig(r=8, alpha=32),
         )
@@ -173,7 +176,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     data = GeoData(
         setup.questions,
         setup.batch_size,
-        prefix_tree=setup.name == "tree",
+        prefix_tree=setup.name in TREES,
         group_size=setup.batch_size,
         num_workers=setup.workers,
     )
@@ -182,7 +185,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     stage = SFT(backbone, lr=LEARNING_RATE, warmup=0, schedule="constant")
     stage.total_updates = data.stop = setup.total
     losses, targets = 0.0, 0
-    join = collate_tree if setup.name == "tree" else collate
+    join = collate_tree if setup.name in TREES else collate
     with torch.no_grad():
         for start in range(0, CHECKED, setup.batch_size):
             asked = [dataset.samples[i] for i in range(start, min(start + setup.batch_size, CHECKED, len(dataset)))]

@@ -26,7 +26,7 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import CHECKED, COUNTED, NAMES, Setup
+from benchmarks.contender import CHECKED, COUNTED, NAMES, TREES, Setup
 from benchmarks.machine import machine
 from benchmarks.material import MODELS, QUESTIONS, build_model, build_questions
 from geotune.errors import ConfigError
@@ -218,8 +218,8 @@ def setups_of(args: argparse.Namespace, model: Path, questions: Path, *, checkpo
             model=str(model),
             questions=str(questions),
             max_pixels=args.side**2,
-            batch_size=(args.tree if name == "tree" else args.rows)[0],
-            accumulate=(args.tree if name == "tree" else args.rows)[1],
+            batch_size=(args.tree if name in TREES else args.rows)[0],
+            accumulate=(args.tree if name in TREES else args.rows)[1],
             warmup=args.warmup,
             updates=args.updates,
             turns=args.rounds,
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", choices=MODELS, default="25m")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--contenders", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="all; without a GPU all but flex")
     parser.add_argument("--views", type=int, default=8, help="ground views with 39 questions each")
     parser.add_argument("--side", type=int, default=512, help="pixels of a view's or map's side")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
@@ -278,6 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="result file; benchmarks/results/sft_speed.json by default")
     parser.add_argument("--markdown", type=Path, help="file for the table, which is printed in any case")
     args = parser.parse_args(argv)
+    args.contenders = args.contenders or [name for name in NAMES if name != "flex" or args.device == "cuda"]
     args.out = args.out or RESULTS / ("sft_speed.json" if args.device == "cpu" else f"sft_speed_{args.model}.json")
     try:
         result = run(args)

@@ -48,8 +48,8 @@ class BackboneConfig:
     """Pictures are scaled up to at least this many pixels; null: the family's own limit."""
     dtype: Literal["bf16", "float32"] = "bf16"
     """Precision of the frozen weights and of the forward pass."""
-    attn: Literal["sdpa", "eager"] = "sdpa"
-    """Attention implementation."""
+    attn: Literal["sdpa", "flex", "eager"] = "sdpa"
+    """Attention implementation; flex: prefix trees by FlexAttention's compiled kernels, on CUDA."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     trust_remote_code: bool = False

@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         max_pixels: int,
         min_pixels: int | None = None,
         dtype: Literal["bf16", "float32"] = "bf16",
-        attn: Literal["sdpa", "eager"] = "sdpa",
+        attn: Literal["sdpa", "flex", "eager"] = "sdpa",
         gradient_checkpointing: bool = False,
         trust_remote_code: bool = False,
         tower: Scope = "frozen",
@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
         model = self._load_model(path, config, trust_remote_code)
         scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
-        if attn == "sdpa":
+        if attn != "eager":
             use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         self.quantized = quantization is not None
         if self.quantized:
@@ -135,7 +135,7 @@ class Backbone(nn.Module):
                 path,
                 config=config,
                 dtype=self.dtype,
-                attn_implementation=self.attn,
+                attn_implementation="sdpa" if self.attn == "flex" else self.attn,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
@@ -316,7 +316,8 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (N, vocabulary) in float32 at the places `batch.predict`; the head runs there alone."""
         with self._autocast():
-            mask = batch.attention if batch.until is None else TreeMask(batch.until, self.device)
+            tree = None if batch.until is None else TreeMask(batch.until, self.device, flex=self.attn == "flex")
+            mask = batch.attention if tree is None else tree
             hidden = self._language(self._embed(batch), mask, batch.position_ids, None)
             logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.predict])
         return logits.float()

@@ -2,7 +2,7 @@
 
 A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
 to the keys on its path alone, so the work is what the separate sequences would need for their own tokens, and no
-square mask is made. On CUDA the same mask serves FlexAttention.
+square mask is made. On CUDA that is a call of SDPA per block, or with `attn=flex` one of FlexAttention's kernels.
 
 On the CPU the keys of a path are not even joined. All tokens below a block see the whole of it and stand together
 behind it, so they attend to it at once; a token's shares, from its own block and from each one on its path, are weighed
@@ -11,7 +11,9 @@ by their sums of exponents. Going back, each share's gradient is what a flash ke
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,14 +21,21 @@ from torch.autograd.function import once_differentiable
 
 from geotune.data.prefix_tree import Block, attention_blocks
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
 NAME = "geotune_tree"
 
 
 class TreeMask:
-    """Who sees whom in one sequence of trees. What transformers hands through as the attention mask."""
+    """Who sees whom in one sequence of trees. What transformers hands through as the attention mask.
 
-    def __init__(self, until: torch.Tensor, device: torch.device) -> None:
+    flex: whether FlexAttention is to read it, where there is CUDA.
+    """
+
+    def __init__(self, until: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
         self.until = until
+        self.flex = flex and device.type == "cuda"
         self.blocks: tuple[Block, ...] = attention_blocks(until.cpu().numpy())
         self.device = device
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
@@ -56,6 +65,18 @@ class TreeMask:
         at = torch.arange(len(self.until), device=self.device)
         until = self.until.to(self.device)
         return ((at[None, :] <= at[:, None]) & (at[:, None] < until[None, :]))[None, None]
+
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        """The same for FlexAttention; made once for all layers."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        until, length = self.until.to(self.device), len(self.until)
+
+        def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            return (key <= query) & (query < until[key])
+
+        return create_block_mask(sees, None, None, length, length, device=self.device)
 
 
 class _SharedAttention(torch.autograd.Function):
@@ -131,8 +152,28 @@ def tree_attention(
             query.view(kv_heads, groups, length, size), key[0][:, None], value[0][:, None], mask, scale
         )
         return out.permute(2, 0, 1, 3).reshape(1, length, heads, size).transpose(1, 2)
+    if mask.flex and not dropout:
+        return flex_attention(query, key, value, mask, scale=scale)
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     return path_attention(query, key, value, mask, dropout=dropout, scale=scale)
+
+
+def flex_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, scale: float | None
+) -> torch.Tensor:
+    """As `tree_attention`, by FlexAttention: compiled on CUDA; elsewhere a slow reference without gradients."""
+    out: torch.Tensor = _flex(query.is_cuda)(
+        query, key, value, block_mask=mask.block_mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+    )
+    return out
+
+
+@cache
+def _flex(compiled: bool) -> Callable[..., torch.Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention as flex
+
+    # As it stands it would make the square of scores; every length its own kernel would compile for ever.
+    return torch.compile(flex, dynamic=True) if compiled else flex  # type: ignore[return-value]
 
 
 def path_attention(

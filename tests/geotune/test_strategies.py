@@ -38,8 +38,8 @@ def lines_of(run: Path, name: str = "updates.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
-def in_two_processes(folder: Path, configs: list[Any], **environment: str) -> None:
-    """Train each config in turn in two processes."""
+def in_processes(count: int, folder: Path, configs: list[Any], **environment: str) -> None:
+    """Train each config in turn in so many processes."""
     from omegaconf import OmegaConf
 
     files = []
@@ -49,7 +49,7 @@ def in_two_processes(folder: Path, configs: list[Any], **environment: str) -> No
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared["OMP_NUM_THREADS"] = "1"
     paths = [str(Path(geotune.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     shared["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -60,7 +60,7 @@ def in_two_processes(folder: Path, configs: list[Any], **environment: str) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        for rank in range(2)
+        for rank in range(count)
     ]
     try:
         outputs = [child.communicate(timeout=240)[0].decode() for child in children]
@@ -148,7 +148,8 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
     train(config("alone_full", alone, full))
     broken = {**several, "trainer.strategy": "ddp", "data.path": str(own)}
     resumed = {"resume": str(runs / "fsdp2" / "checkpoints" / "step_000002")}
-    in_two_processes(
+    in_processes(
+        2,
         runs,
         [
             config("ddp", {**several, "trainer.strategy": "ddp"}),
@@ -160,7 +161,8 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
     )
     zero = {name: {**several, "trainer.strategy": name} for name in ZERO}
     again = {name: {"resume": str(runs / name / "checkpoints" / "step_000002")} for name in ZERO}
-    in_two_processes(
+    in_processes(
+        2,
         runs,
         [
             *(config(name, zero[name]) for name in ZERO),
@@ -303,6 +305,25 @@ def test_deepspeed_leaves_dtypes_and_batches_alone(load_tiny: Callable[..., Any]
     before = {name: p.dtype for name, p in backbone.named_parameters()}
     assert {name: p.dtype for name, p in plugin.convert_module(backbone).named_parameters()} == before
     assert set(before.values()) == {torch.bfloat16, torch.float32}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["auto", "ddp", "fsdp2", *ZERO])
+def test_a_strategy_on_gpus(name: str, recipe: Callable[..., Any], tmp_path: Path) -> None:
+    """On one GPU, or on two where there are two: starts, steps and resumes."""
+    devices = 1 if name == "auto" else min(2, torch.cuda.device_count())
+    settings = SETTINGS | {"trainer.accelerator": "gpu", "trainer.devices": devices, "trainer.strategy": name}
+    resumed = {"resume": str(tmp_path / "whole" / "checkpoints" / "step_000002")}
+    configs = [
+        recipe(run_dir=str(tmp_path / "whole"), **settings),
+        recipe(run_dir=str(tmp_path / "again"), **settings, **resumed),
+    ]
+    in_processes(devices, tmp_path, configs, CUBLAS_WORKSPACE_CONFIG=":4096:8")
+    assert (tmp_path / "failed.txt").read_text() == ""
+    whole, again = lines_of(tmp_path / "whole")[2:], lines_of(tmp_path / "again")
+    assert [line["ids"] for line in again] == [line["ids"] for line in whole]
+    assert [line["loss"] for line in again] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
 
 
 def test_zero3_needs_a_picture_in_every_sample(load_tiny: Callable[..., Any], city: City) -> None:

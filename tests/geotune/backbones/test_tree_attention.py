@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from geotune.backbones.tree_attention import TreeMask, path_attention, tree_attention
+from geotune.backbones.tree_attention import TreeMask, flex_attention, path_attention, tree_attention
 from geotune.data.collate import collate, collate_tree
 from geotune.data.prefix_tree import build_tree
 from geotune.sample import Sample, Turn
@@ -47,7 +47,7 @@ def outcome(backbone: Any, batches: list[Any]) -> tuple[torch.Tensor, torch.Tens
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 @pytest.mark.parametrize("branches", [1, 2, 5, 8])
-@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("attn", ["sdpa", "flex", "eager"])
 def test_tree_is_one_by_one(family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, _ = city
     backbone = load_tiny(family, attn=attn).train()
@@ -124,6 +124,68 @@ def test_attention_is_that_of_the_dense_mask(
     )
     for gradient, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, other, atol=2e-5, rtol=1e-4)
+
+
+def test_flex_attention_sees_what_the_dense_mask_shows(load_tiny: Callable[..., Any], city: City) -> None:
+    folder, samples = city
+    encoder = load_tiny("qwen").encoder
+    until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).until())
+    mask = TreeMask(until, torch.device("cpu"), flex=True)
+    assert not mask.flex, "without CUDA the ordinary kernels serve"
+    query, key, value = (torch.randn(1, heads, len(until), 16) for heads in (4, 2, 2))
+    repeated = [tensor.repeat_interleave(2, dim=1) for tensor in (key, value)]
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=0.5)
+    torch.testing.assert_close(flex_attention(query, key, value, mask, scale=0.5), wanted, atol=1e-5, rtol=1e-5)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("flex", [False, True])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
+def test_attention_on_a_gpu(
+    flex: bool, dtype: torch.dtype, atol: float, load_tiny: Callable[..., Any], city: City
+) -> None:
+    """Output and gradients of trees of several lengths, which one compiled kernel serves."""
+    folder, samples = city
+    encoder = load_tiny("qwen").encoder
+    device = torch.device("cuda")
+    for count in (1, 4, 9):
+        until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:count]]).until())
+        mask = TreeMask(until, device, flex=flex)
+        sizes = (8, 2, 2)
+        query, key, value = (
+            torch.randn(1, heads, len(until), 64, device=device, dtype=dtype, requires_grad=True) for heads in sizes
+        )
+        weight = torch.randn_like(query)
+        repeated = [tensor.repeat_interleave(4, dim=1) for tensor in (key, value)]
+        found = tree_attention(query, key, value, mask, dropout=0.0, scale=None)
+        wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense())
+        torch.testing.assert_close(found, wanted, atol=atol, rtol=1e-2)
+        gradients, expected = (
+            torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (found, wanted)
+        )
+        for gradient, other in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(gradient, other, atol=4 * atol, rtol=2e-2)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+@pytest.mark.parametrize("attn", ["sdpa", "flex", "eager"])
+def test_tree_is_one_by_one_on_a_gpu(family: str, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
+    backbone = load_tiny(family, attn=attn).train().to("cuda")
+    encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
+    tree = collate_tree(encoded, backbone.encoder).to("cuda")
+    rows = [collate([e], backbone.encoder).to("cuda") for e in encoded]
+    loss, logits, gradients = outcome(backbone, [tree])
+    wanted_loss, wanted_logits, wanted = outcome(backbone, rows)
+    torch.testing.assert_close(logits, wanted_logits, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(loss, wanted_loss, atol=1e-2, rtol=1e-4)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(gradients[name], gradient, atol=1e-3 * float(gradient.abs().max() + 1), rtol=1e-2)
 
 
 def test_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
