@@ -74,9 +74,14 @@ class DatasetWriter:
             raise ConfigError(f"paths={paths}: say relative or absolute")
         if not 0 <= max_reject_fraction <= 1:
             raise ConfigError(f"max_reject_fraction={max_reject_fraction}: must lie between 0 and 1")
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ConfigError(f"name={name!r}: the dataset's name becomes a file name; give a plain word")
+        if not name or name != Path(name).name or name.startswith(".") or "," in name:
+            raise ConfigError(
+                f"name={name!r}: the dataset's name becomes a file name, and LLaMA-Factory parts names at commas; "
+                "give a plain word"
+            )
         self.out = Path(out).absolute()
+        if set("[]") & set(str(self.out)):
+            log.warning("out=%s: LLaMA-Factory and ms-swift can't read a folder with brackets in its name", self.out)
         self.name = name
         self.paths = paths
         self.max_reject_fraction = max_reject_fraction

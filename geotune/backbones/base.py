@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
+from geotune.backbones.image_only import VIDEO_FILE
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.rendering import Encoded, Encoder, LruBytes, Segment
 from geotune.backbones.sampling import Choose, Sampling, greedy
@@ -31,7 +32,6 @@ FEATURE_CACHE_BYTES = 256 * 2**20
 """Features of pictures kept while tower and projector do not change."""
 ADAPTER_FILE = "adapter_model.safetensors"
 FULL_FILE = "trained.safetensors"
-VIDEO_FILE = "video_preprocessor_config.json"
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
@@ -547,7 +547,7 @@ class Backbone(nn.Module):
 
         folder.mkdir(parents=True, exist_ok=True)
         self.processor.save_pretrained(str(folder))
-        # The stock processor asks for this file where torchvision is installed.
+        # The backbone's own says more of videos than what was derived.
         if video := cached_file(self.path, VIDEO_FILE, _raise_exceptions_for_missing_entries=False):
             shutil.copyfile(video, folder / VIDEO_FILE)
 

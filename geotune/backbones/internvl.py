@@ -13,6 +13,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone, read_processor_config
+from geotune.backbones.image_only import ImageOnly
 from geotune.backbones.rendering import Encoder, Grid, Segment
 from geotune.errors import ConfigError
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class InternVLProcessor(StockProcessor):
+class InternVLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]
     """The stock processor without the video processor, which would need torchvision.
 
     It bears the stock name because a saved processor states the name of its class.
     """
+
+    video_processor_type = "InternVLVideoProcessor"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone
+from geotune.backbones.image_only import ImageOnly
 from geotune.backbones.rendering import Encoder, Grid, Segment
 from geotune.errors import ConfigError
 from geotune.sample import BadRecord
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Qwen2_5_VLProcessor(StockProcessor):  # noqa: N801 - the class name is what a saved processor is found by
+class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # noqa: N801 - a saved one is found by it
     """The stock processor without the video processor, which would need torchvision.
 
     It bears the stock name because a saved processor states the name of its class.
     """
+
+    video_processor_type = "Qwen2VLVideoProcessor"
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
         # The stock class hands a third, empty one on by position; its base counts what this signature names.

@@ -1,4 +1,4 @@
-"""The rules by which LLaMA-Factory and ms-swift read a dataset, written from their loaders (August 2026)."""
+"""The rules by which LLaMA-Factory (0.9.5) and ms-swift (4.6.0) read a dataset, written from their loaders."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ SWIFT_COLUMNS = {
     "channel",
     "margin",
     "teacher_prompt",
+    "teacher_images",
+    "questions",
+    "kinds",
+    "options",
+    "target_probs",
+    "state",
+    "question_ids",
+    "criteria",
+    "omnijev_column_keys",
+    "omnijev_video",
     "chat_template_kwargs",
     "ref_audios",
     "audio_codes",

@@ -124,11 +124,17 @@ def test_bad_settings(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="can't write there"), DatasetWriter(tmp_path / "file" / "out", "city"):
         pass
-    for name in ("", "../city", "a/b", ".hidden"):
+    for name in ("", "../city", "a/b", ".hidden", "a,b"):
         with pytest.raises(ConfigError, match="name="):
             DatasetWriter(tmp_path, name)
     with pytest.raises(ConfigError, match="max_reject_fraction=2"):
         DatasetWriter(tmp_path, "city", max_reject_fraction=2)
+
+
+def test_a_folder_that_other_loaders_can_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with DatasetWriter(tmp_path / "city [1]", "city") as writer:
+        writer.write(SAMPLE)
+    assert "brackets" in caplog.text
 
 
 @pytest.mark.parametrize(

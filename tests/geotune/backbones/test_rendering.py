@@ -156,8 +156,11 @@ def test_encoder_survives_pickling(backbone: Any, city: City) -> None:
 
 
 def test_saved_processor_is_a_stock_one(backbone: Any, tmp_path: Path, city: City) -> None:
+    import transformers
     from transformers import AutoTokenizer
     from transformers.models.auto.processing_auto import processor_class_from_name
+
+    from geotune.backbones.image_only import VIDEO_FILE
 
     backbone.save_processor(tmp_path)
     saved = json.loads((tmp_path / "processor_config.json").read_text())
@@ -168,6 +171,11 @@ def test_saved_processor_is_a_stock_one(backbone: Any, tmp_path: Path, city: Cit
     kind = type(backbone.processor.image_processor).__name__
     assert saved["image_processor"]["image_processor_type"] == kind.removesuffix("Pil") != kind
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == backbone.tokenizer.get_vocab()
+    # The stock class, where torchvision is, also asks for a video processor, which this folder must name.
+    video = json.loads((tmp_path / VIDEO_FILE).read_text())
+    assert hasattr(transformers, video["video_processor_type"])
+    pictures = {name: value for name, value in saved["image_processor"].items() if name != "image_processor_type"}
+    assert {name: video[name] for name in pictures} == pictures
     again = type(backbone).load_encoder(str(tmp_path), max_pixels=backbone.max_pixels, min_pixels=None)
     folder, samples = city
     a, b = (collate([e.encode(samples[5], folder)], e) for e in (backbone.encoder, again))
