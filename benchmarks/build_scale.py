@@ -235,7 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--views", type=int, nargs="+", default=VIEWS, help="ground views, 39 questions each")
     parser.add_argument("--work", type=Path, help="folder for what is built, which is deleted; a temporary one")
     parser.add_argument("--out", type=Path, default=RESULTS / "build_scale.json", help="result file")
-    options = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    options = parser.parse_args(given)
     variants: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=options.work, prefix="build_scale_") as work:
         for views in options.views:
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.out,
         {
             "bench": "build_scale",
-            "command": shlex.join(["python", "-m", "benchmarks.build_scale", *sys.argv[1:]]),
+            "command": shlex.join(["python", "-m", "benchmarks.build_scale", *given]),
             "machine": machine(),
             "versions": {name: version(name) for name in ("numpy", "pillow")} | {"python": platform.python_version()},
             "variants": variants,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,15 +41,17 @@ def merge_shards(out: str | Path, name: str | None = None) -> dict[str, Any]:
                 for sample in _samples(_path(folder, report, "jsonl")):
                     writer.write(sample)
                     advance(1)
-        rejects = (line for report in reports for line in _lines(_path(folder, report, "rejected.jsonl")))
-        for line in dict.fromkeys(rejects):
+        rejects: Counter[str] = Counter()
+        for report in reports:
+            rejects |= Counter(_lines(_path(folder, report, "rejected.jsonl")))
+        for line in rejects.elements():
             reject = json.loads(line)
             writer.reject(reject["id"], reject["reason"], reject["detail"])
         if first["source_counted"]:
             writer.count_source(max(report["source_records"] for report in reports))
         for report in reports:
             writer.count_images(report["images"], reused=report["images_reused"])
-        writer.audit = _joined_audit([report["audit"] for report in reports])
+        writer.audit = _joined_audit([report["audit"] for report in reports], first["counts"])
     for report in reports:
         for suffix in ("report.json", "jsonl", "rejected.jsonl"):
             _path(folder, report, suffix).unlink()
@@ -97,12 +100,14 @@ def _lines(path: Path) -> Iterator[str]:
         yield from file
 
 
-def _joined_audit(audits: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What all parts found alike, and what each found for itself."""
+def _joined_audit(audits: Sequence[dict[str, Any]], counts: Sequence[str]) -> dict[str, Any]:
+    """What all parts found alike, what each found for itself, and the sums of what each counted (`counts`)."""
     joined: dict[str, Any] = {}
     for key in dict.fromkeys(key for audit in audits for key in audit):
         values = [audit.get(key) for audit in audits]
-        if all(value == values[0] for value in values):
+        if key in counts:
+            joined[key] = dict(sum(map(Counter, values), Counter()))
+        elif all(value == values[0] for value in values):
             joined[key] = values[0]
         else:
             joined.setdefault("by_shard", {})[key] = values

@@ -89,6 +89,7 @@ class DatasetWriter:
         self.survey = Survey()
         self.index = IndexMaker()
         self.audit: dict[str, Any] = {}
+        """What the builder found. A Counter counts what this job did: it is added up when jobs are merged."""
         self.extra: dict[str, Any] = {}
         """Further entries of the report (the builder's configuration and its fingerprint)."""
         self.report: dict[str, Any] = {}
@@ -216,9 +217,9 @@ class DatasetWriter:
             known = self._known_datasets()
             # Gone before the files are replaced and back after them: a report means a complete dataset.
             (self.out / "build_report.json").unlink(missing_ok=True)
-        self.index.keep(self.dataset_path)
         self._write_json("dataset_info.json", known | {self.name: self._dataset_info()})
         self._write_report()
+        self.index.keep(self.dataset_path)
 
     def _write_report(self) -> None:
         """The page, then the report: what the builder found, and what the records show."""
@@ -241,6 +242,7 @@ class DatasetWriter:
             "paths": self.paths,
             "max_reject_fraction": self.max_reject_fraction,
             "extra": self.extra,
+            "counts": [key for key, value in self.audit.items() if isinstance(value, Counter)],
         }
 
     def _check(self) -> None:

@@ -269,7 +269,7 @@ def _sort_overrides(overrides: Sequence[str], spec: Command) -> tuple[dict[str, 
                 groups[f"~{key}"] = ""
                 continue
             choice = _file_of(key, _unquote(text))
-            name = choice.stem if choice.parent == RECIPES / group else _take_in(group, choice)
+            name = choice.stem if choice in _files(group) else _take_in(group, choice)
             groups[f"+{key}" if prefix in ("+", "++") else key] = name
         elif "@" in key or "/" in key:
             raise ConfigError(f"{word}: there is no group {group}; the groups are {', '.join(_groups())}")
@@ -393,7 +393,11 @@ def _groups() -> list[str]:
 
 def choices_of(group: str) -> list[str]:
     """Names that `<group>=` takes."""
-    return sorted(path.stem for path in (RECIPES / group).glob("*.yaml"))
+    return [path.stem for path in _files(group)]
+
+
+def _files(group: str) -> list[Path]:
+    return sorted((RECIPES / group).glob("*.yaml"))
 
 
 def _file_of(key: str, choice: str) -> Path:
@@ -543,6 +547,8 @@ def help_text(command: str, words: Sequence[str]) -> str:
         lines += ["", *(f"  {line}" for line in _header(RECIPES / f"{command}.yaml"))]
     elif chosen:
         path = _file_of(spec.choice, chosen)
+        if path not in _files(spec.choice):
+            _take_in(spec.choice, path)
         lines += ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in _header(path))]
         if spec.shorthand:
             node: Any = OmegaConf.to_container(OmegaConf.load(path))
@@ -568,11 +574,7 @@ def what_is(group: str, name: str) -> str:
 def _header(path: Path) -> list[str]:
     """Comment lines at the top of a recipe file, without Hydra's own."""
     lines = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: this file can't be read ({error})") from error
-    for line in text.splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):

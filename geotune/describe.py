@@ -80,9 +80,12 @@ def plan_figures(plan: UpdatePlan) -> dict[str, float]:
 
 def how_dealt(figures: Mapping[str, float]) -> str:
     """The same in words."""
+    from geotune.data.sampler import FIRST_UPDATES
+
     points, factor = 100 * figures["task_tolerance"], figures["duplication_removed"]
     tree = f"the prefix tree reads one token where samples by themselves have {factor:.2f}; " if factor > 1 else ""
-    return f"{tree}each task's share of an update is within {points:.1f} points of its share of the data"
+    tasks = f"each task's share of an update is within {points:.1f} points of its share of the data"
+    return f"{tree}{tasks} (first {FIRST_UPDATES} updates)"
 
 
 def histogram(lengths: Sequence[int] | np.ndarray) -> str:

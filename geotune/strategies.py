@@ -43,15 +43,11 @@ def strategy_from(name: str, *, changing: bool, clip_norm: float | None, cpu: bo
     if name == "fsdp2":
         return FullySharded()
     if name in ZERO:
-        if cpu or not _has_cuda():
+        if cpu or not torch.cuda.is_available():
             raise ConfigError(f"trainer.strategy={name}: needs CUDA devices; use trainer=ddp or trainer=fsdp2")
         return deepspeed_strategy(name, clip_norm=clip_norm)
     # A micro-batch of text alone leaves a training tower without a gradient.
     return DDPStrategy(find_unused_parameters=changing)
-
-
-def _has_cuda() -> bool:
-    return torch.cuda.is_available()
 
 
 def deepspeed_strategy(name: str, *, clip_norm: float | None) -> DeepSpeedStrategy:

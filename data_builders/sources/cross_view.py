@@ -186,11 +186,8 @@ class CrossView:
         asker.draw_others(writer)
         asker.choose()
         asker.prepare(writer)
-        answers: dict[str, Counter[str]] = {task: Counter() for task in asker.tasks}
         for sample in asker.samples(writer.images_dir):
             writer.write(sample)
-            answers[sample.task][sample.answer] += 1
-        writer.audit["answers"] = {task: dict(sorted(counts.items())) for task, counts in answers.items()}
         writer.audit["other_maps_km"] = asker.distances()
 
     # Which places

@@ -96,7 +96,7 @@ class Imageo:
                 mended[source] += shown is not photo
             tables[source] = table.summary()
         writer.audit["tables"] = tables
-        writer.audit["mended_addresses"] = dict(mended)
+        writer.audit["mended_addresses"] = mended
 
 
 def _mended(photo: Photo) -> Photo:

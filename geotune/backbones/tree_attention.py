@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 NAME = "geotune_tree"
+TILE = 128
+"""Tokens of FlexAttention's tiles."""
 
 
 class TreeMask:
@@ -36,9 +38,13 @@ class TreeMask:
     def __init__(self, until: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
         self.until = until
         self.flex = flex and device.type == "cuda"
-        self.blocks: tuple[Block, ...] = attention_blocks(until.cpu().numpy())
         self.device = device
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The tree as `attention_blocks`."""
+        return attention_blocks(self.until.cpu().numpy())
 
     @property
     def shares(self) -> list[tuple[slice, slice]]:
@@ -68,15 +74,32 @@ class TreeMask:
 
     @cached_property
     def block_mask(self) -> BlockMask:
-        """The same for FlexAttention; made once for all layers."""
-        from torch.nn.attention.flex_attention import create_block_mask
+        """The same for FlexAttention, made once for all layers: which tiles of the square to read, and which are full.
 
-        until, length = self.until.to(self.device), len(self.until)
+        A tile is read that may hold something to see; what exactly, `sees` says of every pair in it.
+        """
+        from torch.nn.attention.flex_attention import BlockMask
+
+        until, length = self.until.to(self.device, torch.long), len(self.until)
+        tiles = -(-length // TILE)
+        padded = nn.functional.pad(until, (0, tiles * TILE - length)).view(tiles, TILE)
+        first = torch.arange(tiles, device=self.device) * TILE
+        last = (first + TILE).clamp(max=length) - 1
+        begun, over = last[:, None] >= first, first[:, None] >= padded.amax(1)
+        read = begun & ~over
+        whole = (first[:, None] > last) & (last[:, None] < padded.amin(1))
 
         def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
             return (key <= query) & (query < until[key])
 
-        return create_block_mask(sees, None, None, length, length, device=self.device)
+        def tiled(chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            """How many tiles of each row, and their columns, these first."""
+            order = chosen.int().argsort(dim=1, descending=True, stable=True).int()
+            return chosen.sum(1, dtype=torch.int32)[None, None], order[None, None]
+
+        return BlockMask.from_kv_blocks(
+            *tiled(read & ~whole), *tiled(whole), BLOCK_SIZE=TILE, mask_mod=sees, seq_lengths=(length, length)
+        )
 
 
 class _SharedAttention(torch.autograd.Function):
@@ -145,9 +168,10 @@ def tree_attention(
     kv_heads = key.shape[1]
     groups = heads // kv_heads
     kind = query.device.type
+    # As autocast has it for attention: positions leave queries and keys in float32 where weights are.
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     if kind == "cpu" and not dropout:
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
-        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
         out: torch.Tensor = _SharedAttention.apply(
             query.view(kv_heads, groups, length, size), key[0][:, None], value[0][:, None], mask, scale
         )

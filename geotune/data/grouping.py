@@ -6,14 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-Part = tuple[int, range]
-"""Tokens and questions of what stays together."""
-NOTHING: Part = (0, range(0))
 TOGETHER = 32
 """So many groups at a time are made alike: a place may have any number of questions."""
+SWAPPED = 16
+"""So many parts of a group are thought of as ones to exchange."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Grouping:
     """Cuts the questions of a place, sorted by path, in groups of at most `size`.
 
     Branches of their tree that fit into a group stay whole as far as that goes, and are dealt out, the largest first,
-    each to the group whose tree is smallest. So the trees of a place's groups are of like size, and where every branch
-    asks the same tasks so does every group.
+    each to the group whose tree is smallest; then groups exchange branches until they are of like size.
     """
 
     agreeing: Sequence[int]
@@ -40,15 +39,15 @@ class Grouping:
             yield list(questions)
             return
         shared = min(self.agreeing[at] for at in questions[1:])
-        small: list[Part] = []
+        small = _Group()
         for branch in self._branches(questions, shared):
             if len(branch) > self.size:
                 yield from self._groups(branch)
                 continue
-            small.append((self._cost(branch, shared), branch))
-            if _length(small) >= TOGETHER * self.size:
+            small.add(Part(self._cost(branch, shared), branch))
+            if small.questions >= TOGETHER * self.size:
                 yield from self._deal(small)
-                small = []
+                small = _Group()
         yield from self._deal(small)
 
     def _branches(self, questions: range, shared: int) -> Iterator[range]:
@@ -61,50 +60,79 @@ class Grouping:
         first, *others = branch
         return self.tokens[first][shared] + sum(self.tokens[at][self.agreeing[at]] for at in others)
 
-    def _deal(self, branches: Sequence[Part]) -> list[list[int]]:
-        count = math.ceil(_length(branches) / self.size)
-        groups: list[list[Part]] = [[] for _ in range(count)]
-        for cost, branch in sorted(branches, key=lambda entry: (-entry[0], entry[1].start)):
-            left = branch
+    def _deal(self, branches: _Group) -> Iterator[list[int]]:
+        groups = [_Group() for _ in range(math.ceil(branches.questions / self.size))]
+        for part in sorted(branches.parts, key=lambda part: (-part.tokens, part.questions.start)):
+            left = part.questions
             while left:
-                room = [self.size - _length(group) for group in groups]
+                room = [self.size - group.questions for group in groups]
                 wanted = len(left) if max(room) >= len(left) else 1  # a branch is cut only where none has room for it
-                open_ = [group for group, space in zip(groups, room, strict=True) if space >= wanted]
-                least = min(open_, key=_load)
-                taken, left = left[: self.size - _length(least)], left[self.size - _length(least) :]
-                least.append((cost * len(taken) // len(branch), taken))
-        for _ in branches:
-            if not self._exchange(max(groups, key=_load), min(groups, key=_load)):
+                least = min(
+                    (group for group, space in zip(groups, room, strict=True) if space >= wanted),
+                    key=lambda group: group.tokens,
+                )
+                taken, left = left[: self.size - least.questions], left[self.size - least.questions :]
+                least.add(Part(part.tokens * len(taken) // len(part.questions), taken))
+        for _ in branches.parts:
+            large, small = (choose(groups, key=lambda group: group.tokens) for choose in (max, min))
+            if not self._exchange(large, small):
                 break
-        return [sorted(at for _, part in group for at in part) for group in groups]
+        return (sorted(at for part in group.parts for at in part.questions) for group in groups)
 
-    def _exchange(self, large: list[Part], small: list[Part]) -> bool:
+    def _exchange(self, large: _Group, small: _Group) -> bool:
         """Make two groups more alike: exchange up to two parts of each. False where that is not to be had."""
-        gap = _load(large) - _load(small)
-        some, others = _few(large), _few(small)
-        cost, length = (
+        gap = large.tokens - small.tokens
+        some, others = large.few(), small.few()
+        tokens, length = (
             np.array([count(few) for few in some])[:, None] - np.array([count(few) for few in others])
-            for count in (_load, _length)
+            for count in (_tokens, _questions)
         )
-        fits = (length <= self.size - _length(small)) & (-length <= self.size - _length(large))
-        left = np.where(fits, np.abs(gap - 2 * cost), gap)
+        fits = (length <= self.size - small.questions) & (-length <= self.size - large.questions)
+        left = np.where(fits, np.abs(gap - 2 * tokens), gap)
         best = int(left.argmin())
         if left.flat[best] >= gap:
             return False
         given, got = some[best // len(others)], others[best % len(others)]
-        large[:] = [part for part in large if part not in given] + got
-        small[:] = [part for part in small if part not in got] + given
+        large.swap(given, got)
+        small.swap(got, given)
         return True
 
 
-def _few(group: Sequence[Part]) -> list[list[Part]]:
-    """Every choice of up to two parts."""
-    return [list(few) for count in (0, 1, 2) for few in itertools.combinations(group, count)]
+class Part(NamedTuple):
+    """What stays together."""
+
+    tokens: int
+    questions: range
 
 
-def _length(group: Sequence[Part]) -> int:
-    return sum(len(part) for _, part in group)
+class _Group:
+    """Parts, with their sums."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.tokens = self.questions = 0
+
+    def add(self, part: Part) -> None:
+        self.parts.append(part)
+        self.tokens += part.tokens
+        self.questions += len(part.questions)
+
+    def swap(self, given: Sequence[Part], got: Sequence[Part]) -> None:
+        """Part with some and take others."""
+        self.parts = [part for part in self.parts if part not in given] + list(got)
+        self.tokens += _tokens(got) - _tokens(given)
+        self.questions += _questions(got) - _questions(given)
+
+    def few(self) -> list[tuple[Part, ...]]:
+        """Every choice of up to two parts; of many, among the largest and the smallest."""
+        parts = sorted(self.parts, key=lambda part: (part.tokens, part.questions.start))
+        some = parts if len(parts) <= SWAPPED else parts[: SWAPPED // 2] + parts[-SWAPPED // 2 :]
+        return [few for count in (0, 1, 2) for few in itertools.combinations(some, count)]
 
 
-def _load(group: Sequence[Part]) -> int:
-    return sum(cost for cost, _ in group)
+def _tokens(parts: Sequence[Part]) -> int:
+    return sum(part.tokens for part in parts)
+
+
+def _questions(parts: Sequence[Part]) -> int:
+    return sum(len(part.questions) for part in parts)

@@ -276,16 +276,22 @@ class IndexMaker:
         self._size += len(line.encode())
 
     def keep(self, path: Path) -> None:
-        """Keep the index of what was added beside the file that it has become."""
-        state = path.stat()
-        assert state.st_size == self._size, f"{path}: {state.st_size} bytes, {self._size} were written"
+        """Keep the index of what was added beside the file that it has become, where that can be.
+
+        It is found anew when the file is opened without one.
+        """
 
         def make(folder: Path) -> None:
             index = _Index(path, path.stem)
             index.take(self._seen.block())
             assert index.write(folder), f"{path}: an id stands twice"
 
-        _kept(path, state, make)
+        try:
+            state = path.stat()
+            if state.st_size == self._size:  # else another process has written it since
+                _kept(path, state, make)
+        except (OSError, ConfigError) as error:
+            log.warning("%s: its index can't be kept (%s); the first training reads the whole file", path, error)
 
 
 class _Index:

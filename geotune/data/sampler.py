@@ -62,7 +62,7 @@ class Plan:
     """How a stream of samples is cut into updates, micro-batches and ranks.
 
     Update u takes the next batch_size x accumulate x ranks samples of the shuffled stream, whichever way that product
-    is split; every task comes up as often as its share says, give or take a sample. Within the update they are sorted
+    is split; tasks, and datasets, are spread evenly over an epoch (`spread`). Within the update they are sorted
     by length, so that micro-batches hold samples of like length and the ranks' micro-batches of one moment are alike:
     little padding, little waiting, and the same gradient.
     """
@@ -98,10 +98,6 @@ class Plan:
         size = self.update_size
         chosen = self.stream.items(number * size, (number + 1) * size)
         return sorted(chosen, key=lambda index: (-self.lengths[index], index))
-
-    def update_targets(self, number: int) -> int:
-        """Supervised tokens of update `number`."""
-        return int(sum(self.targets[index] for index in self.update(number)))
 
     def updates_for(self, epochs: float) -> int:
         """Updates that `epochs` passes over the data take, at least one."""
@@ -142,11 +138,11 @@ class TreePlan:
     """How samples that share their beginnings are cut into updates, micro-batches and ranks.
 
     The questions of a place are cut into groups along the branches of their tree (`Grouping`); an epoch visits the
-    groups in a shuffled order in which those of the same make-up (so many questions of each task) come up as often as
-    their share says, give or take one; `task_tolerance` says what that amounts to. An update takes the next batch_size
-    x accumulate x ranks samples of it, fewer where a micro-batch would exceed `max_tokens` or `max_images`, and deals
-    its groups out so that the micro-batches' trees are of like size. What is left of an epoch and too little for an
-    update opens the next.
+    groups in a shuffled order in which those of each make-up (so many questions of each task) are spread evenly
+    (`spread`). Where places are asked the same, updates so keep the mix of tasks; `task_tolerance` says how well. An
+    update takes the next batch_size x accumulate x ranks samples of it, fewer where a micro-batch would exceed
+    `max_tokens` or `max_images`, and deals its groups out so that the micro-batches' trees are of like size. What is
+    left of an epoch and too little for an update opens the next.
 
     Raises ConfigError for a sample that exceeds `max_tokens` or `max_images` by itself.
     """
@@ -314,7 +310,7 @@ class TreePlan:
         """Tokens of the first epoch's samples one by one, over those of their trees; of its first updates, if many."""
         updates = range(min(FIRST_UPDATES, self.updates_for(1)))
         pieces = [piece for number in updates for piece in self._update(number)]
-        alone = sum(self.cost([index])[0] for piece in pieces for index in piece.tolist())
+        alone = sum(int(self._alone[0, self._position[piece]].sum()) for piece in pieces)
         return alone / sum(self.cost(piece)[0] for piece in pieces)
 
     def _update(self, number: int) -> list[np.ndarray]:

@@ -23,8 +23,9 @@ def spread(order: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """`order` (items,), a shuffle, with each kind evenly over it; among themselves those of a kind keep their order.
 
     `kinds` says the kind of every item. The j-th of the n items of a kind goes to the moment (j + p) / n of the epoch,
-    p between 0 and 1: at any moment each kind has come up as often as its share says, give or take less than one item.
-    Kinds of the same n have different p, so that those of few items do not stand together.
+    p between 0 and 1, so that at any moment each kind has come up as often as its share says, give or take less than
+    one item. Counted in items rather than moments: by less than 1 + share x d / 2, d being how many different n there
+    are. Kinds of the same n have different p, so that those of few items do not stand together.
     """
     _, first, kind, counts = np.unique(kinds[order], return_index=True, return_inverse=True, return_counts=True)
     by_kind = np.argsort(kind, kind="stable")
@@ -64,7 +65,8 @@ class Stream:
     def items(self, start: int, stop: int) -> list[int]:
         """What stands at positions `start` to `stop`."""
         found: list[int] = []
-        epoch = 0
+        each = sum(size * weight for size, weight in zip(self.sizes, self.weights, strict=True))
+        epoch = max(0, int((start - len(self.sizes)) / each))  # each dataset rounds by less than one item
         while self.before(epoch + 1) <= start:
             epoch += 1
         while start < stop:

@@ -22,9 +22,17 @@ from PIL import Image
 from data_builders.build import build_dataset, main
 from data_builders.imagery.crops import camera_in_crop, crop_box
 from data_builders.imagery.panorama import perspective_view
-from data_builders.imagery.place_pictures import span_of, view_height
+from data_builders.imagery.place_pictures import (
+    PictureJob,
+    PictureSettings,
+    PlacePictures,
+    draw_place,
+    span_of,
+    view_height,
+)
 from data_builders.imagery.symmetry import SYMMETRIES, Symmetry
 from data_builders.merge import merge_shards
+from data_builders.sources import cross_view
 from data_builders.sources.cross_view import CrossView
 from data_builders.sources.cross_view_places import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
@@ -307,9 +315,23 @@ def test_jobs_of_a_cluster_share_the_work(built: Any, downloads: Path, tmp_path:
         parts = [build_dataset(job, out, "data", shard=f"{number}/3") for number in (1, 2, 3)]
         assert sum(part["images"] for part in parts) == whole["images"], "each picture is made by one job"
         assert parts[0]["images"] < whole["images"] or tasks is None, "maps that it shows are cropped, no others"
-        merge_shards(out)
+        merged = merge_shards(out)
+        assert tasks is not None or merged["audit"]["answers"] == whole["audit"]["answers"]
         wanted = {sample for sample in samples if tasks is None or sample.task in tasks}
         assert set(read_samples(out / "data.jsonl")) == wanted
+
+
+def test_a_job_begins_with_its_own_places(downloads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def draw(job: PictureJob, settings: PictureSettings, folder: Path) -> PlacePictures:
+        drawn.append(f"CVGloable/{job.lat:.6f},{job.lon:.6f}")
+        return draw_place(job, settings, folder)
+
+    monkeypatch.setattr(cross_view, "draw_place", draw)
+    build_dataset(builder(downloads, "cvglobal"), tmp_path, "data", shard="2/3")
+    own = {json.loads(line)["place"] for line in (tmp_path / "shards/data.00002-of-00003.jsonl").open()}
+    assert set(drawn[: len(own)]) == own < set(drawn)
 
 
 def test_dated_maps_show_how_far_they_are_from_the_photos(downloads: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,19 +34,24 @@ class Toy:
     made: ClassVar[list[int]] = []
 
     def build(self, writer: DatasetWriter) -> None:
+        asked: Counter[str] = Counter()
         for place in range(self.places):
             writer.count_source(1)
+            if place == 17:  # a record that stands in the source twice
+                writer.reject("toy/17", "broken", "as ever")
             if place % 9 == 8:
                 writer.reject(f"toy/{place}", "broken", "as ever")
                 continue
             if self.asks and not writer.mine(f"p/{place}"):
                 continue
             self.made.append(place)
+            asked["places"] += 1
             writer.count_images(2)
             for heading in "NE":
                 said = (Turn("user", f"Where? {place}"), Turn("assistant", heading))
                 writer.write(Sample(f"toy/{place}/{heading}", (), said, task="toy", answer=heading, place=f"p/{place}"))
         writer.audit["kind"] = "toy"
+        writer.audit["asked"] = asked
         writer.audit["own"] = len(self.made)
 
 
@@ -70,6 +76,7 @@ def test_the_parts_are_the_whole(tmp_path: Path, asks: bool) -> None:
         assert merged[key] == whole[key]
     assert merged["audit"]["answers"] == whole["audit"]["answers"]
     assert merged["audit"]["kind"] == "toy"
+    assert merged["audit"]["asked"] == {"places": 27 if asks else 27 * PARTS}
     assert len(merged["audit"]["by_shard"]["own"]) == PARTS
     if asks:
         assert merged["images"] == whole["images"]
@@ -107,7 +114,7 @@ def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_losing_too_much_is_told_of_the_whole(tmp_path: Path) -> None:
     for number in range(1, PARTS + 1):
         build_dataset(Toy(), tmp_path, "toy", max_reject_fraction=0.05, shard=f"{number}/{PARTS}")
-    with pytest.raises(ConfigError, match=r"3 of 30 source records were rejected"):
+    with pytest.raises(ConfigError, match=r"4 of 30 source records were rejected"):
         merge_shards(tmp_path)
 
 

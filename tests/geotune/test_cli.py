@@ -626,6 +626,10 @@ def test_help_on_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) 
     assert told.out == ""
     assert "recipe=quickstrat: there is no such recipe" in told.err
     assert "quickstart?" in told.err
+    for file in ("nope.yaml", str(cli.RECIPES / "recipe" / "quickstart.yml")):
+        for words in ([f"recipe={file}", "--help"], [f"recipe={file}"]):
+            assert cli.main("train", lambda cfg: None, words) == 2
+            assert f"recipe={file}: this file can't be read as a recipe" in capsys.readouterr().err
 
 
 def test_help_on_a_builder_shows_its_fields(

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from geotune.backbones.tree_attention import TreeMask, flex_attention, path_attention, tree_attention
+from geotune.backbones.tree_attention import TILE, TreeMask, flex_attention, path_attention, tree_attention
 from geotune.data.collate import collate, collate_tree
 from geotune.data.prefix_tree import build_tree
 from geotune.sample import Sample, Turn
@@ -47,7 +50,7 @@ def outcome(backbone: Any, batches: list[Any]) -> tuple[torch.Tensor, torch.Tens
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 @pytest.mark.parametrize("branches", [1, 2, 5, 8])
-@pytest.mark.parametrize("attn", ["sdpa", "flex", "eager"])
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
 def test_tree_is_one_by_one(family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, _ = city
     backbone = load_tiny(family, attn=attn).train()
@@ -138,6 +141,33 @@ def test_flex_attention_sees_what_the_dense_mask_shows(load_tiny: Callable[..., 
     torch.testing.assert_close(flex_attention(query, key, value, mask, scale=0.5), wanted, atol=1e-5, rtol=1e-5)
 
 
+@given(
+    until=st.lists(st.integers(0, 400), min_size=1, max_size=400).map(
+        lambda spans: np.array([at + 1 + min(span, len(spans) - at - 1) for at, span in enumerate(spans)])
+    )
+)
+@settings(deadline=None, max_examples=30)
+def test_flex_attentions_tiles_hold_all_there_is_to_see(until: np.ndarray) -> None:
+    """Those read as a whole are seen as a whole, and those left out hold nothing."""
+    mask = TreeMask(torch.from_numpy(until), torch.device("cpu"))
+    side = -(-len(until) // TILE) * TILE
+    dense = torch.zeros(side, side, dtype=torch.bool)
+    dense[: len(until), : len(until)] = mask.dense()[0, 0]
+    tiles = dense.view(side // TILE, TILE, side // TILE, TILE).transpose(1, 2)
+    some, every = tiles.flatten(2).any(2), tiles.flatten(2).all(2)
+    block_mask = mask.block_mask
+    partial, full = torch.zeros_like(some), torch.zeros_like(some)
+    for chosen, counts, columns in (
+        (partial, block_mask.kv_num_blocks, block_mask.kv_indices),
+        (full, block_mask.full_kv_num_blocks, block_mask.full_kv_indices),
+    ):
+        for row, count in enumerate(counts[0, 0].tolist()):
+            chosen[row, columns[0, 0, row, :count].long()] = True
+    assert not (partial & full).any()
+    assert (some <= (partial | full)).all()
+    assert (full <= every).all()
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -169,6 +199,19 @@ def test_attention_on_a_gpu(
         )
         for gradient, other in zip(gradients, expected, strict=True):
             torch.testing.assert_close(gradient, other, atol=4 * atol, rtol=2e-2)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("language_model", ["lora", "full"])
+def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callable[..., Any], city: City) -> None:
+    """Queries and keys come in float32 where all weights train."""
+    backbone = load_tiny("qwen", attn="flex", dtype="bf16", language_model=language_model).train().to("cuda")
+    encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
+    loss, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder).to("cuda")])
+    wanted, _, _ = outcome(backbone, [collate(encoded, backbone.encoder).to("cuda")])
+    torch.testing.assert_close(loss, wanted, atol=0, rtol=2e-2)
+    assert gradients
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.data.grouping import Grouping
+from geotune.data.grouping import TOGETHER, Grouping
 from geotune.data.prefix_tree import tree_tokens
 
 PATHS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=1, max_size=60)
@@ -76,6 +76,9 @@ def test_the_groups_of_a_view_are_alike_and_share_what_a_cut_every_thirteen_shar
         cut = [tree_tokens(paths[at : at + 13], sizes) for at in range(0, 39, 13)]
         assert [len(group) for group in groups] == [13, 13, 13]
         assert sum(cost) <= sum(cut) + 144, "at most one crop more is read twice"
+        whole = {path[2] for path in paths if sum(other[2] == path[2] for other in paths) == 3}
+        for crop in whole:
+            assert len({number for number, group in enumerate(groups) for at in group if paths[at][2] == crop}) == 1
         assert max(cost) <= 1.05 * min(cost)
         assert max(cut) > 1.15 * min(cut)
 
@@ -89,9 +92,20 @@ def test_views_of_a_place_stay_apart() -> None:
 
 
 def test_a_place_may_have_any_number_of_questions() -> None:
-    """Thousands of branches under one picture: groups are made alike some at a time, or it would never end."""
+    """Thousands of branches under one picture: groups are made alike some at a time, of what stands close together."""
     paths = [(0, number % 3000 + 4, number) for number in range(30_000)]
     paths.sort()
     sizes = np.ones(30_001, int)
     groups = groups_of(paths, 13, sizes)
     assert len(groups) <= math.ceil(len(paths) / 13 * 1.05)
+    assert max(group[-1] - group[0] for group in groups) <= (TOGETHER + 1) * 13
+
+
+def test_large_groups_of_many_branches() -> None:
+    """What is thought of as exchangeable does not grow with the group."""
+    paths = [(0, number, number) for number in range(1, 601)]
+    sizes = np.random.default_rng(0).integers(1, 100, 601)
+    groups = groups_of(paths, 256, sizes)
+    cost = [sum(int(sizes[list(paths[at][1:])].sum()) for at in group) for group in groups]
+    assert len(groups) == 3
+    assert max(cost) <= 1.01 * min(cost)
