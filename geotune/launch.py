@@ -40,10 +40,16 @@ def quiet() -> None:
         logging.getLogger(package).setLevel(logging.WARNING)
     # Says that 4-bit kernels could not be fetched; they are not used.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    # Says on import which accelerator it found; others import it wherever it is installed.
+    logging.getLogger("DeepSpeed").addFilter(_not_of_accelerators)
     if not sys.stderr.isatty():
         disable_progress_bar()
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _not_of_accelerators(record: logging.LogRecord) -> bool:
+    return "accelerator" not in record.getMessage()
 
 
 def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, changing: bool) -> Trainer:
