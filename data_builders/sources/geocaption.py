@@ -34,8 +34,7 @@ from data_builders.sources.geocaption_form import (
     write_caption,
 )
 from data_builders.sources.journal import Journal
-from data_builders.sources.photos import Photo, PhotoFolder, meta_of, place_of, read_photos
-from data_builders.sources.tables import open_table
+from data_builders.sources.photos import Photo, PhotoTable, meta_of, place_of
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.progress import progress_bar
@@ -60,8 +59,8 @@ _SET_BY_THE_BUILDER = frozenset(
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Geocaption:
+@dataclass(kw_only=True)
+class Geocaption(PhotoTable):
     """Builder that has geo-captions written by an endpoint and turns them into training samples.
 
     No photo with a valid answer is asked about again, by this build or a later one into the same folder.
@@ -73,10 +72,6 @@ class Geocaption:
     version: ClassVar[int] = 1
     """Raise it when the same settings come to give other records."""
 
-    csv: Path
-    """The table of the photos: ids or file names, and coordinates, without which a photo is rejected."""
-    images: Path
-    """Folder of the photos; they are found by id or file name at any depth."""
     budget_usd: float = field(compare=False)
     """What all builds into this folder may spend together; a call whose worst cost exceeds what is left is not made."""
     usd_per_million_in: float = field(compare=False)
@@ -89,12 +84,6 @@ class Geocaption:
     """Model to ask; null: OPENAI_MODEL."""
     ask: bool = field(default=True, compare=False)
     """false: make no call; show the estimate, and build from the answers that are there."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Names of columns that can't be told from the header, by role: columns.lat=Y."""
-    limit: int | None = None
-    """So many rows, drawn by the seed from the whole table; null: all."""
-    seed: int = 0
-    """Of the draw for limit."""
     max_side: int = 1024
     """Photos are sent with at most so many pixels a side."""
     picture_tokens: int | None = field(default=None, compare=False)
@@ -117,22 +106,17 @@ class Geocaption:
     """How long to wait for a response."""
     asks: int = 3
     """How many invalid answers a photo may have, over all builds, before it is rejected."""
-    max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
-    workers: int | None = field(default=None, compare=False)
-    """Processes that decode pictures; null: one per usable core."""
 
     def __post_init__(self) -> None:
-        self.csv, self.images = Path(self.csv), Path(self.images)
+        super().__post_init__()
         for key in ("budget_usd", "usd_per_million_in", "usd_per_million_out", "retry_s"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise ConfigError(f"{key}={getattr(self, key)}: must not be negative, and finite")
         for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1")
-        for key in ("limit", "picture_tokens", "workers"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1, or null")
+        if self.picture_tokens is not None and self.picture_tokens < 1:
+            raise ConfigError(f"picture_tokens={self.picture_tokens}: must be at least 1, or null")
         for key in ("requests_per_minute", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be more than 0")
@@ -146,25 +130,13 @@ class Geocaption:
         endpoint = Endpoint.from_environment(self.api, self.model)
         if self.ask:
             endpoint.check()
-        table = open_table(self.csv, self.columns)
-        photos = read_photos(
-            table,
-            PhotoFolder(self.images),
-            writer,
-            source=self.csv.stem,
-            max_pixels=self.max_image_pixels,
-            workers=self.workers,
-            limit=self.limit,
-            seed=self.seed,
-        )
-        questions = [Question(photo, self.max_side) for photo in photos]
+        questions = [Question(photo, self.max_side) for photo in self.photos(writer)]
         with Journal(writer.out / JOURNAL) as journal:
             asking = _Asking(self, endpoint, journal, questions)
             log.info("%s", asking.estimate())
             if self.ask:
                 asyncio.run(asking.run())
             written = Counter(self._write(question, asking, writer) for question in questions)
-            writer.audit["table"] = table.summary()
             writer.audit["geocaption"] = {"photos": len(questions), **written, **asking.summary()}
 
     def _write(self, question: Question, asking: _Asking, writer: DatasetWriter) -> str:
@@ -184,17 +156,16 @@ class Geocaption:
         except InvalidCaptionError as error:
             writer.reject(row.id, "invalid_answer", str(error))
             return "invalid"
-        source = self.csv.stem
         writer.write(
             Sample(
-                id=f"geocaption/{source}/{row.id}/geolocate",
+                id=f"geocaption/{self.source}/{row.id}/geolocate",
                 images=(str(question.photo.picture.path),),
                 turns=(Turn("user", QUESTION), Turn("assistant", text)),
                 system=SYSTEM_PROMPT,
                 task="geolocate",
                 answer=coordinates_json(row.at),
-                source=source,
-                place=place_of(source, row),
+                source=self.source,
+                place=place_of(self.source, row),
                 meta=json.dumps({**meta_of(row), "written_by": reply.model}, ensure_ascii=False),
             )
         )

@@ -6,7 +6,7 @@ import json
 import os
 from array import array
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
@@ -17,7 +17,7 @@ import numpy as np
 from data_builders.imagery.prepare import Picture, prepare_picture
 from data_builders.sources.draw import generator
 from data_builders.sources.geox_records import RejectedRecordError
-from data_builders.sources.tables import Row, Table, plain_name
+from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.parallel import parallel_map
@@ -108,6 +108,56 @@ class Photo:
 
     row: Row
     picture: Picture
+
+
+@dataclass
+class PhotoTable:
+    """What builders of one table of photos have in common.
+
+    Raises:
+        ConfigError: a file or folder that is missing, a table that can't be read or lacks a column.
+    """
+
+    csv: Path
+    """The table: commas, semicolons or tabs; one row per photo, with its id or file name and its coordinates."""
+    images: Path
+    """Folder of the photos; they are found by id or file name at any depth."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of columns that can't be told from the header, by role (id, image, lat, lon, city, ...): columns.lat=Y."""
+    limit: int | None = None
+    """So many rows, drawn by the seed from the whole table; null: all."""
+    seed: int = 0
+    """Of the draw for limit."""
+    max_image_pixels: int = 50_000_000
+    """Larger pictures are rejected."""
+    workers: int | None = field(default=None, compare=False)
+    """Processes that decode pictures; null: one per usable core."""
+
+    def __post_init__(self) -> None:
+        self.csv, self.images = Path(self.csv), Path(self.images)
+        for key in ("limit", "workers"):
+            if (count := getattr(self, key)) is not None and count < 1:
+                raise ConfigError(f"{key}={count}: must be at least 1, or null")
+
+    @property
+    def source(self) -> str:
+        """What the samples name as their source."""
+        return self.csv.stem
+
+    def photos(self, writer: DatasetWriter) -> Iterator[Photo]:
+        """The photos that can be used, in the table's order, each decoded; how the table was read goes to the audit."""
+        table, folder = open_table(self.csv, self.columns), PhotoFolder(self.images)
+        writer.audit["table"] = table.summary()
+        return read_photos(
+            table,
+            folder,
+            writer,
+            source=self.source,
+            max_pixels=self.max_image_pixels,
+            workers=self.workers,
+            limit=self.limit,
+            seed=self.seed,
+        )
 
 
 def draw_rows(n_rows: int, limit: int | None, seed: int) -> Container[int] | None:
