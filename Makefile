@@ -25,6 +25,7 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 # What the benchmarks compare with stays out of the environment's own packages.
 $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt

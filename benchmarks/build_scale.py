@@ -1,9 +1,9 @@
-"""Datasets of GeoX-Bench's whole size: how fast records are built, opened and read, and pictures made.
+"""Datasets of GeoX-Bench's whole size: how fast records are built, opened and read, and images made.
 
     python -m benchmarks.build_scale
 
 Each size is built in a process of its own: 39 questions a view as `geox_index` writes them, 19,384 views being the
-755,976 questions of all that is published. Pictures are named and not made; they are measured by themselves.
+755,976 questions of all that is published. Images are named and not made; they are measured by themselves.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import machine
-from data_builders.build import build_dataset
-from data_builders.imagery.crops import CROPS
+from data_builders.builder import Builder
 from data_builders.imagery.panorama import perspective_view
-from data_builders.imagery.prepare import prepare_picture
-from data_builders.questions import question_sample
+from data_builders.imagery.prepare import prepare_image
+from data_builders.questions.sample import question_sample
 from data_builders.writer import DatasetWriter
-from geotune.parallel import parallel_map
-from geotune.strict_json import write_json
+from geotune.imagery.crops import CROPS
+from geotune.system.parallel import parallel_map
+from geotune.system.strict_json import write_json
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 RESULTS = Path(__file__).resolve().parent / "results"
 VIEWS = (256, 2048, 19_384)
 HEADINGS = ("N", "E", "S", "W")
 READS = 5000
-PICTURES = 96
+IMAGES = 96
 PANORAMA_PX = (1024, 2048)
 
 
 @dataclass
-class Records:
-    """The questions of many views, in the form of geox_index, with pictures that are named only."""
+class Records(Builder):
+    """The questions of many views, in the form of geox_index, with images that are named only."""
 
     views: int
 
@@ -71,7 +71,7 @@ class Records:
                             task,
                             answer,
                             [
-                                f"/pictures/{place}{heading}.jpg",
+                                f"/images/{place}{heading}.jpg",
                                 *(str(maps / name / f"{crop}.png") for name in folders),
                             ],
                             source="CVGloable",
@@ -103,7 +103,7 @@ class Records:
 def build(views: int, folder: Path) -> dict[str, float]:
     """Seconds and memory of writing the records and the report."""
     started = time.perf_counter()
-    report = build_dataset(Records(views), folder, "records")
+    report = Records(views).make(folder, "records")
     seconds = time.perf_counter() - started
     return {
         "records": report["written"],
@@ -116,7 +116,8 @@ def build(views: int, folder: Path) -> dict[str, float]:
 
 def index(views: int, folder: Path) -> dict[str, float]:
     """Seconds and memory of the strict pass that is made over a file that comes without an index."""
-    from geotune.data.sample_file import CACHE, SampleFile
+    from geotune.data.cache import CACHE
+    from geotune.data.sample_file import SampleFile
 
     shutil.rmtree(folder / CACHE)
     started = time.perf_counter()
@@ -148,38 +149,38 @@ def read(views: int, folder: Path) -> dict[str, float]:
 def plan(views: int, folder: Path) -> dict[str, float]:
     """Seconds and memory of dealing an epoch out in trees."""
     from geotune.data.paths import Paths
-    from geotune.data.sampler import TreePlan
+    from geotune.data.tree_plan import TreePlan
 
     number = np.arange(views * 39)
     view, question = number // 39, number % 39
     root = np.zeros_like(number)
     paths = np.stack([root, 100 + view, 100 + views + view // 4 * 10 + question % 10, 1 + question], axis=1)
     sizes = np.random.default_rng(0).integers(10, 200, int(paths.max()) + 1)
-    pictures = np.arange(len(sizes)) >= 100
+    images = np.arange(len(sizes)) >= 100
     started = time.perf_counter()
     flat = Paths(4 * np.arange(len(number) + 1), paths.ravel().astype(np.int32))
-    dealt = TreePlan(flat, sizes, pictures, np.ones(len(number), int), view // 4, 64, 2, 1, 0, 13)
+    dealt = TreePlan(flat, sizes, images, np.ones(len(number), int), view // 4, 64, 2, 1, 0, 13)
     updates = dealt.updates_for(1)
     return {"seconds": time.perf_counter() - started, "updates": updates, "peak_memory_gb": peak_gb()}
 
 
-def pictures(views: int, folder: Path) -> dict[str, float]:
+def images(views: int, folder: Path) -> dict[str, float]:
     """Maps cut into nine crops, and panoramas turned into four views, a second on all cores together."""
-    folder = folder / "pictures"
+    folder = folder / "images"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     rough = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         rough.rotate(number).resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"map{number}.jpg", quality=90)
     rough.resize(PANORAMA_PX[::-1], Image.Resampling.BICUBIC).save(folder / "panorama.jpg", quality=90)
     found = {}
     jobs: dict[str, tuple[Callable[[Any], Any], list[Any], int]] = {
-        "crops": (_crop, [folder / f"map{number}.jpg" for number in range(PICTURES)], len(CROPS)),
-        "views": (_views, [(folder / "panorama.jpg", number) for number in range(PICTURES)], 4),
+        "crops": (_crop, [folder / f"map{number}.jpg" for number in range(IMAGES)], len(CROPS)),
+        "views": (_views, [(folder / "panorama.jpg", number) for number in range(IMAGES)], 4),
     }
     for name, (job, items, made) in jobs.items():
         with parallel_map(None, len(items)) as run:
-            list(run(job, items[:1]))  # the processes' start is not the pictures'
+            list(run(job, items[:1]))  # the processes' start is not the images'
             started = time.perf_counter()
             done = sum(1 for _ in run(job, items))
             found[f"{name}_per_second"] = made * done / (time.perf_counter() - started)
@@ -187,7 +188,7 @@ def pictures(views: int, folder: Path) -> dict[str, float]:
 
 
 def _crop(path: Path) -> None:
-    prepare_picture(path, crops_root=path.parent / "crops", max_pixels=10**8)
+    prepare_image(path, crops_root=path.parent / "crops", max_pixels=10**8)
 
 
 def _views(job: tuple[Path, int]) -> None:
@@ -244,8 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             steps = {step.__name__: alone(step, views, folder) for step in (build, read, index, plan)}
             variants[f"{39 * views} records"] = steps
             print(f"{39 * views:,} records: {json.dumps(steps)}")
-        variants["pictures"] = alone(pictures, 0, Path(work))
-        print(f"pictures: {json.dumps(variants['pictures'])}")
+        variants["images"] = alone(images, 0, Path(work))
+        print(f"images: {json.dumps(variants['images'])}")
     sizes = [f"{39 * views} records" for views in options.views]
     per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geotune.data.collate import Batch
+    from geotune.encoding.collate import Batch
 
 NAMES = ("tree", "flex", "plain", "trl")
 TREES = ("tree", "flex")
@@ -121,7 +121,7 @@ def load_backbone(setup: Setup) -> Any:
     import torch
 
     from benchmarks.material import RandomQwen
-    from geotune.config import LoraConfig
+    from geotune.config.training import LoraConfig
 
     with torch.device(setup.device):
         return RandomQwen(
@@ -148,12 +148,12 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     from lightning.pytorch import Callback
     from omegaconf import OmegaConf
 
-    from geotune.checkpoints import ends_update
-    from geotune.config import TrainerConfig
-    from geotune.data.collate import collate, collate_tree
+    from geotune.config.training import TrainerConfig
     from geotune.data.datamodule import GeoData
-    from geotune.launch import trainer_from
+    from geotune.encoding.collate import collate, collate_tree
     from geotune.stages.sft import SFT, nll_sum
+    from geotune.training.checkpointing import ends_update
+    from geotune.training.trainer import trainer_from
 
     class Watch(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -162,7 +162,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
                 tokens=batch.tokens,
                 alone=sum(lengths[sample] for sample in batch.ids),
                 padded=batch.input_ids.numel(),
-                patches=sum(picture.shape[-1] * picture.shape[-2] for picture in batch.pixels) // patch_area,
+                patches=sum(image.shape[-1] * image.shape[-2] for image in batch.pixels) // patch_area,
             )
             if ends_update(trainer, batch_idx):
                 turns.updated()
@@ -170,8 +170,8 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     backbone = load_backbone(setup)
     encoder = backbone.encoder
     patch_area = encoder.processor.image_processor.patch_size**2
-    # As with a dataset larger than the caches: no picture of an earlier batch is found there.
-    backbone.keep_no_features()
+    # As with a dataset larger than the caches: no image of an earlier batch is found there.
+    backbone.disable_feature_cache()
     encoder._pixels.limit = 0
     data = GeoData(
         setup.questions,
@@ -196,7 +196,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     settings = TrainerConfig(
         accumulate=setup.accumulate, devices=1, accelerator="gpu" if setup.device == "cuda" else "cpu"
     )
-    trainer = trainer_from(OmegaConf.create({"trainer": asdict(settings), "run_dir": None}), [], changing=False)
+    trainer = trainer_from(OmegaConf.create({"trainer": asdict(settings), "run_dir": None}), [], vision_trains=False)
     trainer.callbacks.append(Watch())  # type: ignore[attr-defined]
     trainer.fit(stage, datamodule=data)
 
@@ -213,7 +213,8 @@ def train_trl(setup: Setup, turns: Turns) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from benchmarks.material import RandomQwen, random_model
-    from geotune.sample import read_samples, resolve_image
+    from geotune.records import read_samples
+    from geotune.system.images import resolve_image
 
     encoder = RandomQwen.load_encoder(setup.model, max_pixels=setup.max_pixels, min_pixels=None)
     dtype = {"float32": torch.float32, "bf16": torch.bfloat16}[setup.dtype]
@@ -305,9 +306,9 @@ def main() -> None:
     setup = Setup(**parser.parse_args().setup)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    from geotune.launch import quiet
+    from geotune.system.libraries import silence_libraries
 
-    quiet()
+    silence_libraries()
     train: Callable[[Setup, Turns], None] = train_trl if setup.name == "trl" else train_geotune
     train(setup, Turns(setup, channel))
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from geotune.backbones.qwen_vl import QwenVL
-from geotune.backbones.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS, texts_of, train_tokenizer
-from geotune.sample import read_samples, write_samples
+from geotune.exporting.embedded import CHAT_TEMPLATE, SPECIAL_TOKENS, texts_of, train_tokenizer
+from geotune.records import read_samples, write_samples
 from geotune.tasks import CROSS_VIEW_TASKS
 
 QUESTIONS = 39
@@ -53,7 +53,7 @@ def random_model(config: Any, dtype: torch.dtype) -> Any:
 
 
 def build_questions(folder: Path, *, views: int, side: int) -> Path:
-    """The file of 39 questions to each of `views` ground views, each of a place of its own; pictures `side` px wide.
+    """The file of 39 questions to each of `views` ground views, each of a place of its own; images `side` px wide.
 
     Views and maps of 512 px are 324 visual tokens, the nine crops of a map (341 px) 144.
     """

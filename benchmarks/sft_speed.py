@@ -30,8 +30,8 @@ from benchmarks.contender import CHECKED, COUNTED, NAMES, TREES, Setup
 from benchmarks.machine import machine
 from benchmarks.material import MODELS, QUESTIONS, build_model, build_questions
 from geotune.errors import ConfigError
-from geotune.stages.perf import Weights, Workload, mfu
-from geotune.strict_json import write_json
+from geotune.system.strict_json import write_json
+from geotune.training.throughput import Weights, Workload, mfu
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -4,57 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-from data_builders.writer import DatasetWriter, read_shard
-from geotune import cli
-from geotune.data.building import builder_config, config_fingerprint
+from geotune.cli.entry import run_command, show
+from geotune.config.instantiation import instantiate_checked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-class Builder(Protocol):
-    """A dataclass whose fields are what a recipe sets; `build` writes every sample of its source."""
-
-    def build(self, writer: DatasetWriter) -> None: ...
-
-
-def build_dataset(
-    builder: Builder,
-    out: str | Path,
-    name: str,
-    *,
-    paths: Literal["relative", "absolute"] = "relative",
-    max_reject_fraction: float = 0.01,
-    shard: str | None = None,
-) -> dict[str, Any]:
-    """Run a builder into the folder `out`; the report, as in build_report.json.
-
-    shard: `i/n` to write one part of n, for `data_builders.merge` to join.
-
-    Raises:
-        ConfigError: a mistake in the builder's settings or in its source, a folder that can't be written.
-    """
-    config = builder_config(builder)
-    part = read_shard(shard)
-    with DatasetWriter(out, name, paths=paths, max_reject_fraction=max_reject_fraction, shard=part) as writer:
-        writer.extra = {"builder": config, "fingerprint": config_fingerprint(config)}
-        builder.build(writer)
-    return writer.report
-
-
-def run(cfg: DictConfig) -> dict[str, Any]:
+def build(cfg: DictConfig) -> dict[str, Any]:
     """Build what the config asks for, say what was written, and return the report."""
-    builder = cli.instantiate_checked(cfg.builder, "builder")
-    report = build_dataset(
-        builder, cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
+    builder = instantiate_checked(cfg.builder, "builder")
+    report = builder.make(
+        cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
     )
-    cli.show(summary(report, Path(cfg.out)))
+    show(build_summary(report, Path(cfg.out)))
     return report
 
 
-def summary(report: dict[str, Any], out: Path) -> str:
+def build_summary(report: dict[str, Any], out: Path) -> str:
     """The report in a few lines of text."""
     part = report.get("shard")
     where = f"part {part[0]} of {part[1]}; geotune merge out={out}" if part else f"{out / report['name']}.jsonl"
@@ -72,7 +41,7 @@ def summary(report: dict[str, Any], out: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.main("build", run, argv)
+    return run_command("build", build, argv)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_builders.build import summary
+from data_builders.build import build_summary
 from data_builders.writer import SHARDS, DatasetWriter
-from geotune import cli
+from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError
-from geotune.progress import progress_bar
-from geotune.sample import Sample, parse_line
+from geotune.records import parse_line
+from geotune.sample import Sample
+from geotune.system.progress import progress_bar
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -114,15 +115,15 @@ def _joined_audit(audits: Sequence[dict[str, Any]], counts: Sequence[str]) -> di
     return joined
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
+def merge(cfg: DictConfig) -> dict[str, Any]:
     """Join what the config names, say what was written, and return the report."""
     report = merge_shards(cfg.out, cfg.name)
-    cli.show(summary(report, Path(cfg.out)))
+    show(build_summary(report, Path(cfg.out)))
     return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.main("merge", run, argv)
+    return run_command("merge", merge, argv)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -18,10 +17,12 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from data_builders.audit.survey import Survey
-from geotune.data.sample_file import IndexMaker
+from geotune.data.index import IndexMaker
 from geotune.errors import ConfigError
-from geotune.progress import duration
-from geotune.sample import Sample, open_atomically, sample_to_record
+from geotune.sample import Sample, sample_to_record
+from geotune.system.digests import digest64
+from geotune.system.files import open_atomically
+from geotune.system.progress import duration
 
 SHARDS = "shards"
 """Folder of `out` for what the jobs of a cluster write until it is merged."""
@@ -131,7 +132,7 @@ class DatasetWriter:
     def turn(self, place: str) -> int:
         """How many jobs on, in a circle, is the one that writes the questions about `place`; 0 for this one.
 
-        Jobs that all need all places' pictures begin with their own and go on by this number: on a shared disk each
+        Jobs that all need all places' images begin with their own and go on by this number: on a shared disk each
         then finds most of the others' made.
         """
         return 0 if self.shard is None else (zlib.crc32(place.encode()) - self.shard[0] + 1) % self.shard[1]
@@ -140,7 +141,7 @@ class DatasetWriter:
         """Append one sample, unless it is another job's; its id must be new."""
         if not self.mine(sample.place or sample.id):
             return
-        digest = int.from_bytes(hashlib.blake2b(sample.id.encode(), digest_size=8).digest(), "little")
+        digest = digest64(sample.id)
         if digest in self._ids:
             raise ValueError(f"{sample.id}: this id was written before")
         sample = replace(sample, images=tuple(self._image_name(image) for image in sample.images))
@@ -223,7 +224,7 @@ class DatasetWriter:
 
     def _write_report(self) -> None:
         """The page, then the report: what the builder found, and what the records show."""
-        # Not at the top: only here are tokenizers and pictures looked at.
+        # Not at the top: only here are tokenizers and images looked at.
         from data_builders.audit.findings import Findings
         from data_builders.audit.page import page
 

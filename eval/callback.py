@@ -16,11 +16,13 @@ from torch import nn
 from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import plot_accuracy
-from eval.predictions import Prediction, write_predictions
+from eval.report.terminal import evaluation_tables
 from eval.suites.base import Suite
-from eval.terminal import summary
-from geotune.cli import instantiate_checked
-from geotune.strict_json import write_json
+from geotune.config.instantiation import instantiate_checked
+from geotune.runs.directory import evaluation_path, predictions_path
+from geotune.runs.predictions import Prediction, write_predictions
+from geotune.system.ranks import gather_items
+from geotune.system.strict_json import write_json
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class InLoopEvaluator(Callback):
         # no_grad, not inference_mode: a backbone may cache tensors (rotary tables, embeddings) that training reads.
         with evaluation_mode(stage), torch.no_grad():
             result, predictions = self.evaluator.run(
-                answerer, step, rank=trainer.global_rank, world_size=trainer.world_size, gather=gather_predictions
+                answerer, step, rank=trainer.global_rank, world_size=trainer.world_size, gather=gather_items
             )
         if trainer.is_global_zero:
             self._report(trainer, Path(str(stage.run_dir)), step, result, predictions)
@@ -75,21 +77,16 @@ class InLoopEvaluator(Callback):
         from lightning.pytorch.loggers import WandbLogger
         from rich.console import Console
 
-        from eval.wandb_log import log_evaluation
+        from eval.report.wandb_log import log_evaluation
 
-        write_predictions(run_dir / "predictions" / f"step_{step:06d}.jsonl", predictions)
+        write_predictions(predictions_path(run_dir, step), predictions)
         write_json(evaluation_path(run_dir, step), result)
         plot_accuracy(run_dir)
-        Console().print(summary(result, _read(evaluation_path(run_dir, 0)) if step else None))
+        Console().print(evaluation_tables(result, _read(evaluation_path(run_dir, 0)) if step else None))
         samples = {name: self.evaluator.samples(name) for name in self.evaluator.suites}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 log_evaluation(logger.experiment, result, samples, predictions)
-
-
-def evaluation_path(run_dir: Path, step: int) -> Path:
-    """Where the evaluation at `step` lies in a run directory."""
-    return run_dir / "eval" / f"step_{step:06d}.json"
 
 
 @contextmanager
@@ -102,15 +99,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before.items():
             part.training = training
-
-
-def gather_predictions(predictions: list[Prediction]) -> list[Prediction]:
-    """The predictions of all processes, in each of them."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return predictions
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, predictions)
-    return [prediction for part in parts for prediction in part]
 
 
 def _suite(name: str, node: Any) -> Suite:

@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import Any
 
 from eval.answerers.base import Answerer
-from eval.predictions import Prediction
 from eval.suites.base import Suite
-from geotune.errors import ConfigError
-from geotune.sample import BadRecord, Sample, Turn
+from geotune.errors import BadRecord, ConfigError
+from geotune.runs.predictions import Prediction
+from geotune.sample import Sample, Turn
 from geotune.tasks import Parsed, Task, get_task
 
 ANSWER_MODES = ("generate", "choice", "explain_choice")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 
-from geotune.cli import COMMANDS
+from geotune.cli.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: geotune {name}: there is no such command; there are\n{known}", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(COMMANDS[name].module).main(rest)
-    return status
+    return COMMANDS[name].main(rest)
 
 
 if __name__ == "__main__":

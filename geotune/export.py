@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from geotune import cli
+from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 def export(cfg: DictConfig) -> dict[str, Any]:
     """Export the checkpoint that `cfg` names to `cfg.out` and return the report, which lies there too."""
-    from geotune.exporting import export_checkpoint, replacing
-    from geotune.launch import quiet
-    from geotune.loading import find_source, open_backbone, unquantized
+    from geotune.exporting.export import export_checkpoint, replacing
+    from geotune.inference.loading import find_source, open_backbone, unquantized
+    from geotune.system.libraries import silence_libraries
 
-    quiet()
+    silence_libraries()
     with replacing(cfg.out, overwrite=cfg.overwrite) as folder:
         source = find_source(cfg.checkpoint)
         if source.kind != "checkpoint":
@@ -27,7 +27,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
             )
         backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
         report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)
-    cli.show(summary(report, cfg.out))
+    show(summary(report, cfg.out))
     return report
 
 
@@ -44,7 +44,7 @@ def summary(report: Mapping[str, Any], out: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    return cli.main("export", export, argv)
+    return run_command("export", export, argv)
 
 
 if __name__ == "__main__":

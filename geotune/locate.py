@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geotune import cli
+from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError
-from geotune.strict_json import finite
+from geotune.system.strict_json import finite
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from geotune.locating import Located
+    from geotune.inference.locating import Located
 
 log = logging.getLogger(__name__)
 PIPE_WIDTH = 160
@@ -25,12 +25,12 @@ PIPE_WIDTH = 160
 
 def locate(cfg: DictConfig) -> list[Located]:
     """Locate the photos that `cfg` names, print them in the format asked for, and return them."""
-    from geotune.launch import quiet
-    from geotune.loading import find_source, open_backbone
-    from geotune.locating import as_json, as_table, find_photos, locate_photos
-    from geotune.progress import progress_bar
+    from geotune.inference.loading import find_source, open_backbone
+    from geotune.inference.locating import as_json, as_table, find_photos, locate_photos
+    from geotune.system.libraries import silence_libraries
+    from geotune.system.progress import progress_bar
 
-    quiet()
+    silence_libraries()
     photos = find_photos(cfg.image)
     source = find_source(cfg.checkpoint)
     if cfg.checkpoint is None:
@@ -47,14 +47,14 @@ def locate(cfg: DictConfig) -> list[Located]:
     bad = [one for one in located if one.error is not None]
     if len(bad) == len(located):
         more = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
-        raise ConfigError(f"image={cfg.image}: no picture can be used: {bad[0].error}{more}; name a photo")
+        raise ConfigError(f"image={cfg.image}: no image can be used: {bad[0].error}{more}; name a photo")
     if cfg.format == "json":
         report = {"checkpoint": cfg.checkpoint, **sampling, "photos": [as_json(one) for one in located]}
-        cli.show(json.dumps(finite(report), indent=1, ensure_ascii=False, allow_nan=False))
+        show(json.dumps(finite(report), indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        cli.show(as_table(located, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
+        show(as_table(located, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
     if bad:
-        log.warning("%d of %d pictures could not be used", len(bad), len(located))
+        log.warning("%d of %d images could not be used", len(bad), len(located))
     return located
 
 
@@ -69,7 +69,7 @@ def device_of(accelerator: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    return cli.main("locate", locate, argv)
+    return run_command("locate", locate, argv)
 
 
 if __name__ == "__main__":

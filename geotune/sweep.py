@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geotune import cli
+from geotune.cli.entry import run_command
+from geotune.system.files import make_folder
 
 
 def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
 
     from geotune.sweeps.plan import make_plan
     from geotune.sweeps.processes import slots
-    from geotune.sweeps.results import describe, rows, table, write_results
+    from geotune.sweeps.results import sweep_summary, table, write_results
+    from geotune.sweeps.rows import rows
     from geotune.sweeps.runner import Runner, TooManyFailuresError, training_command
     from geotune.sweeps.study import Queue, open_storage, open_study, require, without_password
     from geotune.sweeps.wandb_sweep import write_wandb_sweep
@@ -36,9 +38,9 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         return {}
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
     if cfg.dry_run:
-        print(describe(plan, where))
+        print(sweep_summary(plan, where))
         return {}
-    cli.make_folder(plan.sweep_dir, "sweep_dir")
+    make_folder(plan.sweep_dir, "sweep_dir")
     study = open_study(plan, open_storage(cfg.storage, plan.sweep_dir))
     storage = without_password(cfg.storage) if cfg.storage is not None else str(plan.sweep_dir / "study.journal")
     save = partial(write_results, plan, study, storage)
@@ -61,10 +63,10 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: words whose key is one of `SweepConfig` are the sweep's, all others its trainings'."""
-    from geotune.sweeps.plan import split_words
+    from geotune.sweeps.plan import split_arguments
 
-    own, training = split_words(sys.argv[1:] if argv is None else argv)
-    return cli.main("sweep", partial(sweep, training=training), own)
+    own, training = split_arguments(sys.argv[1:] if argv is None else argv)
+    return run_command("sweep", partial(sweep, training=training), own)
 
 
 if __name__ == "__main__":

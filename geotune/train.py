@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geotune import cli
+from geotune.cli.entry import run_command
+from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError
-from geotune.strict_json import write_json
+from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
     from geotune.data.sampler import UpdatePlan
@@ -29,33 +30,36 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Build everything that `cfg` names, fit it, and return the last evaluation with the run's own figures."""
     from lightning.pytorch import seed_everything
 
-    from geotune.checkpoints import Checkpoints, StepCounter, belongs_to, find_checkpoint, load_weights, read_state
-    from geotune.describe import describe, how_dealt, plan_figures
-    from geotune.launch import closing, loggers_from, quiet, trainer_from
-    from geotune.stages.monitor import Monitor, ProgressBar
-    from geotune.strategies import prepare
+    from geotune.backbones.weights import load_weights
+    from geotune.runs.directory import belongs_to, find_checkpoint, read_state
+    from geotune.system.libraries import silence_libraries
+    from geotune.training.checkpointing import Checkpoints, StepCounter
+    from geotune.training.monitor import Monitor, ProgressBar
+    from geotune.training.strategies import prepare
+    from geotune.training.summary import plan_figures, plan_in_words, run_summary
+    from geotune.training.trainer import closing, loggers_from, trainer_from
 
-    quiet()
+    silence_libraries()
     seed_everything(cfg.seed, workers=True, verbose=False)
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     resume = find_checkpoint(cfg.resume, run_dir) if cfg.resume is not None else None
     state = read_state(resume) if resume is not None else None
-    evaluators = [] if cfg.evaluator is None else [cli.instantiate_checked(cfg.evaluator, "evaluator")]
+    evaluators = [] if cfg.evaluator is None else [instantiate_checked(cfg.evaluator, "evaluator")]
     for evaluator in evaluators:
         evaluator.prepare()
-    backbone = cli.instantiate_checked(cfg.backbone, "backbone")
-    data = cli.instantiate_checked(cfg.data, "data")
+    backbone = instantiate_checked(cfg.backbone, "backbone")
+    data = instantiate_checked(cfg.data, "data")
     dataset = data.load(backbone.encoder, seed=cfg.seed)
-    stage = cli.instantiate_checked(cfg.stage, "stage", backbone=backbone)
+    stage = instantiate_checked(cfg.stage, "stage", backbone=backbone)
     # A run that goes on elsewhere is a run of its own.
     run_id = state.wandb_id if state is not None and resume is not None and belongs_to(resume, run_dir) else None
     loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
-    trainer = trainer_from(cfg, loggers, changing=backbone.tower_trains or backbone.projector_trains)
+    trainer = trainer_from(cfg, loggers, vision_trains=backbone.tower_trains or backbone.projector_trains)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
     plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
     stage.total_updates = data.stop = total_updates(cfg.trainer, plan)
     if cfg.dry_run:
-        print(describe(cfg, backbone, dataset, plan, stage.total_updates))
+        print(run_summary(cfg, backbone, dataset, plan, stage.total_updates))
         return {}
 
     stage.run_dir = run_dir
@@ -83,7 +87,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             )
     dealt = plan_figures(plan)
     if trainer.is_global_zero:
-        log.info("%s: %s", cfg.data.path, how_dealt(dealt))
+        log.info("%s: %s", cfg.data.path, plan_in_words(dealt))
         (run_dir / "config.yaml").write_text(config_text(cfg), encoding="utf-8")
         write_rejected(run_dir, dataset.rejected)
     monitor = Monitor(run_dir, plan, dataset.ids, every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
@@ -93,7 +97,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         trainer.fit(stage, datamodule=data)
     if checkpoints.interrupted:
         raise KeyboardInterrupt
-    result = {**(checkpoints.result or {"step": stage.step}), "train": monitor.last, "data": dealt}
+    result = {**(checkpoints.schedule.result or {"step": stage.step}), "train": monitor.last, "data": dealt}
     if trainer.is_global_zero:
         write_json(run_dir / "metrics.json", result)
     return result
@@ -133,7 +137,7 @@ def write_rejected(run_dir: Path, rejected: Sequence[tuple[str, str]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    return cli.main("train", train, argv)
+    return run_command("train", train, argv)
 
 
 if __name__ == "__main__":

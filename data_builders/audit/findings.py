@@ -22,12 +22,13 @@ from data_builders.audit.rules import (
     value_score,
 )
 from data_builders.audit.survey import Looked, Survey
+from geotune.errors import BadRecord
 from geotune.geo import haversine_km
-from geotune.parallel import usable_cores
-from geotune.sample import BadRecord, picture_facts, resolve_image
+from geotune.system.images import image_facts, resolve_image
+from geotune.system.parallel import usable_cores
 
-QUESTIONS_WITH_PICTURES = 2000
-"""Of all tasks and sources together, questions whose pictures are opened."""
+QUESTIONS_WITH_IMAGES = 2000
+"""Of all tasks and sources together, questions whose images are opened."""
 PIXELS_PER_TOKEN = 28
 """Side of the patch that Qwen2.5-VL reads as one token."""
 MEASURED = ("file_size", "brightness", "aspect_ratio")
@@ -36,7 +37,7 @@ CONSTANT_KM = (25, 200, 750, 2500)
 
 @dataclass(frozen=True)
 class Facts:
-    """What a picture gives away without being looked at."""
+    """What an image gives away without being looked at."""
 
     file_size: float
     brightness: float
@@ -50,9 +51,9 @@ class Findings:
     def __init__(self, survey: Survey, folder: Path) -> None:
         self.survey = survey
         self.folder = folder
-        per_group = max(20, QUESTIONS_WITH_PICTURES // max(1, len(survey.looked)))
+        per_group = max(20, QUESTIONS_WITH_IMAGES // max(1, len(survey.looked)))
         self.looked = {group: chosen[:per_group] for group, chosen in survey.looked.items()}
-        self.pictures = self._open_pictures()
+        self.images = self._open_images()
         self.tokens = self._token_lengths()
         self.rules = self._rules()
         self.constant = self._constant_place()
@@ -93,16 +94,16 @@ class Findings:
         ]
         return sorted(found, key=lambda entry: entry[3].chance - entry[3].accuracy)
 
-    def _open_pictures(self) -> dict[str, Facts | None]:
+    def _open_images(self) -> dict[str, Facts | None]:
         names = {name for chosen in self.looked.values() for looked in chosen for name in looked.sample.images}
         with ThreadPoolExecutor(usable_cores()) as pool:
             return dict(zip(names, pool.map(self._facts, names), strict=True))
 
     def _facts(self, name: str) -> Facts | None:
-        """None for a picture that can't be opened: whether that is a mistake is the builder's to say."""
+        """None for an image that can't be opened: whether that is a mistake is the builder's to say."""
         try:
             path = resolve_image(self.folder, name)
-            width, height, brightness = picture_facts(path)
+            width, height, brightness = image_facts(path)
             size = path.stat().st_size
         except (BadRecord, OSError):
             return None
@@ -110,10 +111,10 @@ class Findings:
         return Facts(size, brightness, width / height, tokens)
 
     def _token_lengths(self) -> dict[str, list[int]]:
-        """Tokens of the looked-at questions: their words, and their words with the pictures."""
+        """Tokens of the looked-at questions: their words, and their words with the images."""
         from tokenizers import Tokenizer
 
-        from geotune.cli import ASSETS
+        from geotune.system.files import ASSETS
 
         tokenizer = Tokenizer.from_file(str(ASSETS / "tiny" / "tokenizer.json"))
         lengths: dict[str, list[int]] = {"text": [], "with_pictures": []}
@@ -121,7 +122,7 @@ class Findings:
             texts = ["\n".join([one.sample.system, *(turn.text for turn in one.sample.turns)]) for one in chosen]
             for looked, encoding in zip(chosen, tokenizer.encode_batch(texts), strict=True):
                 lengths["text"].append(len(encoding.ids))
-                facts = [self.pictures[name] for name in looked.sample.images]
+                facts = [self.images[name] for name in looked.sample.images]
                 known = [fact.tokens for fact in facts if fact is not None]
                 if len(known) == len(facts):
                     lengths["with_pictures"].append(len(encoding.ids) + sum(known))
@@ -164,11 +165,11 @@ class Findings:
         options: int,
         places: int,
     ) -> Score | None:
-        """Score of a rule that sees one measure of the pictures; None where they can't be opened or vary in number."""
+        """Score of a rule that sees one measure of the images; None where they can't be opened or vary in number."""
         counts = {len(one.sample.images) for one in chosen}
         if len(counts) > 1 or counts == {0}:
             return None
-        facts = [[self.pictures[image] for image in one.sample.images] for one in chosen]
+        facts = [[self.images[image] for image in one.sample.images] for one in chosen]
         if any(fact is None for row in facts for fact in row):
             return None
         values = np.array([[getattr(fact, name) for fact in row] for row in facts])

@@ -17,8 +17,9 @@ from PIL import Image
 from data_builders.audit.findings import Findings
 from data_builders.audit.rules import Score
 from data_builders.audit.survey import Looked
-from geotune.places import places
-from geotune.sample import BadRecord, load_image, resolve_image
+from geotune.errors import BadRecord
+from geotune.gazetteer import entries
+from geotune.system.images import load_image, resolve_image
 
 SHOWN_PER_TASK = 3
 SHOWN = 30
@@ -87,7 +88,7 @@ def page(report: Mapping[str, Any], findings: Findings) -> str:
         (f"{rejected:,}", f"of {report['source_records']:,} source records rejected", rejected > 0),
         (f"{duplicates['repeated_questions']:,}", "repeated questions", duplicates["repeated_questions"] > 0),
         (f"{len(leaks):,}", "shortcuts found", bool(leaks)),
-        (f"{report['images']:,}", f"pictures made, {report['images_reused']:,} reused", False),
+        (f"{report['images']:,}", f"images made, {report['images_reused']:,} reused", False),
         (f"{report['seconds']:,.0f} s", "to build", False),
     ]
     sections = [
@@ -138,7 +139,7 @@ def _rejects(rejected: Mapping[str, int], duplicates: Mapping[str, int]) -> str:
     else:
         text += "<p>No source record was rejected.</p>"
     return text + (
-        f"<p>{duplicates['repeated_questions']:,} questions show the pictures and words of an earlier one; "
+        f"<p>{duplicates['repeated_questions']:,} questions show the images and words of an earlier one; "
         f"{duplicates['contradictions']:,} of these are answered differently.</p>"
     )
 
@@ -222,12 +223,12 @@ def _balance(findings: Findings) -> str:
 
 def _tokens(findings: Findings) -> str:
     text = "<h2>Length</h2><div class='balance'>"
-    for name, title in (("text", "Tokens of the words"), ("with_pictures", "Tokens with the pictures")):
+    for name, title in (("text", "Tokens of the words"), ("with_pictures", "Tokens with the images")):
         if values := findings.tokens[name]:
             summary = f"median {int(np.median(values)):,}, longest {max(values):,}, {len(values):,} questions looked at"
             text += f"<div><h3>{title}</h3>{_histogram(values)}<p class='soft'>{summary}</p></div>"
     return (
-        text + "</div><p class='soft'>Words as the embedded backbone cuts them, which has a small vocabulary; pictures "
+        text + "</div><p class='soft'>Words as the embedded backbone cuts them, which has a small vocabulary; images "
         "at 28 x 28 px a token, unscaled. geotune train dry_run=true counts with the backbone that will be trained.</p>"
     )
 
@@ -269,7 +270,9 @@ def _map(points: Sequence[tuple[float, float, str]], box: tuple[float, float, fl
         lines.append(f'<path d="M0 {y:.1f}H{width}"/><text x="2" y="{y - 2:.1f}">{lat:g}°</text>')
     towns = "".join(
         f"M{x:.1f} {y:.1f}h0"
-        for x, y in (at(town.lat, town.lon) for town in places() if west < town.lon < east and south < town.lat < north)
+        for x, y in (
+            at(town.lat, town.lon) for town in entries() if west < town.lon < east and south < town.lat < north
+        )
     )
     marks = "".join(
         f"M{x:.1f} {y:.1f}h0"
@@ -317,10 +320,10 @@ def _contact_sheet(findings: Findings) -> str:
 
 def _question(looked: Looked, folder: Path) -> str:
     sample = looked.sample
-    pictures = "".join(_thumbnail(folder, name) for name in sample.images)
+    images = "".join(_thumbnail(folder, name) for name in sample.images)
     asked = " ".join(sample.prompt.replace("<image>", " ").split())
     return (
-        f'<div class="question"><div>{pictures}</div><b>{html.escape(sample.task)}</b> '
+        f'<div class="question"><div>{images}</div><b>{html.escape(sample.task)}</b> '
         f'<span class="soft">{html.escape(sample.id)}</span><div>{html.escape(_short(asked, 420))}</div>'
         f'<div class="said">{html.escape(_short(sample.response, 420))}</div></div>'
     )
@@ -334,7 +337,7 @@ def _thumbnail(folder: Path, name: str) -> str:
     try:
         image = load_image(resolve_image(folder, name))
     except BadRecord:
-        return '<span class="gone">no picture</span>'
+        return '<span class="gone">no image</span>'
     image.thumbnail((4 * THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=78)

@@ -76,7 +76,7 @@ def value_score(columns: np.ndarray, answers: np.ndarray, folds: np.ndarray, opt
 
 
 def identity_score(names: np.ndarray, answers: np.ndarray, folds: np.ndarray, options: int, places: int) -> Score:
-    """Score of the rule that knows a picture again from the questions of other places, names (questions,)."""
+    """Score of the rule that knows an image again from the questions of other places, names (questions,)."""
     kinds, level = np.unique(names, return_inverse=True)
     table = np.zeros((FOLDS, len(kinds), options))
     np.add.at(table, (folds, level, answers), 1)

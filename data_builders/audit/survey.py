@@ -6,7 +6,6 @@ Records say what the audit asks for in `meta`: `lat` and `lon` (degrees) of the 
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 import re
@@ -19,6 +18,7 @@ import numpy as np
 
 from data_builders.audit.rules import FOLDS, fold_of
 from geotune.sample import Sample
+from geotune.system.digests import digest64
 from geotune.tasks import TASKS
 
 PER_GROUP = 240
@@ -113,12 +113,12 @@ class Survey:
             answers[sample.answer] += 1
         elif not self.options(sample.task):
             self.open.add(sample.task)
-        question = _digest("\0".join((*sample.images, sample.prompt)))
+        question = digest64("\0".join((*sample.images, sample.prompt)))
         self._questions.append(question)
-        self._answered.append(_digest(f"{question}\0{sample.response}"))
+        self._answered.append(digest64(f"{question}\0{sample.response}"))
         if sample.place != self._place:
             self._place = sample.place
-            key = _digest(sample.place)
+            key = digest64(sample.place)
             self._places.append(key)
             if (point := _point(sample, meta)) is not None and self._points.wants(key):
                 self._points.add(key, (*point, sample.source))
@@ -128,7 +128,7 @@ class Survey:
         if (gap := _months(meta.get("map_time"), meta.get("capture_time"))) is not None:
             self.gaps[gap] += 1
         chosen = self._looked[sample.task, sample.source]
-        key = _digest(sample.id)
+        key = digest64(sample.id)
         if chosen.wants(key):
             chosen.add(key, Looked(sample, meta))
 
@@ -159,7 +159,7 @@ class Survey:
         return len(np.unique(np.frombuffer(self._places, np.uint64))) if self._places else 0
 
     def duplicates(self) -> dict[str, int]:
-        """Questions (the same pictures and words) that stand there before, and those of them with another answer."""
+        """Questions (the same images and words) that stand there before, and those of them with another answer."""
         if not self._questions:
             return {"repeated_questions": 0, "contradictions": 0}
         asked = len(np.unique(np.frombuffer(self._questions, np.uint64)))
@@ -181,10 +181,6 @@ class Survey:
                 table[fold, values.index(scale), options.index(answer)] += count
             found[group] = ScaleTable(max(len(value.split()) for value in values), table)
         return found
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def _point(sample: Sample, meta: dict[str, Any]) -> tuple[float, float] | None:

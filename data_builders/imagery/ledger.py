@@ -1,4 +1,4 @@
-"""What earlier builds found out about pictures, so that a rebuild opens only those that are new or have changed."""
+"""What earlier builds found out about images, so that a rebuild opens only those that are new or have changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 
 
 class Ledger:
-    """Entries by a picture's path, good as long as its size and its time of change are those of then.
+    """Entries by an image's path, good as long as its size and its time of change are those of then.
 
     Each process appends to a file of its own as it goes, so that a build that was killed loses nothing and several may
     work side by side.
@@ -36,12 +36,12 @@ class Ledger:
                         continue
 
     def find(self, path: Path) -> Entry | None:
-        """What is known of a picture as it is now."""
+        """What is known of an image as it is now."""
         entry = self._known.get(str(path))
         return entry if entry is not None and entry["state"] == _state(path) else None
 
     def note(self, path: Path, **entry: Any) -> None:
-        """Remember what was found out about a picture as it is now."""
+        """Remember what was found out about an image as it is now."""
         if (state := _state(path)) is None:
             return
         if self._file is None:

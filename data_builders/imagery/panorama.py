@@ -133,11 +133,11 @@ def _grid(
 def _pixel_index(
     x: NDArray[np.float64], y: NDArray[np.float64], height: int, width: int, span_deg: Span
 ) -> NDArray[np.intp]:
-    """Flat index of the pixel at column x, row y, where both may lie one beyond the picture."""
+    """Flat index of the pixel at column x, row y, where both may lie one beyond the image."""
     column, row = x.astype(np.intp), y.astype(np.intp)
     if span_deg[0] >= 360:
         if span_deg[1] >= 180:
-            # Beyond a pole the picture goes on with the same row, half a turn away.
+            # Beyond a pole the image goes on with the same row, half a turn away.
             column = np.where((row < 0) | (row >= height), column + width // 2, column)
         column %= width
     return np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)

@@ -1,4 +1,4 @@
-"""Checks pictures and cuts maps into crops in parallel; crops that exist already are reused."""
+"""Checks images and cuts maps into crops in parallel; crops that exist already are reused."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_builders.imagery.crops import CROPS, crop_box
 from data_builders.imagery.ledger import open_ledger
-from geotune.errors import ConfigError
-from geotune.parallel import parallel_map
-from geotune.progress import progress_bar
-from geotune.sample import BadRecord, check_image, load_image
+from geotune.errors import BadRecord, ConfigError
+from geotune.imagery.crops import CROPS, crop_box
+from geotune.system.images import check_image, load_image
+from geotune.system.parallel import parallel_map
+from geotune.system.progress import progress_bar
 
 # Part of every crop's name: change it when the crops of one map would come out differently.
 CROP_VERSION = b"crops 1: 2/3 x 2/3, one size, png\n"
-# What a picture's check amounts to: change it when one that passed would come to be refused.
+# What an image's check amounts to: change it when one that passed would come to be refused.
 CHECK_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What is known of one picture after the check. `reason` is empty when it is usable."""
+class ImageFile:
+    """What is known of one image after the check. `reason` is empty when it is usable."""
 
     path: Path
     width: int = 0
@@ -45,27 +45,27 @@ class Picture:
         return f"{self.crops}/{name}.png"
 
 
-def prepare_picture(path: Path, *, crops_root: Path | None, max_pixels: int) -> Picture:
-    """Decode one picture fully, and cut its nine crops when `crops_root` is given.
+def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> ImageFile:
+    """Decode one image fully, and cut its nine crops when `crops_root` is given.
 
     Crops are named by the map's content, so a rebuild finds them, a changed map gets new ones, and a map that several
     index files or paths share is cut once. They are PNG: a second lossy compression would differ with the crop's
     offset to the first one's blocks.
     """
     if not path.is_file():
-        return Picture(path, reason="missing_image", detail=str(path))
+        return ImageFile(path, reason="missing_image", detail=str(path))
     try:
         width, height = check_image(path, max_pixels=max_pixels)
         if crops_root is None:
-            return Picture(path, width, height)
+            return ImageFile(path, width, height)
         digest = hashlib.blake2b(CROP_VERSION + path.read_bytes(), digest_size=16).hexdigest()
         folder = f"{digest[:2]}/{digest}"
         missing = [name for name in CROPS if not (crops_root / folder / f"{name}.png").exists()]
         if missing:
             _cut(path, crops_root / folder, missing)
     except BadRecord as error:
-        return Picture(path, reason=reason_word(error), detail=str(error))
-    return Picture(path, width, height, folder, digest, len(missing))
+        return ImageFile(path, reason=reason_word(error), detail=str(error))
+    return ImageFile(path, width, height, folder, digest, len(missing))
 
 
 def _cut(path: Path, folder: Path, names: Sequence[str]) -> None:
@@ -78,26 +78,26 @@ def _cut(path: Path, folder: Path, names: Sequence[str]) -> None:
         temporary.replace(folder / f"{name}.png")
 
 
-def prepare_pictures(
+def prepare_images(
     paths: Iterable[Path],
     maps: Iterable[Path],
     *,
     crops_root: Path,
     max_pixels: int,
     workers: int | None = None,
-) -> dict[Path, Picture]:
-    """Check every picture, and cut those of `maps`, in `workers` processes (None: one per usable core).
+) -> dict[Path, ImageFile]:
+    """Check every image, and cut those of `maps`, in `workers` processes (None: one per usable core).
 
-    What an earlier build into the same folder found out about a picture that has not changed since is taken from there.
+    What an earlier build into the same folder found out about an image that has not changed since is taken from there.
 
     Raises:
         ConfigError: `crops_root` can't be written.
     """
     to_cut = set(maps)
     to_check = set(paths) - to_cut
-    check = partial(prepare_picture, crops_root=None, max_pixels=max_pixels)
-    cut = partial(prepare_picture, crops_root=crops_root, max_pixels=max_pixels)
-    found: dict[Path, Picture] = {}
+    check = partial(prepare_image, crops_root=None, max_pixels=max_pixels)
+    cut = partial(prepare_image, crops_root=crops_root, max_pixels=max_pixels)
+    found: dict[Path, ImageFile] = {}
     try:
         with open_ledger(crops_root.parent) as ledger:
             for path in to_cut | to_check:
@@ -107,37 +107,37 @@ def prepare_pictures(
                     found[path] = known
             jobs = [(job, sorted(some - found.keys())) for job, some in ((cut, to_cut), (check, to_check))]
             new = sum(len(some) for _, some in jobs)
-            with parallel_map(workers, new) as run, progress_bar("pictures", new + len(found)) as advance:
+            with parallel_map(workers, new) as run, progress_bar("images", new + len(found)) as advance:
                 for _ in tuple(found):
                     advance()
                 for job, some in jobs:
-                    for picture in run(job, some):
-                        found[picture.path] = picture
-                        if not picture.reason:
-                            ledger.note(picture.path, **_entry(picture))
+                    for image in run(job, some):
+                        found[image.path] = image
+                        if not image.reason:
+                            ledger.note(image.path, **_entry(image))
                         advance()
     except OSError as error:
         raise ConfigError(f"out: can't write crops to {crops_root} ({error.strerror})") from error
     return found
 
 
-def _entry(picture: Picture) -> dict[str, Any]:
-    facts = {name: getattr(picture, name) for name in ("width", "height", "crops", "digest")}
+def _entry(image: ImageFile) -> dict[str, Any]:
+    facts = {name: getattr(image, name) for name in ("width", "height", "crops", "digest")}
     return {**facts, "check": CHECK_VERSION, "cut": CROP_VERSION.decode()}
 
 
-def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None, max_pixels: int) -> Picture | None:
-    """The picture as an earlier build found it, if that says all that is asked and its crops are still there."""
+def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None, max_pixels: int) -> ImageFile | None:
+    """The image as an earlier build found it, if that says all that is asked and its crops are still there."""
     if entry is None or entry["check"] != CHECK_VERSION or entry["width"] * entry["height"] > max_pixels:
         return None
     if crops_root is None:
-        return Picture(path, entry["width"], entry["height"])
+        return ImageFile(path, entry["width"], entry["height"])
     folder = crops_root / entry["crops"]
     if not entry["crops"] or entry["cut"] != CROP_VERSION.decode() or not folder.is_dir():
         return None
     if not {f"{name}.png" for name in CROPS} <= set(os.listdir(folder)):
         return None
-    return Picture(path, entry["width"], entry["height"], entry["crops"], entry["digest"])
+    return ImageFile(path, entry["width"], entry["height"], entry["crops"], entry["digest"])
 
 
 def reason_word(error: BadRecord) -> str:

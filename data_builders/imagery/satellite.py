@@ -19,7 +19,7 @@ class MissingTileError(LookupError):
     """A tile that the image needs is not there; says which."""
 
 
-def satellite_image(
+def image_from_tiles(
     read_tile: TileReader, lat: float, lon: float, zoom: int, *, size: int = 512, tile_size: int = 256
 ) -> NDArray[np.uint8]:
     """The `size` x `size` image (size, size, 3) around (lat, lon), north up, at the tiles' own resolution.

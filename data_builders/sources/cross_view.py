@@ -14,29 +14,31 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.imagery.crops import CROPS
-from data_builders.imagery.place_pictures import (
-    PictureJob,
-    PictureSettings,
-    PlacePictures,
-    draw_place,
+from data_builders.builder import Builder
+from data_builders.imagery.place_images import (
+    ImageJob,
+    ImageSettings,
+    PlaceImages,
     draw_turned,
+    make_place_images,
     turned_map,
 )
-from data_builders.imagery.prepare import Picture, prepare_pictures
-from data_builders.imagery.symmetry import SYMMETRIES, Symmetry
-from data_builders.questions import question_sample
+from data_builders.imagery.prepare import ImageFile, prepare_images
+from data_builders.questions.draw import balanced_choice, draw_among, generator, spread_labels
+from data_builders.questions.sample import question_sample
 from data_builders.sources.blocks import Blocks, PlaceIndex
 from data_builders.sources.cross_view_places import READERS, SourcePlace
-from data_builders.sources.draw import balanced_choice, draw_among, generator, spread_labels
 from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
-from geotune.errors import ConfigError
+from geotune.errors import BadRecord, ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, metres_per_pixel
-from geotune.parallel import parallel_map
-from geotune.progress import progress_bar
-from geotune.sample import BadRecord, Sample, read_samples
+from geotune.imagery.crops import CROPS
+from geotune.imagery.symmetry import SYMMETRIES, Symmetry
+from geotune.records import read_samples
+from geotune.sample import Sample
+from geotune.system.parallel import parallel_map
+from geotune.system.progress import progress_bar
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
@@ -52,7 +54,7 @@ NEAREST_SHOWN = 20
 
 
 @dataclass
-class CrossView:
+class CrossView(Builder):
     """Builder of cross-view questions from raw imagery.
 
     The camera stands at the middle of every map; a panorama gives one view towards each heading. Other places' maps
@@ -105,7 +107,7 @@ class CrossView:
     augment: Literal["none", "turn", "mirror", "both"] = "none"
     """Each place under one exact symmetry, drawn by seed: quarter turns of maps, mirrored views and maps, or both."""
     texts: Path | None = None
-    """A JSON object of descriptions by picture name; what is described is explained so before it is answered."""
+    """A JSON object of descriptions by image name; what is described is explained so before it is answered."""
     heading_offset_deg: float = 0.0
     """Added to the heading of a panorama's centre column, where a copy of the data is turned otherwise."""
     heading_from_name: bool | None = None
@@ -127,7 +129,7 @@ class CrossView:
     seed: int = 0
     """Of everything that is drawn."""
     max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
+    """Larger images are rejected."""
     workers: int | None = field(default=None, compare=False)
     """Processes that draw; null: one per usable core."""
 
@@ -150,7 +152,7 @@ class CrossView:
             if folder is not None and not folder.is_dir():
                 raise ConfigError(f"{key}={folder}: there is no such folder")
         if not 0 < self.fov_deg <= 150:
-            raise ConfigError(f"fov_deg={self.fov_deg}: a flat picture shows more than 0 and at most 150 degrees")
+            raise ConfigError(f"fov_deg={self.fov_deg}: a flat image shows more than 0 and at most 150 degrees")
         low, high = self.negative_km
         if not 0 < low < high:
             raise ConfigError(f"negative_km={list(self.negative_km)}: give two distances, [nearest, farthest], above 0")
@@ -161,7 +163,7 @@ class CrossView:
             )
         for key in ("view_size", "map_size", "stitched_px", "tile_size"):
             if getattr(self, key) < 24:
-                raise ConfigError(f"{key}={getattr(self, key)}: pictures need at least 24 pixels a side")
+                raise ConfigError(f"{key}={getattr(self, key)}: images need at least 24 pixels a side")
         for key in ("places", "samples_per_task", "workers"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ConfigError(f"{key}={getattr(self, key)}: ask for at least 1, or null")
@@ -180,9 +182,9 @@ class CrossView:
         kinds = SYMMETRIES[self.augment]
         # One draw a place, whatever becomes of the others.
         symmetries = {place.record_id: kinds[_share(self.seed, place.place, len(kinds))] for place in places}
-        pictures = self._draw(places, symmetries, writer)
-        places = [place for place in places if _accept(place, pictures[place.record_id], writer)]
-        asker = _Asker(self, places, symmetries, pictures, texts, writer.mine)
+        images = self._draw(places, symmetries, writer)
+        places = [place for place in places if _accept(place, images[place.record_id], writer)]
+        asker = _Asker(self, places, symmetries, images, texts, writer.mine)
         asker.draw_others(writer)
         asker.choose()
         asker.prepare(writer)
@@ -211,7 +213,7 @@ class CrossView:
             seen.add(place.record_id)
             yield self._as_set(place)
         if not found:
-            raise ConfigError(f"root={self.root}: no picture of {self.source} there; name the download's folder")
+            raise ConfigError(f"root={self.root}: no image of {self.source} there; name the download's folder")
 
     def _as_set(self, place: SourcePlace) -> SourcePlace:
         if self.heading_from_name is not None and place.is_panorama:
@@ -281,18 +283,18 @@ class CrossView:
         except (OSError, ValueError) as error:
             raise ConfigError(f"texts={self.texts}: can't be read ({error}); give a JSON object") from error
         if not isinstance(held, dict) or not all(isinstance(text, str) for text in held.values()):
-            raise ConfigError(f"texts={self.texts}: must be a JSON object of texts by picture name")
+            raise ConfigError(f"texts={self.texts}: must be a JSON object of texts by image name")
         return {
             Path(name).stem if Path(name).suffix.lower() in (".jpg", ".png") else name: t for name, t in held.items()
         }
 
-    # Pictures
+    # Images
 
     def _draw(
         self, places: Sequence[SourcePlace], symmetries: Mapping[str, Symmetry], writer: DatasetWriter
-    ) -> dict[str, PlacePictures]:
+    ) -> dict[str, PlaceImages]:
         headings = COMPASS_POINTS if self.views == 8 else tuple(HEADINGS)
-        settings = PictureSettings(
+        settings = ImageSettings(
             view_size=self.view_size,
             map_size=self.map_size,
             fov_deg=self.fov_deg,
@@ -305,20 +307,20 @@ class CrossView:
             tile_size=self.tile_size,
             stitched_px=self.stitched_px,
         )
-        draw = partial(draw_place, settings=settings, folder=writer.images_dir)
+        draw = partial(make_place_images, settings=settings, folder=writer.images_dir)
         jobs = [
             _job(place, symmetries[place.record_id].mirrored)
             for place in sorted(places, key=lambda place: writer.turn(place.place))
         ]
-        drawn: dict[str, PlacePictures] = {}
+        drawn: dict[str, PlaceImages] = {}
         try:
             with parallel_map(self.workers, len(jobs)) as run, progress_bar("places", len(jobs)) as advance:
-                for pictures in run(draw, jobs):
-                    drawn[pictures.key] = pictures
-                    writer.count_images(pictures.made, reused=pictures.reused)
+                for images in run(draw, jobs):
+                    drawn[images.key] = images
+                    writer.count_images(images.made, reused=images.reused)
                     advance()
         except OSError as error:
-            raise ConfigError(f"out: can't write pictures to {writer.images_dir} ({error.strerror})") from error
+            raise ConfigError(f"out: can't write images to {writer.images_dir} ({error.strerror})") from error
         return drawn
 
 
@@ -338,7 +340,7 @@ class _Asker:
         builder: CrossView,
         places: Sequence[SourcePlace],
         symmetries: Mapping[str, Symmetry],
-        pictures: Mapping[str, PlacePictures],
+        images: Mapping[str, PlaceImages],
         texts: Mapping[str, str],
         mine: Callable[[str], bool],
     ) -> None:
@@ -346,17 +348,17 @@ class _Asker:
         self.tasks = [task for task in CROSS_VIEW_TASKS if builder.tasks is None or task in builder.tasks]
         self.places = places
         self.symmetries = [symmetries[place.record_id] for place in places]
-        self.pictures = [pictures[place.record_id] for place in places]
+        self.images = [images[place.record_id] for place in places]
         self.texts = texts
         self.mine = [mine(place.place) for place in places]
         """Whose questions are written; all others are drawn from as well."""
-        self.views = [_View(number, h) for number, held in enumerate(self.pictures) for h in held.views]
+        self.views = [_View(number, h) for number, held in enumerate(self.images) for h in held.views]
         self.others: dict[str, dict[int, list[int]]] = {"localization": {}, "cross_map": {}}
         """For each kind and view number, the other places whose maps are shown (none: the own map)."""
         self.true_at: dict[int, int] = {}
         """Where the own map stands among the four of a view."""
         self.chosen: set[tuple[int, str, str]] | None = None
-        self.crops: dict[Path, Picture] = {}
+        self.crops: dict[Path, ImageFile] = {}
 
     def draw_others(self, writer: DatasetWriter) -> None:
         """Decide for every view which other places' maps stand beside it, source by source."""
@@ -416,7 +418,7 @@ class _Asker:
         for number, task, _ in self._asked():
             symmetry = self.symmetries[self.views[number].place]
             for place in self._maps(task, number):
-                path = self.pictures[place].map
+                path = self.images[place].map
                 turned.add((path, symmetry))
                 if get_task(task).cropped:
                     cropped.add(turned_map(path, symmetry))
@@ -425,14 +427,14 @@ class _Asker:
             for made in run(draw_turned, jobs):
                 writer.count_images(int(made), reused=int(not made))
                 advance()
-        self.crops = prepare_pictures(
+        self.crops = prepare_images(
             (),
             cropped,
             crops_root=writer.images_dir / "crops",
             max_pixels=self.builder.max_image_pixels,
             workers=self.builder.workers,
         )
-        made_crops = sum(picture.made for picture in self.crops.values())
+        made_crops = sum(image.made for image in self.crops.values())
         writer.count_images(made_crops, reused=len(self.crops) * len(CROPS) - made_crops)
 
     def samples(self, images_dir: Path) -> Iterator[Sample]:
@@ -441,7 +443,7 @@ class _Asker:
             view = self.views[number]
             place, symmetry = self.places[view.place], self.symmetries[view.place]
             shown = symmetry.crop(crop)
-            maps = [turned_map(self.pictures[other].map, symmetry) for other in self._maps(task, number)]
+            maps = [turned_map(self.images[other].map, symmetry) for other in self._maps(task, number)]
             files = [str(path) for path in maps]
             if crop != FULL:
                 files = [str(images_dir / "crops" / self.crops[path].crop(shown)) for path in maps]
@@ -450,7 +452,7 @@ class _Asker:
                 f"cross_view/{place.source}/{place.image_id}/{view.heading}/{task}/{crop}",
                 task,
                 self._answer(task, number, crop),
-                (str(self.pictures[view.place].views[view.heading]), *files),
+                (str(self.images[view.place].views[view.heading]), *files),
                 source=place.source,
                 place=place.place,
                 meta=self._meta(task, number, shown),
@@ -539,9 +541,9 @@ class _Atlas:
         self.row = {place: row for row, place in enumerate(places)}
         held = [asker.places[place] for place in places]
         self.lats, self.lons = np.array([p.lat for p in held]), np.array([p.lon for p in held])
-        contents = {asker.pictures[place].digest for place in places}
+        contents = {asker.images[place].digest for place in places}
         numbers = {digest: number for number, digest in enumerate(sorted(contents))}
-        self.contents = np.array([numbers[asker.pictures[place].digest] for place in places])
+        self.contents = np.array([numbers[asker.images[place].digest] for place in places])
         self.index = PlaceIndex(self.lats, self.lons)
         self.known: dict[int, NDArray[np.intp]] = {}
 
@@ -571,8 +573,8 @@ class _Atlas:
         return float(metres_per_pixel(place.lat, place.zoom)) * pixels / 2 * 2**0.5 / 1000
 
 
-def _job(place: SourcePlace, mirrored: bool) -> PictureJob:
-    return PictureJob(
+def _job(place: SourcePlace, mirrored: bool) -> ImageJob:
+    return ImageJob(
         key=place.record_id,
         ground=place.ground,
         is_panorama=place.is_panorama,
@@ -589,10 +591,10 @@ def _job(place: SourcePlace, mirrored: bool) -> PictureJob:
     )
 
 
-def _accept(place: SourcePlace, pictures: PlacePictures, writer: DatasetWriter) -> bool:
-    if pictures.reason:
-        writer.reject(place.record_id, pictures.reason, pictures.detail)
-    return not pictures.reason
+def _accept(place: SourcePlace, images: PlaceImages, writer: DatasetWriter) -> bool:
+    if images.reason:
+        writer.reject(place.record_id, images.reason, images.detail)
+    return not images.reason
 
 
 def _scale(place: SourcePlace) -> str:

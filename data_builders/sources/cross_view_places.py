@@ -1,4 +1,4 @@
-"""Readers of the five datasets that pair ground pictures with satellite images: every record becomes a `SourcePlace`.
+"""Readers of the five datasets that pair ground images with satellite images: every record becomes a `SourcePlace`.
 
 Layouts are those of the downloads; each reader says in its docstring which files it looks for.
 """
@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from data_builders.imagery.panorama import FULL_SPAN, Span
 from data_builders.sources.geox_records import RejectedRecordError, canonical_names
 from geotune.errors import ConfigError
-from geotune.geo import TILE_SIZE_PX, Coordinates, check_coordinates, mercator_tile_xy
+from geotune.geo import TILE_SIZE_PX, mercator_tile_xy
+from geotune.tasks.coordinates import Coordinates, check_coordinates
 
 CVUSA_RAW_SPAN: Span = (308.57, 154.29)
 """Of the raw CVUSA panoramas, which are twice as wide as high; those of the common subset go all round."""
@@ -30,7 +31,7 @@ _STREET_VIEW = re.compile(
 _LLMGEO = re.compile(
     r"(?P<lon>-?\d+(?:\.\d+)?)_(?P<lat>-?\d+(?:\.\d+)?)_h(?P<h>\d+(?:\.\d+)?)_p(?P<p>-?\d+(?:\.\d+)?)_f(?P<f>\d+(?:\.\d+)?)"
 )
-_PICTURES = (".jpg", ".jpeg", ".png")
+_IMAGES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ Read = Iterator[SourcePlace | RejectedRecordError]
 
 def read_cvusa(root: Path) -> Read:
     """CVUSA: `splits/{train,val}*.csv` (no header; satellite, panorama, ...) and `all.csv` (row id - 1: the camera's
-    latitude and longitude, then the satellite image's), also under `split/` or `splits/`; pictures where the rows say.
+    latitude and longitude, then the satellite image's), also under `split/` or `splits/`; images where the rows say.
     """
     everywhere = _first(root, ("all.csv", "split/all.csv", "splits/all.csv"), "CVUSA's coordinates")
     with everywhere.open(encoding="utf-8-sig", newline="") as file:
@@ -187,7 +188,7 @@ def read_cvglobal(root: Path) -> Read:
             f"root={root}: CVGlobal has a folder streetview2048/ (or streetview/) there; name that folder"
         )
     for folder in folders:
-        for path in _pictures(folder):
+        for path in _images(folder):
             yield _caught(path.name, partial(_cvglobal, path, folder, listed, root))
 
 
@@ -218,7 +219,7 @@ def read_omnicity(root: Path) -> Read:
         raise ConfigError(f"root={root}: OmniCity has street-level/image-panorama/ there; name that folder")
     for folder in sorted(path for path in panoramas.iterdir() if path.is_dir()):
         split = _SPLIT_OF.get(folder.name.rpartition("-")[2], "")
-        for path in _pictures(folder):
+        for path in _images(folder):
             for view in (1, 2, 3):
                 base = root / "satellite-level" / "image-satellite" / f"satellite-image-view{view}"
                 satellite = base / f"view{view}-{folder.name.rpartition('-')[2]}" / path.name
@@ -253,7 +254,7 @@ def read_llmgeo(root: Path) -> Read:
     if not folders:
         raise ConfigError(f"root={root}: LLMGeo has dataset/train/ and dataset/test/ there; name that folder")
     for folder in folders:
-        for path in _pictures(folder, deep=True):
+        for path in _images(folder, deep=True):
             yield _caught(str(path.relative_to(base)), partial(_llmgeo, path, folder.name))
 
 
@@ -325,13 +326,13 @@ def _split_in(path: Path, root: Path) -> str:
 
 def _inside(root: Path, name: PurePosixPath) -> Path:
     if name.is_absolute() or ".." in name.parts or "\0" in str(name):
-        raise ValueError(f"{str(name)!r} leaves the folder of pictures")
+        raise ValueError(f"{str(name)!r} leaves the folder of images")
     return root / name
 
 
-def _pictures(folder: Path, *, deep: bool = False) -> Iterator[Path]:
+def _images(folder: Path, *, deep: bool = False) -> Iterator[Path]:
     found = folder.rglob("*") if deep else folder.iterdir()
-    yield from sorted(path for path in found if path.suffix.lower() in _PICTURES and path.is_file())
+    yield from sorted(path for path in found if path.suffix.lower() in _IMAGES and path.is_file())
 
 
 def _first(root: Path, names: tuple[str, ...], what: str) -> Path:

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Literal
 
 from PIL import Image
 
-from data_builders.sources.chat_api import Budget, ChatApi, Endpoint, Failure, Pace
 from data_builders.sources.geocaption_form import (
     FORM_VERSION,
     QUESTION,
@@ -33,12 +32,14 @@ from data_builders.sources.geocaption_form import (
     read_reply,
     write_caption,
 )
-from data_builders.sources.journal import Journal
 from data_builders.sources.photos import Photo, PhotoTable, meta_of, place_of
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
-from geotune.progress import progress_bar
-from geotune.sample import BadRecord, Sample, Turn, load_image
+from geotune.clients.chat_api import Budget, ChatApi, Endpoint, Failure, Pace
+from geotune.clients.journal import Journal
+from geotune.errors import BadRecord, ConfigError
+from geotune.sample import Sample, Turn
+from geotune.system.images import load_image
+from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.geolocate import coordinates_json
 
@@ -75,7 +76,7 @@ class Geocaption(PhotoTable):
     budget_usd: float = field(compare=False)
     """What all builds into this folder may spend together; a call whose worst cost exceeds what is left is not made."""
     usd_per_million_in: float = field(compare=False)
-    """Price of a million tokens that are sent, pictures included; 0 for an endpoint of your own."""
+    """Price of a million tokens that are sent, images included; 0 for an endpoint of your own."""
     usd_per_million_out: float = field(compare=False)
     """Price of a million tokens that are written."""
     api: str | None = field(default=None, compare=False)
@@ -86,7 +87,7 @@ class Geocaption(PhotoTable):
     """false: make no call; show the estimate, and build from the answers that are there."""
     max_side: int = 1024
     """Photos are sent with at most so many pixels a side."""
-    picture_tokens: int | None = field(default=None, compare=False)
+    image_tokens: int | None = field(default=None, compare=False)
     """Tokens that the endpoint counts for a photo at most; null: estimated from its size."""
     max_output_tokens: int = field(default=4096, compare=False)
     """Longest answer."""
@@ -115,8 +116,8 @@ class Geocaption(PhotoTable):
         for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1")
-        if self.picture_tokens is not None and self.picture_tokens < 1:
-            raise ConfigError(f"picture_tokens={self.picture_tokens}: must be at least 1, or null")
+        if self.image_tokens is not None and self.image_tokens < 1:
+            raise ConfigError(f"image_tokens={self.image_tokens}: must be at least 1, or null")
         for key in ("requests_per_minute", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be more than 0")
@@ -130,7 +131,7 @@ class Geocaption(PhotoTable):
         endpoint = Endpoint.from_environment(self.api, self.model)
         if self.ask:
             endpoint.check()
-        questions = [Question(photo, self.max_side) for photo in self.photos(writer)]
+        questions = [CaptionRequest(photo, self.max_side) for photo in self.photos(writer)]
         with Journal(writer.out / JOURNAL) as journal:
             asking = _Asking(self, endpoint, journal, questions)
             log.info("%s", asking.estimate())
@@ -139,7 +140,7 @@ class Geocaption(PhotoTable):
             written = Counter(self._write(question, asking, writer) for question in questions)
             writer.audit["geocaption"] = {"photos": len(questions), **written, **asking.summary()}
 
-    def _write(self, question: Question, asking: _Asking, writer: DatasetWriter) -> str:
+    def _write(self, question: CaptionRequest, asking: _Asking, writer: DatasetWriter) -> str:
         """Write a photo's sample, or note why it has none; what became of it, as a word to count by."""
         row, journal = question.photo.row, asking.journal
         if question.key not in journal:
@@ -159,7 +160,7 @@ class Geocaption(PhotoTable):
         writer.write(
             Sample(
                 id=f"geocaption/{self.source}/{row.id}/geolocate",
-                images=(str(question.photo.picture.path),),
+                images=(str(question.photo.image.path),),
                 turns=(Turn("user", QUESTION), Turn("assistant", text)),
                 system=SYSTEM_PROMPT,
                 task="geolocate",
@@ -173,7 +174,7 @@ class Geocaption(PhotoTable):
 
 
 @dataclass(frozen=True)
-class Question:
+class CaptionRequest:
     """What is asked about one photo."""
 
     photo: Photo
@@ -183,8 +184,8 @@ class Question:
     def key(self) -> str:
         """Of the photo's content, its place and the form: the same question is never asked twice."""
         row = self.photo.row
-        picture = blake2b(self.photo.picture.path.read_bytes(), digest_size=16).hexdigest()
-        asked = json.dumps([FORM_VERSION, picture, row.at.lat, row.at.lon, dict(sorted(row.names.items()))])
+        image = blake2b(self.photo.image.path.read_bytes(), digest_size=16).hexdigest()
+        asked = json.dumps([FORM_VERSION, image, row.at.lat, row.at.lon, dict(sorted(row.names.items()))])
         return blake2b(asked.encode(), digest_size=16).hexdigest()
 
     @property
@@ -192,9 +193,9 @@ class Question:
         return instructions(self.photo.row.at, self.photo.row.names)
 
     @property
-    def picture_tokens(self) -> int:
+    def image_tokens(self) -> int:
         """An estimate: the larger of two common ways to count, tiles of 512 px and patches of 28 px."""
-        width, height = self.photo.picture.width, self.photo.picture.height
+        width, height = self.photo.image.width, self.photo.image.height
         scale = min(1.0, self.max_side / max(width, height))
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         patches = math.ceil(width / 28) * math.ceil(height / 28)
@@ -204,15 +205,15 @@ class Question:
 
     def request(self) -> dict[str, Any]:
         """The request's fields that depend on the photo."""
-        picture = base64.b64encode(encode_picture(self.photo.picture.path, self.max_side)).decode()
+        image = base64.b64encode(encode_image(self.photo.image.path, self.max_side)).decode()
         content = [
             {"type": "text", "text": self.text},
-            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}},
+            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{image}"}},
         ]
         return {"messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]}
 
 
-def encode_picture(path: Path, max_side: int) -> bytes:
+def encode_image(path: Path, max_side: int) -> bytes:
     """A photo as it is sent: upright, of at most `max_side` pixels a side, without what the file says beside it."""
     image = load_image(path)
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
@@ -224,7 +225,9 @@ def encode_picture(path: Path, max_side: int) -> bytes:
 class _Asking:
     """One build's calls: which photos are to be asked about, what it may cost, and the calls themselves."""
 
-    def __init__(self, settings: Geocaption, endpoint: Endpoint, journal: Journal, questions: list[Question]) -> None:
+    def __init__(
+        self, settings: Geocaption, endpoint: Endpoint, journal: Journal, questions: list[CaptionRequest]
+    ) -> None:
         self.settings = settings
         self.endpoint = endpoint
         self.journal = journal
@@ -247,24 +250,24 @@ class _Asking:
         self._accepted = False
         self._failures_in_a_row = 0
 
-    def _is_open(self, question: Question) -> bool:
+    def _is_open(self, question: CaptionRequest) -> bool:
         return question.key not in self.journal and self.journal.invalid[question.key] < self.settings.asks
 
     # What it costs
 
-    def _tokens_in(self, question: Question, bytes_per_token: int) -> int:
-        return self._picture_tokens(question) + math.ceil(
+    def _tokens_in(self, question: CaptionRequest, bytes_per_token: int) -> int:
+        return self._image_tokens(question) + math.ceil(
             (self._form_bytes + len(question.text.encode())) / bytes_per_token
         )
 
-    def _picture_tokens(self, question: Question) -> int:
-        return self.settings.picture_tokens or question.picture_tokens
+    def _image_tokens(self, question: CaptionRequest) -> int:
+        return self.settings.image_tokens or question.image_tokens
 
     def _usd(self, tokens_in: int, tokens_out: float) -> float:
         per_in, per_out = self.settings.usd_per_million_in, self.settings.usd_per_million_out
         return (tokens_in * per_in + tokens_out * per_out) / 1e6
 
-    def worst_usd(self, question: Question) -> float:
+    def worst_usd(self, question: CaptionRequest) -> float:
         """More than a call can cost: every byte of text a token, and an answer as long as allowed."""
         return self._usd(self._tokens_in(question, 1), self.settings.max_output_tokens)
 
@@ -324,7 +327,7 @@ class _Asking:
                 "run the same command again to go on, or with ask=false to build from them"
             )
 
-    async def _ask(self, question: Question) -> None:
+    async def _ask(self, question: CaptionRequest) -> None:
         """Ask until a valid answer comes, or too many that are none."""
         try:
             request = {**await asyncio.to_thread(question.request), **self._form}
@@ -361,7 +364,7 @@ class _Asking:
                 usd = self._keep(call, question, outcome.body, worst)
                 await self._budget.settle(ticket, usd)
 
-    def _keep(self, call: int, question: Question, body: str, worst: float) -> float:
+    def _keep(self, call: int, question: CaptionRequest, body: str, worst: float) -> float:
         """File a response by whether it is valid; what it has cost."""
         photo = question.photo.row.id
         usd, tokens_out = worst, None
@@ -382,14 +385,14 @@ class _Asking:
         self._failures_in_a_row = 0
         return usd
 
-    def _check_count(self, question: Question, tokens_in: int, tokens_out: int) -> None:
+    def _check_count(self, question: CaptionRequest, tokens_in: int, tokens_out: int) -> None:
         """Stop when the endpoint counts more than was reserved: the next calls could exceed the budget."""
         reserved = self._tokens_in(question, 1)
         if tokens_in > reserved:
-            in_text = self._tokens_in(question, BYTES_PER_TOKEN) - self._picture_tokens(question)
+            in_text = self._tokens_in(question, BYTES_PER_TOKEN) - self._image_tokens(question)
             self._halt(
-                f"picture_tokens={self.settings.picture_tokens}: the endpoint counted {tokens_in:,} tokens where "
-                f"{reserved:,} were reserved; set picture_tokens={math.ceil((tokens_in - in_text) * 1.1)}, "
+                f"image_tokens={self.settings.image_tokens}: the endpoint counted {tokens_in:,} tokens where "
+                f"{reserved:,} were reserved; set image_tokens={math.ceil((tokens_in - in_text) * 1.1)}, "
                 "or a smaller max_side"
             )
         if tokens_out > self.settings.max_output_tokens:

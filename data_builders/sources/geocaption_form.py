@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from geotune.geo import Coordinates, check_coordinates, haversine_km
+from geotune.geo import haversine_km
 from geotune.tasks import get_task
+from geotune.tasks.coordinates import Coordinates, check_coordinates
 from geotune.tasks.geolocate import coordinates_json, degrees
 
 FORM_VERSION = 1
@@ -60,7 +61,7 @@ Describe as JSON what in this photo tells where it was taken, from the wide view
 development) to the near one (1 km: roads, vegetation, then buildings, vehicles, soil), and which similar regions it \
 rules out.
 - State only what can be seen; where an aspect can't be seen, write "not visible".
-- Reason from the picture alone. Never say or hint that the place was given, and give no coordinates before the answer.
+- Reason from the image alone. Never say or hint that the place was given, and give no coordinates before the answer.
 - Eliminate two or three regions that look alike, each for reasons that can be seen.
 - answer.coordinates repeats latitude {lat} and longitude {lon} exactly; region names country and region."""
 QUESTION = (

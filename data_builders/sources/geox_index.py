@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.imagery.crops import CROPS
-from data_builders.imagery.prepare import Picture, prepare_pictures
-from data_builders.questions import question_sample
-from data_builders.sources.draw import draw_others, generator, spread_labels
+from data_builders.builder import Builder
+from data_builders.imagery.prepare import ImageFile, prepare_images
+from data_builders.questions.draw import draw_others, generator, spread_labels
+from data_builders.questions.sample import question_sample
 from data_builders.sources.geox_records import (
     CROSS_MAP,
     LOCALIZATION,
@@ -34,6 +34,7 @@ from data_builders.sources.geox_records import (
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.geo import haversine_km, metres_per_pixel
+from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from geotune.tasks.cross_view import N_CANDIDATES
@@ -53,7 +54,7 @@ CROPS_FOLDER = "crops"
 
 
 @dataclass
-class GeoxIndex:
+class GeoxIndex(Builder):
     """Builder of GeoX-Bench's index files.
 
     Raises:
@@ -66,7 +67,7 @@ class GeoxIndex:
     index_dir: Path
     """Folder of the published indices (Orin4_SameLocation, Location4_50_in_range, LocationSelection, ...)."""
     image_root: Path
-    """Folder of the pictures: one folder per family (CVGloable, CVUSA, LMMGeo, OmniCity, VIGOR_Chicago)."""
+    """Folder of the images: one folder per family (CVGloable, CVUSA, LMMGeo, OmniCity, VIGOR_Chicago)."""
     set: Literal["benchmark", "train"] = "benchmark"
     """benchmark: 39 questions a view; train: 48 questions a location of the training pool."""
     tasks: list[str] | None = None
@@ -78,9 +79,9 @@ class GeoxIndex:
     min_distance_m: float = 500.0
     """For set=train, another place's map lies at least this far away, and at least the diagonal of a map."""
     max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
+    """Larger images are rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that check pictures and cut crops; null: one per usable core."""
+    """Processes that check images and cut crops; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.index_dir, self.image_root = Path(self.index_dir), Path(self.image_root)
@@ -105,13 +106,13 @@ class GeoxIndex:
         views = list(self._read(tasks, writer))
         if self.set == "benchmark":  # for training every place's map may stand beside every other's
             views = [view for view in views if writer.mine(view.place)]
-        pictures = self._prepare(views, tasks, writer)
-        views = [view for view in views if _accept(view, pictures, writer)]
+        images = self._prepare(views, tasks, writer)
+        views = [view for view in views if _accept(view, images, writer)]
         if self.set == "train":
-            views = list(self._with_other_maps(views, tasks, pictures, writer))
+            views = list(self._with_other_maps(views, tasks, images, writer))
         answers: dict[str, Counter[str]] = {task: Counter() for task in tasks}
         for task, view in _questions(views, tasks):
-            for sample in _samples(view, task, pictures, writer.images_dir):
+            for sample in _samples(view, task, images, writer.images_dir):
                 writer.write(sample)
                 answers[task][sample.answer] += 1
         writer.audit["shortcuts"] = {"zoom": scale_shortcut(views)}
@@ -148,9 +149,9 @@ class GeoxIndex:
                     else:
                         yield view
 
-    def _prepare(self, views: Iterable[View], tasks: Iterable[str], writer: DatasetWriter) -> dict[Path, Picture]:
+    def _prepare(self, views: Iterable[View], tasks: Iterable[str], writer: DatasetWriter) -> dict[Path, ImageFile]:
         cropped = {POOL if self.set == "train" else KIND_OF_TASK[task] for task in tasks if get_task(task).cropped}
-        pictures = prepare_pictures(
+        images = prepare_images(
             {path for view in views for path in (view.ground, *(aerial.path for aerial in view.maps))},
             {aerial.path for view in views if view.kind in cropped for aerial in view.maps},
             crops_root=writer.images_dir / CROPS_FOLDER,
@@ -159,14 +160,14 @@ class GeoxIndex:
         )
         # Maps of one content under several paths share their crops.
         made: dict[str, int] = {}
-        for picture in pictures.values():
-            if picture.crops:
-                made[picture.crops] = max(picture.made, made.get(picture.crops, 0))
+        for image in images.values():
+            if image.crops:
+                made[image.crops] = max(image.made, made.get(image.crops, 0))
         writer.count_images(sum(made.values()), reused=len(made) * len(CROPS) - sum(made.values()))
-        return pictures
+        return images
 
     def _with_other_maps(
-        self, pool: list[View], tasks: Iterable[str], pictures: Mapping[Path, Picture], writer: DatasetWriter
+        self, pool: list[View], tasks: Iterable[str], images: Mapping[Path, ImageFile], writer: DatasetWriter
     ) -> Iterator[View]:
         """Each asked view of the pool, and what the pool's records do not carry: views with other places' maps.
 
@@ -178,7 +179,7 @@ class GeoxIndex:
         for view in pool:
             by_source[view.source].append(view)
         for source, views in by_source.items():
-            atlas = _Atlas(views, pictures, self.min_distance_m)
+            atlas = _Atlas(views, images, self.min_distance_m)
             views = [view for view in views if asked[view.family, view.panorama] == source]
             yield from (replace(view, kind=POSE) for view in views)
             for kind, count in ((LOCALIZATION, 1), (CROSS_MAP, N_CANDIDATES - 1)):
@@ -256,15 +257,15 @@ def scale_shortcut(views: Iterable[View]) -> dict[str, float]:
 class _Atlas:
     """The maps of one index file, with where they lie: what may stand beside a view as another place's map."""
 
-    def __init__(self, views: Iterable[View], pictures: Mapping[Path, Picture], min_distance_m: float) -> None:
+    def __init__(self, views: Iterable[View], images: Mapping[Path, ImageFile], min_distance_m: float) -> None:
         places = {view.maps[0].path: view for view in views}
         self.number = {path: number for number, path in enumerate(places)}
         self.maps: list[MapRef] = [view.maps[0] for view in places.values()]
         self.lats = np.array([view.lat for view in places.values()])
         self.lons = np.array([view.lon for view in places.values()])
         self.scales = np.array([aerial.scale for aerial in self.maps])
-        self.contents = np.array([pictures[path].digest or str(path) for path in places])
-        self.apart_m = np.array([max(min_distance_m, _diagonal_m(view, pictures)) for view in places.values()])
+        self.contents = np.array([images[path].digest or str(path) for path in places])
+        self.apart_m = np.array([max(min_distance_m, _diagonal_m(view, images)) for view in places.values()])
 
     def allowed(self, own: int) -> NDArray[np.bool_]:
         """Maps (n,) of the own map's scale that show none of the same ground."""
@@ -278,13 +279,13 @@ class _Atlas:
             yield None if drawn is None else tuple(self.maps[number] for number in drawn)
 
 
-def _diagonal_m(view: View, pictures: Mapping[Path, Picture]) -> float:
+def _diagonal_m(view: View, images: Mapping[Path, ImageFile]) -> float:
     """Metres from corner to corner of the view's map; 0 where the index does not say its zoom."""
     aerial = view.maps[0]
     if aerial.zoom is None:
         return 0.0
-    picture = pictures[aerial.path]
-    return math.hypot(picture.width, picture.height) * float(metres_per_pixel(view.lat, aerial.zoom))
+    image = images[aerial.path]
+    return math.hypot(image.width, image.height) * float(metres_per_pixel(view.lat, aerial.zoom))
 
 
 def _file_of_panorama(pool: Iterable[View], seed: int) -> dict[tuple[str, str], str]:
@@ -302,18 +303,18 @@ def _file_of_panorama(pool: Iterable[View], seed: int) -> dict[tuple[str, str], 
     return chosen
 
 
-def _accept(view: View, pictures: Mapping[Path, Picture], writer: DatasetWriter) -> bool:
-    """Whether all its pictures are; notes the first that is not."""
+def _accept(view: View, images: Mapping[Path, ImageFile], writer: DatasetWriter) -> bool:
+    """Whether all its images are; notes the first that is not."""
     for path in (view.ground, *(aerial.path for aerial in view.maps)):
-        picture = pictures[path]
-        if picture.reason:
-            writer.reject(view.record_id, picture.reason, picture.detail)
+        image = images[path]
+        if image.reason:
+            writer.reject(view.record_id, image.reason, image.detail)
             return False
     if view.true_map is not None:
-        picture = pictures[view.maps[view.true_map].path]
+        image = images[view.maps[view.true_map].path]
         across, down = view.camera_offset_px
         # Beyond a twelfth of the map, the camera lands in another ninth of the crops than their names say.
-        if abs(across) > picture.width / 12 or abs(down) > picture.height / 12:
+        if abs(across) > image.width / 12 or abs(down) > image.height / 12:
             writer.reject(
                 view.record_id, "out_of_frame", f"the camera stands {across:.0f}, {down:.0f} px off the centre"
             )
@@ -332,14 +333,14 @@ def _questions(views: Iterable[View], tasks: Iterable[str]) -> Iterator[tuple[st
                 yield task, by_kind[KIND_OF_TASK[task]]
 
 
-def _samples(view: View, task: str, pictures: Mapping[Path, Picture], images_dir: Path) -> Iterator[Sample]:
+def _samples(view: View, task: str, images: Mapping[Path, ImageFile], images_dir: Path) -> Iterator[Sample]:
     """The task's questions about a view: one with full maps, or one per crop."""
     asked = get_task(task)
     for crop in CROPS if asked.cropped else ("full",):
         if crop == "full":
             maps = [str(aerial.path) for aerial in view.maps]
         else:
-            maps = [str(images_dir / CROPS_FOLDER / pictures[aerial.path].crop(crop)) for aerial in view.maps]
+            maps = [str(images_dir / CROPS_FOLDER / images[aerial.path].crop(crop)) for aerial in view.maps]
         yield question_sample(
             f"geox_index/{view.source}/{view.image_id}/{view.heading}/{task}/{crop}",
             task,

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from geotune.errors import ConfigError
-from geotune.geo import Coordinates, parse_coordinates
+from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
 POSE, LOCALIZATION, CROSS_MAP, POOL = "Orin4_SameLocation", "Location4_50_in_range", "LocationSelection", "Orin4"
@@ -42,7 +42,7 @@ class MapRef:
     """One satellite map as an index names it."""
 
     name: str
-    """Its path inside the source's folder of pictures."""
+    """Its path inside the source's folder of images."""
     path: Path
     zoom: int | None
     scale: str
@@ -122,7 +122,7 @@ def index_files(index_dir: Path, kind: str, sources: Sequence[str] | None = None
 
 
 def image_folder(image_root: Path, family: str) -> Path:
-    """The folder of a family's pictures, in any published spelling. ConfigError when there is none."""
+    """The folder of a family's images, in any published spelling. ConfigError when there is none."""
     exact = image_root / family
     if exact.is_dir():
         return exact
@@ -130,7 +130,7 @@ def image_folder(image_root: Path, family: str) -> Path:
         if folder.is_dir() and canonical_names(folder.name)[1] == family:
             return folder
     raise ConfigError(
-        f"image_root={image_root}: there is no folder {family}; put that source's pictures there, "
+        f"image_root={image_root}: there is no folder {family}; put that source's images there, "
         "or choose other sources with sources="
     )
 
@@ -149,11 +149,11 @@ def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iter
         raise ConfigError(f"index_dir: {path} holds no list of records; download it again")
     source, family = canonical_names(path.stem)
     index = path.relative_to(index_dir).as_posix()
-    pictures = image_folder(image_root, family)
+    images = image_folder(image_root, family)
     seen: set[str] = set()
     for number, record in enumerate(records):
         try:
-            view = _view(record, f"{index}/{number}", kind, index, source, family, pictures)
+            view = _view(record, f"{index}/{number}", kind, index, source, family, images)
             if view.record_id in seen:
                 raise RejectedRecordError(view.record_id, "duplicate_record", "this view stands in the file already")
             seen.add(view.record_id)
@@ -185,7 +185,7 @@ class _Fields:
         return _Fields(self.values.get(key), self.record_id, f"{key}.")
 
 
-def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, family: str, pictures: Path) -> View:
+def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, family: str, images: Path) -> View:
     fields = _Fields(record, fallback_id)
     image_id = fields.get("image_id", str, int)
     ground = fields.section("GroundImage")
@@ -205,7 +205,7 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
     fov = ground.get("fov", int, float)
     if not 0 < fov < 180:
         raise ground.wrong(f"fov={fov}")
-    maps, true_map = _maps(fields, ground, kind, pictures)
+    maps, true_map = _maps(fields, ground, kind, images)
     return View(
         kind=kind,
         index=index,
@@ -213,7 +213,7 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
         family=family,
         image_id=str(image_id),
         heading=heading,
-        ground=pictures / name,
+        ground=images / name,
         panorama=panorama,
         lat=place.lat,
         lon=place.lon,
@@ -227,11 +227,11 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
     )
 
 
-def _maps(fields: _Fields, ground: _Fields, kind: str, pictures: Path) -> tuple[tuple[MapRef, ...], int | None]:
+def _maps(fields: _Fields, ground: _Fields, kind: str, images: Path) -> tuple[tuple[MapRef, ...], int | None]:
     if kind == CROSS_MAP:
         # Its `in_range` is always false and means nothing: the true map is the candidate that says so.
         sections = [_Fields(entry, fields.record_id, "candidate.") for entry in fields.get("AerialCandidates", list)]
-        maps = tuple(_map(section, pictures) for section in sections)
+        maps = tuple(_map(section, images) for section in sections)
         original = [number for number, section in enumerate(sections) if section.get("is_original", bool)]
         if len(maps) != N_CANDIDATES or len(original) != 1:
             raise fields.wrong(f"{len(maps)} candidates, {len(original)} of them true; expected {N_CANDIDATES} and 1")
@@ -239,16 +239,16 @@ def _maps(fields: _Fields, ground: _Fields, kind: str, pictures: Path) -> tuple[
             raise fields.wrong(f"the true map stands twice: {maps[original[0]].name}", reason="ambiguous_candidates")
         return maps, original[0]
     true = ground.get("in_range", bool) if kind == LOCALIZATION else True
-    return (_map(fields, pictures),), 0 if true else None
+    return (_map(fields, images),), 0 if true else None
 
 
-def _map(parent: _Fields, pictures: Path) -> MapRef:
+def _map(parent: _Fields, images: Path) -> MapRef:
     fields = parent.section("AerialImage")
     name = _inside(fields)
     zoom = fields.get("zoom_level", int, type(None))
     in_path = _VIEW_IN_PATH.search(name)
     scale = f"zoom{zoom}" if zoom is not None else f"view{in_path[1]}" if in_path else ""
-    return MapRef(name, pictures / name, zoom, scale)
+    return MapRef(name, images / name, zoom, scale)
 
 
 def _inside(fields: _Fields) -> str:
@@ -256,7 +256,7 @@ def _inside(fields: _Fields) -> str:
     name = fields.get("file_path", str)
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name or "\0" in name:
-        raise fields.wrong(f"file_path={name!r} leaves the folder of pictures")
+        raise fields.wrong(f"file_path={name!r} leaves the folder of images")
     return str(path)
 
 

@@ -2,7 +2,7 @@
 
 Expected layout, as published: `root/gre_cot/gre_cot.json`, `root/gre_judge/gre_judge.json`,
 `root/gre_seed/gre_seed.jsonl` (`.json` and `.jsonl` are both read, also an array that is called `.jsonl`),
-`root/bench_data/GREval-Bench.json`, each with its pictures in `imgs/` beside it, which the records call `images/`.
+`root/bench_data/GREval-Bench.json`, each with its images in `imgs/` beside it, which the records call `images/`.
 `root` may also be the folder of the file itself.
 """
 
@@ -17,14 +17,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, Literal
 
-from data_builders.imagery.prepare import Picture, prepare_pictures
+from data_builders.builder import Builder
+from data_builders.imagery.prepare import ImageFile, prepare_images
 from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
-from geotune.geo import CoordinateError, Coordinates, check_coordinates, haversine_km, right_if_swapped
-from geotune.sample import BadRecord, Sample, Turn, iter_json
+from geotune.errors import BadRecord, ConfigError
+from geotune.geo import haversine_km
+from geotune.records import iter_json
+from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
-from geotune.tasks.base import IMAGE, GoldError, Task
+from geotune.tasks.base import GoldError, Task
+from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, right_if_swapped
 from geotune.tasks.geolocate import GEOLOCATE, coordinates_json, read_coordinates
 from geotune.tasks.judge import JUDGE
 
@@ -35,7 +38,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "bench": ("bench_data/GREval-Bench", "benchmark/bench_data/GREval-Bench", "GREval-Bench"),
 }
 """Where the file of each part may lie under `root`, without its suffix."""
-PICTURE_FOLDERS = ("imgs", "images")
+IMAGE_FOLDERS = ("imgs", "images")
 SWAP_WITHIN_KM = 25.0
 """An answer this close to the truth once latitude and longitude change places was written in the wrong order."""
 NEAR_KM, FAR_KM = 1.0, 2500.0
@@ -45,7 +48,7 @@ _THOUGHT = re.compile(r"</?\s?(?:think(?:ing)?|answer)\s?>", re.IGNORECASE)
 
 
 @dataclass
-class Gre:
+class Gre(Builder):
     """Builder of GRE30K's three parts and of GREval-Bench.
 
     `cot` and `judge` keep the published answers, checked against the truth; `seed` has none, so that the assistant's
@@ -66,9 +69,9 @@ class Gre:
     wording: Literal["published", "geotune"] = "published"
     """published: prompts and answers word for word; geotune: this project's prompts, and answers in its JSON."""
     max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
+    """Larger images are rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that check pictures; null: one per usable core."""
+    """Processes that check images; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
@@ -85,10 +88,10 @@ class Gre:
         """Write every record that can be used, and what was found wrong with the others."""
         file = self._file()
         findings = _Findings()
-        folder = _PictureFolder(file.parent.absolute())
-        # Two passes over the file, so that records need not be held: first the pictures, then the questions.
+        folder = _ImageFolder(file.parent.absolute())
+        # Two passes over the file, so that records need not be held: first the images, then the questions.
         named = {path for _, record in _records(file) for path in folder.paths(record) if path is not None}
-        pictures = prepare_pictures(
+        images = prepare_images(
             named, (), crops_root=writer.images_dir, max_pixels=self.max_image_pixels, workers=self.workers
         )
         asked: Counter[str] = Counter()
@@ -99,7 +102,7 @@ class Gre:
             try:
                 if isinstance(record, BadRecord):
                     raise RejectedRecordError(record_id, "invalid_record", f"{where}: {record.reason}")
-                sample = self._sample(record, record_id, file.stem, folder, pictures, findings, seen)
+                sample = self._sample(record, record_id, file.stem, folder, images, findings, seen)
                 # A photo may stand in several records of a file: they are numbered in its order.
                 writer.write(replace(sample, id=f"{sample.id}/{asked[sample.id]}"))
                 asked[sample.id] += 1
@@ -122,8 +125,8 @@ class Gre:
         record: Mapping[str, Any],
         record_id: str,
         stem: str,
-        folder: _PictureFolder,
-        pictures: Mapping[Path, Picture],
+        folder: _ImageFolder,
+        images: Mapping[Path, ImageFile],
         findings: _Findings,
         seen: set[int],
     ) -> Sample:
@@ -132,11 +135,11 @@ class Gre:
         name = fields.text("image_path" if self.part == "bench" else "image")
         path = folder.path(name)
         if path is None:
-            raise fields.rejected("path_outside", f"image {name!r} leaves the folder of pictures")
+            raise fields.rejected("path_outside", f"image {name!r} leaves the folder of images")
         fields.note_path(name)
-        picture = pictures[path]
-        if picture.reason:
-            raise fields.rejected(picture.reason, picture.detail)
+        image = images[path]
+        if image.reason:
+            raise fields.rejected(image.reason, image.detail)
         truth = fields.truth()
         task: Task = JUDGE if self.part == "judge" else GEOLOCATE
         said = _WRITERS[self.part](fields, truth, self.wording)
@@ -273,12 +276,12 @@ class _Record:
         return self.with_mark(asked), said
 
     def with_mark(self, asked: str) -> str:
-        marks = asked.count(IMAGE)
+        marks = asked.count(IMAGE_TAG)
         if marks > 1:
             raise self.rejected("image_marks", f"{marks} image marks for one photo")
         if not marks:
             self.note("image_mark_missing")
-            return f"{IMAGE}\n{asked}"
+            return f"{IMAGE_TAG}\n{asked}"
         return asked
 
     def distance(self, kind: str, text: str, truth: Coordinates) -> float | None:
@@ -329,7 +332,8 @@ def _judge(fields: _Record, truth: Coordinates, wording: str) -> _Said:
         # The published question does not hold what is to be judged: it stands in fields of its own.
         fields.note("prediction_not_in_question")
         shown = [
-            str(fields.record.get(key) or "").replace(IMAGE, "[image]") for key in ("predicted_cot", "predicted_answer")
+            str(fields.record.get(key) or "").replace(IMAGE_TAG, "[image]")
+            for key in ("predicted_cot", "predicted_answer")
         ]
         asked = "\n".join([asked.rstrip(), *(text for text in shown if text.strip())])
     return _Said(asked, said, verdict, meta)
@@ -342,12 +346,12 @@ def _seed(fields: _Record, truth: Coordinates, wording: str) -> _Said:
     asked = fields.record.get("instructions")
     if not isinstance(asked, str) or not asked.strip():
         raise fields.rejected("question_lost", f"instructions={asked!r:.80}")
-    marked = asked if IMAGE in asked else f"{IMAGE}\n{asked}"
+    marked = asked if IMAGE_TAG in asked else f"{IMAGE_TAG}\n{asked}"
     return _Said(fields.with_mark(marked), f"<answer>{gold}</answer>", gold, {"reinforcement_only": True})
 
 
 def _bench(fields: _Record, truth: Coordinates, wording: str) -> _Said:
-    reference = fields.text("gt_cot", reason="answer_lost").replace(IMAGE, "[image]")
+    reference = fields.text("gt_cot", reason="answer_lost").replace(IMAGE_TAG, "[image]")
     gold = coordinates_json(truth)
     prompt, response = GEOLOCATE.prompt(explain=True), GEOLOCATE.target(gold, reference)
     return _Said(prompt, response, gold, {"reference_cot": reference})
@@ -359,7 +363,7 @@ _WRITERS = {"cot": _cot, "judge": _judge, "seed": _seed, "bench": _bench}
 def _reasoning(said: str) -> str:
     """What a published answer says before its coordinates, without the tags."""
     thought, found, _ = said.partition("<answer>")
-    return _THOUGHT.sub("", thought if found else GEOLOCATE.answer_prefix(said)).replace(IMAGE, "[image]").strip()
+    return _THOUGHT.sub("", thought if found else GEOLOCATE.answer_prefix(said)).replace(IMAGE_TAG, "[image]").strip()
 
 
 def _records(file: Path) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
@@ -377,17 +381,15 @@ def _is_absolute(name: str) -> bool:
     return PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).drive)
 
 
-class _PictureFolder:
-    """Where the pictures of one file lie: beside it, in `imgs/`, whatever the records call that folder."""
+class _ImageFolder:
+    """Where the images of one file lie: beside it, in `imgs/`, whatever the records call that folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.folder = next(
-            (root / name for name in PICTURE_FOLDERS if (root / name).is_dir()), root / PICTURE_FOLDERS[0]
-        )
+        self.folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root / IMAGE_FOLDERS[0])
 
     def paths(self, record: Mapping[str, Any] | BadRecord) -> Iterator[Path | None]:
-        """The picture that a record names, if it names one."""
+        """The image that a record names, if it names one."""
         if isinstance(record, BadRecord):
             return
         for key in ("image", "image_path"):
@@ -396,13 +398,13 @@ class _PictureFolder:
                 yield self.path(name)
 
     def path(self, name: str) -> Path | None:
-        """Where a picture lies; None for a name that leaves the folder. Of an absolute name only the file counts."""
+        """Where an image lies; None for a name that leaves the folder. Of an absolute name only the file counts."""
         parts = PurePosixPath(_posix(name)).parts
         if ".." in parts or "\0" in name or not parts:
             return None
         if _is_absolute(name):
             return self.folder / parts[-1]
-        if parts[0] in PICTURE_FOLDERS:
+        if parts[0] in IMAGE_FOLDERS:
             return self.folder.joinpath(*parts[1:])
         inside = self.folder.joinpath(*parts)
         beside = self.root.joinpath(*parts)

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from data_builders.builder import Builder
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
-from geotune.errors import ConfigError
-from geotune.geo import Coordinates, haversine_km, parse_coordinates
-from geotune.sample import BadRecord, Sample, Turn, iter_json, read_samples, resolve_image
+from geotune.errors import BadRecord, ConfigError
+from geotune.geo import haversine_km
+from geotune.records import iter_json, read_samples
+from geotune.sample import Sample, Turn
+from geotune.system.images import resolve_image
 from geotune.tasks import SYSTEM_PROMPT
+from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.geolocate import GEOLOCATE
 from geotune.tasks.judge import JUDGE
 
@@ -41,7 +45,7 @@ class _Judged:
 
 
 @dataclass
-class GreJudge:
+class GreJudge(Builder):
     """Builder of judge samples: as many right predictions as wrong ones, drawn by seed.
 
     A prediction is right when its coordinates lie within `threshold_km` of the truth. Predictions without an answer

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from data_builders.builder import Builder
 from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.photos import Photo, PhotoFolder, photo_sample, read_photos
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.geo import Coordinates
+from geotune.tasks.coordinates import Coordinates
 
 SETS = (1, 2, 3)
 TASKS = ("address", "geolocate")
@@ -28,7 +29,7 @@ _STATE_AND_CODE = re.compile(r"(?P<state>[A-Z]{2})(?: [0-9]{5}(?:-[0-9]{4})?)?")
 
 
 @dataclass
-class Imageo:
+class Imageo(Builder):
     """Builder of IMAGEO-Bench's truth tables.
 
     Raises:
@@ -45,9 +46,9 @@ class Imageo:
     tasks: list[str] = field(default_factory=lambda: ["address"])
     """What to ask: address (with coordinates and confidence, as the benchmark does), geolocate, or both."""
     max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
+    """Larger images are rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that decode pictures; null: one per usable core."""
+    """Processes that decode images; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)

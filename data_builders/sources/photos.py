@@ -14,29 +14,30 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders.imagery.prepare import Picture, prepare_picture
-from data_builders.sources.draw import generator
+from data_builders.builder import Builder
+from data_builders.imagery.prepare import ImageFile, prepare_image
+from data_builders.questions.draw import generator
 from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.parallel import parallel_map
-from geotune.progress import progress_bar
 from geotune.sample import Sample, Turn
+from geotune.system.parallel import parallel_map
+from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
 from geotune.tasks.geolocate import degrees
 
 BATCH = 1024
-"""Rows whose pictures are decoded at a time: what is held in memory of a table."""
+"""Rows whose images are decoded at a time: what is held in memory of a table."""
 
 
 class PhotoFolder:
-    """The pictures below a folder, at any depth, by name.
+    """The images below a folder, at any depth, by name.
 
     Of each it keeps a digest of the name and a number, so that millions of names take tens of MB.
 
     Raises:
-        ConfigError: there is no such folder, or no picture in it.
+        ConfigError: there is no such folder, or no image in it.
     """
 
     def __init__(self, root: Path, *, key: str = "images") -> None:
@@ -52,7 +53,7 @@ class PhotoFolder:
                     digests.append(_digest(plain))
                     numbers.append(places.setdefault((folder, name[len(plain) :]), len(places)))
         if not digests:
-            raise ConfigError(f"{key}={root}: there is no picture in this folder; give the folder of the photos")
+            raise ConfigError(f"{key}={root}: there is no image in this folder; give the folder of the photos")
         self._places = list(places)
         held = np.frombuffer(digests, np.uint64)
         order = np.argsort(held, kind="stable")
@@ -77,7 +78,7 @@ class PhotoFolder:
             if found:
                 # A path in a table may lead through links; above a listed file there are none.
                 return self._checked(row, found[0], may_be_link=given or found[0].is_symlink())
-        raise RejectedRecordError(row.id, "missing_image", f"no picture {' or '.join(row.files)} below {self.root}")
+        raise RejectedRecordError(row.id, "missing_image", f"no image {' or '.join(row.files)} below {self.root}")
 
     def _by_name(self, name: str) -> list[Path]:
         plain = plain_name(name)
@@ -104,14 +105,14 @@ def _digest(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A row whose picture can be used."""
+    """A row whose image can be used."""
 
     row: Row
-    picture: Picture
+    image: ImageFile
 
 
 @dataclass
-class PhotoTable:
+class PhotoTable(Builder):
     """What builders of one table of photos have in common.
 
     Raises:
@@ -129,9 +130,9 @@ class PhotoTable:
     seed: int = 0
     """Of the draw for limit."""
     max_image_pixels: int = 50_000_000
-    """Larger pictures are rejected."""
+    """Larger images are rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that decode pictures; null: one per usable core."""
+    """Processes that decode images; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.csv, self.images = Path(self.csv), Path(self.images)
@@ -180,11 +181,11 @@ def read_photos(
 ) -> Iterator[Photo]:
     """The table's photos in its order; every other row is noted with the writer, which counts all.
 
-    source: what the samples will name. limit, seed: as for `draw_rows`. Pictures are decoded fully, in `workers`
+    source: what the samples will name. limit, seed: as for `draw_rows`. Images are decoded fully, in `workers`
     processes; those of other jobs (`writer.mine`) are passed over.
     """
     only = draw_rows(table.n_rows, limit, seed)
-    decode = partial(prepare_picture, crops_root=None, max_pixels=max_pixels)
+    decode = partial(prepare_image, crops_root=None, max_pixels=max_pixels)
     rows = table.rows(only)
     with parallel_map(workers, table.n_rows) as run, progress_bar("photos", table.n_rows) as advance:
         while batch := list(islice(rows, BATCH)):
@@ -199,11 +200,11 @@ def read_photos(
                         found.append((row, folder.find(row)))
                 except RejectedRecordError as rejected:
                     writer.reject(rejected.record_id, rejected.reason, rejected.detail)
-            for (row, _), picture in zip(found, run(decode, [path for _, path in found]), strict=True):
-                if picture.reason:
-                    writer.reject(row.id, picture.reason, picture.detail)
+            for (row, _), image in zip(found, run(decode, [path for _, path in found]), strict=True):
+                if image.reason:
+                    writer.reject(row.id, image.reason, image.detail)
                 else:
-                    yield Photo(row, picture)
+                    yield Photo(row, image)
 
 
 def photo_sample(builder: str, source: str, photo: Photo, task_name: str) -> Sample:
@@ -215,7 +216,7 @@ def photo_sample(builder: str, source: str, photo: Photo, task_name: str) -> Sam
         raise RejectedRecordError(row.id, "no_answer_in_table", f"{task_name}: {error}") from None
     return Sample(
         id=f"{builder}/{source}/{row.id}/{task_name}",
-        images=(str(photo.picture.path),),
+        images=(str(photo.image.path),),
         turns=(Turn("user", task.prompt(explain=False)), Turn("assistant", task.target(answer))),
         system=SYSTEM_PROMPT,
         task=task_name,

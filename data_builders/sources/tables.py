@@ -13,7 +13,7 @@ from typing import IO
 
 from data_builders.sources.geox_records import RejectedRecordError
 from geotune.errors import ConfigError
-from geotune.geo import CoordinateError, Coordinates, check_coordinates
+from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates
 from geotune.tasks.geolocate import read_coordinates
 
 NAMES = ("street", "city", "state", "country", "continent")
@@ -164,7 +164,7 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
 
 
 def plain_name(name: str) -> str:
-    """A file's name without folders and without endings of pictures, also two of them: `a/1.jpg.jpg` -> `1`."""
+    """A file's name without folders and without endings of images, also two of them: `a/1.jpg.jpg` -> `1`."""
     return _ENDINGS.sub("", name.replace("\\", "/").rpartition("/")[2])
 
 

@@ -1,4 +1,4 @@
-"""The builder of the procedural city: places, pictures, and all seven cross-view tasks with `geolocate`."""
+"""The builder of the procedural city: places, images, and all seven cross-view tasks with `geolocate`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_builders.imagery.crops import CROPS
-from data_builders.questions import question_sample
+from data_builders.builder import Builder
+from data_builders.questions.sample import question_sample
 from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
-from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, picture_folder, write_pictures
+from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, place_folder, write_images
 from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.parallel import parallel_map
-from geotune.progress import progress_bar
+from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
+from geotune.system.parallel import parallel_map
+from geotune.system.progress import progress_bar
 from geotune.tasks import CROSS_VIEW_TASKS
 
 SOURCE = "synthetic"
@@ -30,7 +31,7 @@ MEAN_COLOR_TASKS = ("localization_prior", "localization_no_prior", "cross_map", 
 
 
 @dataclass
-class SyntheticCity:
+class SyntheticCity(Builder):
     """A procedural city, for tests, for a first run, and for the embedded backbone.
 
     Deterministic by (seed, split, index of the place): more places never change earlier ones.
@@ -68,7 +69,7 @@ class SyntheticCity:
             raise ConfigError(f"crops_per_view={self.crops_per_view}: a map has nine crops")
         for key in ("view_size", "map_size"):
             if getattr(self, key) < 24:
-                raise ConfigError(f"{key}={getattr(self, key)}: pictures need at least 24 pixels a side")
+                raise ConfigError(f"{key}={getattr(self, key)}: images need at least 24 pixels a side")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers={self.workers}: name at least one process, or null for all cores")
         if self.tasks is not None and not self.tasks:
@@ -82,7 +83,7 @@ class SyntheticCity:
         drawn = islice(draw_places(self.seed, self.split), self.places)
         places = [place for place in drawn if writer.mine(place_key(place))]
         tasks = TASKS if self.tasks is None else tuple(self.tasks)
-        draw = partial(draw_place, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
+        draw = partial(write_place_images, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
         means: dict[str, NDMeans] = {}
         asked: list[tuple[str, Question]] = []
         with (
@@ -101,7 +102,7 @@ class SyntheticCity:
 
     def sample(self, place: Place, question: Question, folder: Path) -> Sample:
         """A question as a sample; its id and place as in every other dataset."""
-        shown = picture_folder(folder, place, self.view_size, self.map_size)
+        shown = place_folder(folder, place, self.view_size, self.map_size)
         maps = [map_name(town, crop) for town, crop in question.maps]
         return question_sample(
             f"{SOURCE}/{self.split}/{place.name}/{question.heading}/{question.task}/{question.crop}",
@@ -122,14 +123,14 @@ def place_key(place: Place) -> str:
 
 
 NDMeans = dict[str, list[float]]
-"""Mean colour of each picture of a place, by file name."""
+"""Mean colour of each image of a place, by file name."""
 
 
-def draw_place(place: Place, folder: Path, view_size: int, map_size: int) -> tuple[int, NDMeans]:
-    """Draw a place's pictures and write those that are missing; returns how many, and the mean colours of all."""
-    pictures = place.pictures(view_size, map_size)
-    made = write_pictures(pictures, picture_folder(folder, place, view_size, map_size))
-    return made, {name: picture.mean(axis=(0, 1)).tolist() for name, picture in pictures.items()}
+def write_place_images(place: Place, folder: Path, view_size: int, map_size: int) -> tuple[int, NDMeans]:
+    """Draw a place's images and write those that are missing; returns how many, and the mean colours of all."""
+    images = place.images(view_size, map_size)
+    made = write_images(images, place_folder(folder, place, view_size, map_size))
+    return made, {name: image.mean(axis=(0, 1)).tolist() for name, image in images.items()}
 
 
 def mean_color_rule(asked: Sequence[tuple[str, Question]], means: dict[str, NDMeans]) -> dict[str, float]:
@@ -163,7 +164,7 @@ def _distance(means: NDMeans, question: Question, town: tuple[int, str]) -> floa
 
 
 def city_fingerprint() -> str:
-    """Digest of two pictures and their questions: changes when the city that a model was trained on would."""
+    """Digest of two images and their questions: changes when the city that a model was trained on would."""
     place = next(draw_places(0, "test"))
     parts = [place.views(64)["E"].tobytes(), place.maps()[0].tobytes()]
     parts += [repr(question).encode() for question in questions(place, TASKS, 2)]

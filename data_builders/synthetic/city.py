@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.imagery.crops import LANDS_AT
+from geotune.imagery.crops import LANDS_AT
 
 Image = NDArray[np.uint8]
 Grid = NDArray[np.int64]
 
 CITY_VERSION = "4"
-"""Changes whenever a picture or a label would: the embedded backbone was trained on one version."""
+"""Changes whenever an image or a label would: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 40, 40),
@@ -71,7 +71,7 @@ WALL_HEIGHT = 9.0
 TRIM_FROM = 7.0
 MAP_CAST = 10.0
 VIEW_CAST = 12.0
-"""Spread of the colour casts of whole pictures: mean colours must not tell which map belongs to a view."""
+"""Spread of the colour casts of whole images: mean colours must not tell which map belongs to a view."""
 MARGIN = 3
 """Blocks of city drawn around the map, so that streets go on beyond its edge."""
 
@@ -157,26 +157,26 @@ def satellite_image(town: Town, rng: np.random.Generator, size: int = MAP_UNITS,
     """The town from above, north up, (size, size, 3)."""
     axis = (np.arange(size) + 0.5) * MAP_UNITS / size - MAP_UNITS / 2 - OFF_MIDDLE
     east, south = np.meshgrid(axis, axis)
-    picture = _ground(town, east, south)
+    image = _ground(town, east, south)
     on_plaza = np.maximum(np.abs(_to_crossing(south)), np.abs(_to_crossing(east))) < PLAZA_HALF
     built = (np.minimum(np.abs(_to_crossing(south)), np.abs(_to_crossing(east))) > STREET / 2) & ~on_plaza
     offset = MARGIN + BLOCKS // 2
     rows = (np.floor(south / PITCH) + offset).astype(np.int64)
     columns = (np.floor(east / PITCH) + offset).astype(np.int64)
-    picture = np.where(built[..., None], _palette(WALL_COLORS)[town.walls[rows, columns]], picture)
-    return _finish(picture, rng, noise)
+    image = np.where(built[..., None], _palette(WALL_COLORS)[town.walls[rows, columns]], image)
+    return _finish(image, rng, noise)
 
 
-def with_cast(picture: Image, rng: np.random.Generator, spread: float) -> Image:
-    """A picture in another light: one random colour added to all of it."""
-    return np.clip(picture + rng.normal(0, spread, 3), 0, 255).astype(np.uint8)
+def with_cast(image: Image, rng: np.random.Generator, spread: float) -> Image:
+    """An image in another light: one random colour added to all of it."""
+    return np.clip(image + rng.normal(0, spread, 3), 0, 255).astype(np.uint8)
 
 
-def color_balanced(pictures: list[Image]) -> list[Image]:
-    """Pictures brought to one mean colour, as the tiles of a mosaic are."""
-    means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
+def color_balanced(images: list[Image]) -> list[Image]:
+    """Images brought to one mean colour, as the tiles of a mosaic are."""
+    means = np.array([image.mean(axis=(0, 1)) for image in images])
     shifts = means.mean(axis=0) - means
-    return [np.clip(p + s, 0, 255).astype(np.uint8) for p, s in zip(pictures, shifts, strict=True)]
+    return [np.clip(p + s, 0, 255).astype(np.uint8) for p, s in zip(images, shifts, strict=True)]
 
 
 def _to_crossing(units: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -184,7 +184,7 @@ def _to_crossing(units: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def panorama(town: Town, rng: np.random.Generator, width: int = 256, noise: float = 4.0) -> Image:
-    """Equirectangular picture from the middle of the map, north at the centre column, (width / 2, width, 3).
+    """Equirectangular image from the middle of the map, north at the centre column, (width / 2, width, 3).
 
     Every column is a ray: its first wall comes from the slab test against all buildings; each pixel of the column is
     then sky, wall or ground by its elevation.
@@ -200,15 +200,15 @@ def panorama(town: Town, rng: np.random.Generator, width: int = 256, noise: floa
     sky = np.array(sky_climate, dtype=np.float32)[None, None, :] * (1 - 0.25 * np.sin(np.abs(elevation)))[:, None, None]
 
     reach = EYE / np.maximum(-slope, 1e-3)
-    picture = _ground(town, reach * np.sin(heading)[None, :], -reach * np.cos(heading)[None, :])
+    image = _ground(town, reach * np.sin(heading)[None, :], -reach * np.cos(heading)[None, :])
     walls = _palette(WALL_COLORS)[town.walls.reshape(-1)[block]]
     shade = np.where(faces_east, 0.86, 1.0)[:, None]
     trim = _palette(TRIM_COLORS)[town.region]
     wall = np.where((z >= TRIM_FROM)[..., None], trim, (walls * shade)[None, :, :])
-    picture = np.where(((z >= 0) & (z < WALL_HEIGHT) & np.isfinite(distance))[..., None], wall, picture)
+    image = np.where(((z >= 0) & (z < WALL_HEIGHT) & np.isfinite(distance))[..., None], wall, image)
     above = (z >= WALL_HEIGHT) | ((elevation[:, None] >= 0) & ~np.isfinite(distance)[None, :])
-    picture = np.where(above[..., None], np.broadcast_to(sky, picture.shape), picture)
-    return _finish(picture, rng, noise)
+    image = np.where(above[..., None], np.broadcast_to(sky, image.shape), image)
+    return _finish(image, rng, noise)
 
 
 def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], Grid, NDArray[np.bool_]]:
@@ -229,6 +229,6 @@ def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], G
     return enter[ray, block], block, (x[0] > y[0])[ray, block]
 
 
-def _finish(picture: NDArray[np.floating], rng: np.random.Generator, noise: float) -> Image:
-    grain = rng.normal(0, noise, picture.shape[:2])[..., None]
-    return np.clip(picture + grain, 0, 255).astype(np.uint8)
+def _finish(image: NDArray[np.floating], rng: np.random.Generator, noise: float) -> Image:
+    grain = rng.normal(0, noise, image.shape[:2])[..., None]
+    return np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PILImage
 
-from data_builders.imagery.crops import CROPS, crop_box
 from data_builders.imagery.panorama import perspective_view
 from data_builders.synthetic.city import (
     CITY_VERSION,
@@ -35,6 +34,7 @@ from data_builders.synthetic.city import (
     satellite_image,
     with_cast,
 )
+from geotune.imagery.crops import CROPS, crop_box
 
 SPLITS = ("train", "test", "validation", "pretrain")
 CELL_DEG = 0.1
@@ -87,32 +87,32 @@ class Place:
         return f"{self.split}_{self.seed}_{self.index:05d}"
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream of its own for each purpose, so that one more question changes no picture."""
+        """A stream of its own for each purpose, so that one more question changes no image."""
         key = int.from_bytes(purpose.encode()[:8].ljust(8), "big")
         return np.random.default_rng([self.seed, SPLITS.index(self.split), self.index, key])
 
     def views(self, size: int) -> dict[str, Image]:
         """The four 90-degree ground views, (size, size, 3) each."""
         rng = self.rng("ground")
-        picture = panorama(self.towns[0], rng, width=4 * size)
-        views = {name: perspective_view(picture, degrees, (size, size)) for name, degrees in HEADINGS.items()}
+        image = panorama(self.towns[0], rng, width=4 * size)
+        views = {name: perspective_view(image, degrees, (size, size)) for name, degrees in HEADINGS.items()}
         return {name: with_cast(view, rng, VIEW_CAST) for name, view in views.items()}
 
     def maps(self, size: int = MAP_UNITS) -> list[Image]:
         """The four north-up satellite images, (size, size, 3) each, the place's own first."""
         rng = self.rng("maps")
         drawn = color_balanced([satellite_image(town, rng, size) for town in self.towns])
-        return [with_cast(picture, rng, MAP_CAST) for picture in drawn]
+        return [with_cast(image, rng, MAP_CAST) for image in drawn]
 
-    def pictures(self, view_size: int, map_size: int) -> dict[str, Image]:
-        """All 44 pictures by file name: the views, the four maps, and the nine crops of each."""
-        pictures = {f"{name}.png": view for name, view in self.views(view_size).items()}
-        for town, picture in enumerate(self.maps(map_size)):
-            pictures[map_name(town, FULL)] = picture
+    def images(self, view_size: int, map_size: int) -> dict[str, Image]:
+        """All 44 images by file name: the views, the four maps, and the nine crops of each."""
+        images = {f"{name}.png": view for name, view in self.views(view_size).items()}
+        for town, image in enumerate(self.maps(map_size)):
+            images[map_name(town, FULL)] = image
             for crop in CROPS:
                 left, top, right, bottom = crop_box(crop, map_size, map_size)
-                pictures[map_name(town, crop)] = picture[top:bottom, left:right]
-        return pictures
+                images[map_name(town, crop)] = image[top:bottom, left:right]
+        return images
 
 
 def draw_places(seed: int, split: str) -> Iterator[Place]:
@@ -132,17 +132,17 @@ def draw_places(seed: int, split: str) -> Iterator[Place]:
         yield Place(seed, split, len(used) - 1, round(float(lat), 6), round(float(lon), 6))
 
 
-def picture_folder(images: Path, place: Place, view_size: int, map_size: int) -> Path:
-    """Where a place's pictures lie: the path names all that they depend on, so that a rebuild can reuse them."""
+def place_folder(images: Path, place: Place, view_size: int, map_size: int) -> Path:
+    """Where a place's images lie: the path names all that they depend on, so that a rebuild can reuse them."""
     return images / f"city{CITY_VERSION}_{view_size}_{map_size}" / place.name
 
 
-def write_pictures(pictures: dict[str, Image], folder: Path) -> int:
+def write_images(images: dict[str, Image], folder: Path) -> int:
     """Write those that are not there yet; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [name for name in pictures if not (folder / name).exists()]
+    missing = [name for name in images if not (folder / name).exists()]
     for name in missing:
         temporary = folder / f".{name}.{os.getpid()}"
-        PILImage.fromarray(pictures[name]).save(temporary, format="PNG", compress_level=1)
+        PILImage.fromarray(images[name]).save(temporary, format="PNG", compress_level=1)
         temporary.replace(folder / name)
     return len(missing)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_builders.imagery.crops import CROPS
 from data_builders.synthetic.city import HEADINGS
 from data_builders.synthetic.places import FULL, Place
 from data_builders.synthetic.text import (
@@ -22,6 +21,7 @@ from data_builders.synthetic.text import (
     plazas_text,
     view_text,
 )
+from geotune.imagery.crops import CROPS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
+from data_builders.builder import Builder
 from data_builders.synthetic.builder import city_fingerprint
 from data_builders.synthetic.city import (
     BLOCKS,
@@ -30,7 +30,7 @@ from data_builders.synthetic.city import (
     WALL_COLORS,
     Town,
 )
-from data_builders.synthetic.places import FULL, Place, draw_places, map_name, picture_folder, write_pictures
+from data_builders.synthetic.places import FULL, Place, draw_places, map_name, place_folder, write_images
 from data_builders.synthetic.text import (
     COMPASS_WORD,
     NOWHERE,
@@ -48,13 +48,14 @@ from data_builders.synthetic.text import (
 )
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.parallel import parallel_map
-from geotune.progress import progress_bar
+from geotune.imagery.crops import CROPS, LANDS_AT, crop_box
 from geotune.sample import Sample, Turn
+from geotune.system.parallel import parallel_map
+from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT
 
 SOURCE = "synthetic_skills"
-Picture = tuple[int, str]
+SceneImage = tuple[int, str]
 """(0: of the place in question, 1: of another; file name)."""
 Exchange = tuple[str, str]
 """What is asked, and what is to be said."""
@@ -62,7 +63,7 @@ Exchange = tuple[str, str]
 
 @dataclass(frozen=True)
 class Scene:
-    """The pictures of a record: a view of another place, then maps of the place in question; either may be missing."""
+    """The images of a record: a view of another place, then maps of the place in question; either may be missing."""
 
     heading: str | None = None
     crop: str | None = None
@@ -71,8 +72,8 @@ class Scene:
     """Whose maps, in order."""
 
     @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Its pictures in order."""
+    def images(self) -> tuple[SceneImage, ...]:
+        """Its images in order."""
         views = () if self.heading is None else ((1, f"{self.heading}.png"),)
         return (*views, *((0, map_name(town, self.crop or FULL)) for town in self.towns))
 
@@ -120,7 +121,7 @@ class Context:
         return row - middle_row, column - middle_column
 
     def scene(self, skill: str) -> Scene:
-        """Pictures for a skill. More often than not a view stands where a task would have the photo."""
+        """Images for a skill. More often than not a view stands where a task would have the photo."""
         full = {"around": 0.4, "find": 0.25, "list_walls": 0.3, "list_plazas": 0.0, "which_map": 0.0, "centers": 1.0}
         if skill in ("view", "ground"):
             towns = ((), (0,), self.order())[int(self.rng.choice(3, p=[0.25, 0.5, 0.25]))] if self.beside else ()
@@ -302,7 +303,7 @@ def repeat(c: Context, s: Scene) -> Exchange | None:
     return _with_json(c, prompt, choice_text(plaza, index), "matched_aerial_index", str(index))
 
 
-def write_json(c: Context, s: Scene) -> Exchange | None:
+def spell_json(c: Context, s: Scene) -> Exchange | None:
     """In plain text: a word as JSON."""
     key = c.one(("direction", "location", "matched_aerial_index", "is_in_range"))
     value = c.one(
@@ -345,15 +346,15 @@ SKILLS: dict[str, tuple[Callable[[Context, Scene], Exchange | None], float]] = {
     "compare": (compare, 0.03),
     "match_number": (match_number, 0.07),
     "repeat": (repeat, 0.03),
-    "write_json": (write_json, 0.02),
+    "write_json": (spell_json, 0.02),
 }
 """Each skill and its share of the records' first questions."""
 TEXT_SKILLS = ("say_again", "look_up", "match_side", "compare", "match_number", "repeat", "write_json")
-"""Those without pictures."""
+"""Those without images."""
 
 
 @dataclass
-class SyntheticSkills:
+class SyntheticSkills(Builder):
     """Base skills on the procedural city, for `recipe=tiny_pretrain`. Deterministic by seed."""
 
     version: ClassVar[str] = CITY_VERSION
@@ -363,13 +364,13 @@ class SyntheticSkills:
     records_per_place: int = 60
     """How many exercises each place gives."""
     questions: int = 1
-    """How many questions in a row an exercise may ask about its pictures."""
+    """How many questions in a row an exercise may ask about its images."""
     seed: int = 0
     """The city and the exercises are a pure function of it."""
     skills: Sequence[str] | None = None
     """Names of the skills to write; null for all."""
     beside: bool = True
-    """Whether pictures of other places stand beside those in question; without, maps are crops, which is easier."""
+    """Whether images of other places stand beside those in question; without, maps are crops, which is easier."""
     split: str = "pretrain"
     """pretrain, or validation to measure the skills on other places."""
     view_size: int = 64
@@ -381,7 +382,7 @@ class SyntheticSkills:
 
     def __post_init__(self) -> None:
         if self.places < 2:
-            raise ConfigError(f"places={self.places}: exercises show pictures of two places, ask for more")
+            raise ConfigError(f"places={self.places}: exercises show images of two places, ask for more")
         if self.records_per_place < 1:
             raise ConfigError(f"records_per_place={self.records_per_place}: ask for at least one")
         if self.questions < 1:
@@ -397,7 +398,7 @@ class SyntheticSkills:
             raise ConfigError(f"split={self.split}: say pretrain or validation; the others belong to the tasks")
 
     def build(self, writer: DatasetWriter) -> None:
-        """Draw the pictures that the exercises show, and write these."""
+        """Draw the images that the exercises show, and write these."""
         places = list(islice(draw_places(self.seed, self.split), self.places))
         wanted: dict[int, set[str]] = {index: set() for index in range(len(places))}
         names = list(SKILLS if self.skills is None else self.skills)
@@ -410,7 +411,7 @@ class SyntheticSkills:
                 context = Context(place, places[other], rng, self.beside)
                 scene = context.scene(skill)
                 told = exchanges(context, scene, skill, names, self.questions)
-                shown = [(other if which else index, file) for which, file in scene.pictures]
+                shown = [(other if which else index, file) for which, file in scene.images]
                 for where, file in shown:
                     wanted[where].add(file)
                 files = [str(self._folder(writer, places[where]) / file) for where, file in shown]
@@ -427,7 +428,7 @@ class SyntheticSkills:
         writer.audit["city_fingerprint"] = city_fingerprint()
 
     def _folder(self, writer: DatasetWriter, place: Place) -> Path:
-        return picture_folder(writer.images_dir, place, self.view_size, self.map_size)
+        return place_folder(writer.images_dir, place, self.view_size, self.map_size)
 
 
 def exchanges(context: Context, scene: Scene, skill: str, names: Sequence[str], count: int) -> list[Exchange]:
@@ -460,7 +461,7 @@ def _sample(name: str, place: Place, skill: str, told: Sequence[Exchange], files
 
 
 def draw_some(job: tuple[Place, frozenset[str]], folder: Path, view_size: int, map_size: int) -> int:
-    """Write those of a place's pictures that are named and missing; returns how many."""
+    """Write those of a place's images that are named and missing; returns how many."""
     place, wanted = job
-    pictures = {name: picture for name, picture in place.pictures(view_size, map_size).items() if name in wanted}
-    return write_pictures(pictures, picture_folder(folder, place, view_size, map_size))
+    images = {name: image for name, image in place.images(view_size, map_size).items() if name in wanted}
+    return write_images(images, place_folder(folder, place, view_size, map_size))

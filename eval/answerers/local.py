@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geotune.backbones.generation import generate, score_options
 from geotune.sample import Sample
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ class LocalAnswerer:
         self.batch_size = batch_size
 
     def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
-        return self.backbone.generate(
-            list(samples), self._FOLDER, max_new_tokens=max_new_tokens, batch_size=self.batch_size
+        return generate(
+            self.backbone, list(samples), self._FOLDER, max_new_tokens=max_new_tokens, batch_size=self.batch_size
         )
 
     def score_options(
         self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
     ) -> list[list[float]]:
-        return self.backbone.score_options(
+        return score_options(
+            self.backbone,
             list(samples),
             self._FOLDER,
             [list(texts) for texts in options],

@@ -1,4 +1,4 @@
-"""Figures of a multiple-choice task: accuracy, and how far the answers lean on some options whatever the picture.
+"""Figures of a multiple-choice task: accuracy, and how far the answers lean on some options whatever the image.
 
 Everything follows from one table of counts, so counts may be added over processes before anything is divided.
 Source of the bias figures: GeoX-Bench (arXiv 2511.13259).

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from eval.predictions import Prediction
 from eval.suites.subset import balanced_subset
 from geotune.data.building import ensure_dataset
-from geotune.errors import ConfigError
-from geotune.sample import BadRecord, Sample, read_samples, resolve_image
+from geotune.errors import BadRecord, ConfigError
+from geotune.records import read_samples
+from geotune.runs.predictions import Prediction
+from geotune.sample import Sample
+from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
 
 
@@ -79,7 +81,7 @@ class DatasetSuite:
     def _subset(self, samples: list[Sample], task: Task) -> list[Sample]:
         n = len(samples) if self.samples_per_task is None else self.samples_per_task
         subset = balanced_subset(samples, n, self.seed, balance=bool(task.options))
-        # Questions about the same pictures side by side: a backbone encodes a picture once a batch.
+        # Questions about the same images side by side: a backbone encodes an image once a batch.
         return sorted(subset, key=lambda sample: (sample.images, sample.id))
 
 

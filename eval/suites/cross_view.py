@@ -11,8 +11,8 @@ import numpy as np
 
 from eval.metrics.choice import choice_metrics, count_answers
 from eval.metrics.intervals import clustered_interval
-from eval.predictions import Prediction
 from eval.suites.base import DatasetSuite, by_source, tasks_from
+from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 

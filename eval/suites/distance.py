@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.metrics.distance import distance_metrics
-from eval.predictions import Prediction
 from eval.suites.base import DatasetSuite
 from geotune.errors import ConfigError
-from geotune.geo import Coordinates, haversine_km, parse_coordinates, right_if_swapped
+from geotune.geo import haversine_km
+from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
 from geotune.tasks import TASKS, Task
+from geotune.tasks.coordinates import Coordinates, parse_coordinates, right_if_swapped
 
 SWAP_WITHIN_KM = 25.0
 

@@ -1,11 +1,10 @@
-"""One interface for every family of vision-language models: load, encode, forward, generate, score, save."""
+"""One interface for every family of vision-language models: load, encode and forward."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,23 +14,21 @@ from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
-from geotune.backbones.image_only import VIDEO_FILE
 from geotune.backbones.quantization import quantize_language_model
-from geotune.backbones.rendering import Encoded, Encoder, LruBytes, Segment
-from geotune.backbones.sampling import Choose, Sampling, greedy
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
-from geotune.config import QUANTIZED_FULL, LoraConfig, Scope
-from geotune.data.collate import Batch, collate, collate_options, next_position
-from geotune.errors import ConfigError
+from geotune.config.training import QUANTIZED_FULL, LoraConfig, Scope
+from geotune.encoding.collate import Batch
+from geotune.encoding.encoder import Encoder
+from geotune.encoding.segments import Encoded
+from geotune.errors import ConfigError, first_line
+from geotune.system.cache import LruBytes
 
 if TYPE_CHECKING:
     from geotune.sample import Sample
 
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 FEATURE_CACHE_BYTES = 256 * 2**20
-"""Features of pictures kept while tower and projector do not change."""
-ADAPTER_FILE = "adapter_model.safetensors"
-FULL_FILE = "trained.safetensors"
+"""Features of images kept while tower and projector do not change."""
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
@@ -44,7 +41,7 @@ class Backbone(nn.Module):
     `model` is the Hugging Face model, wrapped by PEFT when it has adapters. Frozen weights have the dtype asked for;
     what trains is float32, and with bf16 the forward pass runs under autocast.
 
-    Args: see `geotune.config.BackboneConfig`. Raises ConfigError for anything that can't be loaded as asked.
+    Args: see `geotune.config.training.BackboneConfig`. Raises ConfigError for anything that can't be loaded as asked.
     """
 
     family: ClassVar[str]
@@ -96,7 +93,7 @@ class Backbone(nn.Module):
         self._keep_features = not (self.tower_trains or self.projector_trains)
         self._features: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
         self.patches = 0
-        """Patches of pictures that the tower has read so far; those whose features were kept are not read again."""
+        """Patches of images that the tower has read so far; those whose features were kept are not read again."""
         self.stop_ids = self._stop_ids(model)
         self.train(False)
 
@@ -118,7 +115,7 @@ class Backbone(nn.Module):
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"backbone.path={path}: can't be loaded ({_first_line(error)})") from error
+            raise ConfigError(f"backbone.path={path}: can't be loaded ({first_line(error)})") from error
         if config.model_type != cls.family:
             raise ConfigError(
                 f"backbone.path={path}: holds a {config.model_type} model, but backbone._target_ names {cls.__name__} "
@@ -143,7 +140,7 @@ class Backbone(nn.Module):
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ConfigError(
-                f"backbone.path={path}: its weights can't be loaded ({_first_line(error)}); only safetensors are read"
+                f"backbone.path={path}: its weights can't be loaded ({first_line(error)}); only safetensors are read"
             ) from error
         # The library would put random numbers in the place of what is missing or has another shape.
         for what, names in (
@@ -244,7 +241,7 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """What the language model sees of each picture, (tokens, hidden); `pixels` as the encoder makes them."""
+        """What the language model sees of each image, (tokens, hidden); `pixels` as the encoder makes them."""
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == torch.float32:
@@ -252,9 +249,9 @@ class Backbone(nn.Module):
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def _features_of(self, batch: Batch) -> torch.Tensor:
-        """Features of the batch's distinct pictures, one after the other, (sum of tokens, hidden).
+        """Features of the batch's distinct images, one after the other, (sum of tokens, hidden).
 
-        While tower and projector are frozen, and within one `generate`, features are kept for pictures seen again.
+        While tower and projector are frozen, and within one `generate`, features are kept for images seen again.
         """
         keep = self._keep_features
         found = {path: self._features.get(path) for path in batch.images} if keep else {}
@@ -271,9 +268,13 @@ class Backbone(nn.Module):
                     self._features.put(batch.images[number], features.clone())
         return torch.cat([new[path] if path in new else found[path] for path in batch.images])  # type: ignore[misc]
 
-    def keep_no_features(self) -> None:
-        """Have the tower read every picture of every batch, also those seen before."""
+    def disable_feature_cache(self) -> None:
+        """Have the tower read every image of every batch, also those seen before."""
         self._features = LruBytes(0, _tensor_bytes)
+
+    def forget_features(self) -> None:
+        """Forget the kept features of images, because the weights have changed."""
+        self._features.clear()
 
     def _patches(self, pixels: torch.Tensor) -> int:
         """Patches that the tower cuts `pixels` (tiles, 3, H, W) into."""
@@ -281,11 +282,12 @@ class Backbone(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         return int(pixels.shape[0] * (pixels.shape[-2] // height) * (pixels.shape[-1] // width))
 
-    def _embed(self, batch: Batch) -> torch.Tensor:
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """Embeddings (B, T, hidden) of the tokens of `batch`, with the features of its images in their places."""
         embeds: torch.Tensor = self.base.get_input_embeddings()(batch.input_ids)
-        if batch.slots.numel():
-            features = self._features_of(batch)[batch.rows].to(embeds.dtype)
-            embeds = embeds.flatten(0, 1).index_copy(0, batch.slots, features).view_as(embeds)
+        if batch.image_token_index.numel():
+            features = self._features_of(batch)[batch.feature_index].to(embeds.dtype)
+            embeds = embeds.flatten(0, 1).index_copy(0, batch.image_token_index, features).view_as(embeds)
         return embeds
 
     def _mask(self, attention: torch.Tensor | TreeMask | None, queries: int) -> dict[str, Any]:
@@ -301,7 +303,7 @@ class Backbone(nn.Module):
             )
         return {"full_attention": attention}
 
-    def _language(
+    def hidden_states(
         self, embeds: torch.Tensor, mask: torch.Tensor | TreeMask | None, positions: torch.Tensor, cache: Any
     ) -> Any:
         """Hidden states (B, T, hidden) of the language model."""
@@ -314,18 +316,22 @@ class Backbone(nn.Module):
         ).last_hidden_state
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits (N, vocabulary) in float32 at the places `batch.predict`; the head runs there alone."""
+        """Logits (N, vocabulary) in float32 at the places `batch.logit_index`; the head runs there alone."""
         with self._autocast():
-            tree = None if batch.until is None else TreeMask(batch.until, self.device, flex=self.attn == "flex")
+            tree = (
+                None
+                if batch.subtree_end is None
+                else TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
+            )
             mask = batch.attention if tree is None else tree
-            hidden = self._language(self._embed(batch), mask, batch.position_ids, None)
-            logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.predict])
+            hidden = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
+            logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.logit_index])
         return logits.float()
 
     # Answering
 
     @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def answering(self) -> Iterator[None]:
         """Evaluation mode, no autograd; features are kept for the duration, and beyond it when they can't change."""
         was = self.training
         self._keep_features = True
@@ -343,116 +349,7 @@ class Backbone(nn.Module):
         exact = self.dtype == torch.float32 and not self.quantized
         return merged(self.base) if self.has_adapter and exact else nullcontext()
 
-    def _prompts(self, samples: Sequence[Sample], dataset_dir: Path) -> list[Encoded]:
-        return [self.encode(sample, dataset_dir, answer=False) for sample in samples]
-
-    def _batches(self, encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-        """Indices in batches of like length, the longest first, pictures that are shared side by side."""
-        order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, encoded[i].images, i))
-        for start in range(0, len(order), batch_size):
-            yield order[start : start + batch_size]
-
-    def generate(
-        self,
-        samples: Sequence[Sample],
-        dataset_dir: Path,
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        sampling: Sampling | None = None,
-    ) -> list[str]:
-        """Answers in the order of `samples`; each stops at the end of the turn or after `max_new_tokens`.
-
-        Greedy, or drawn as `sampling` says.
-        """
-        encoded = self._prompts(samples, dataset_dir)
-        answers = [""] * len(encoded)
-        with self._answering():
-            for chosen in self._batches(encoded, batch_size):
-                prompts = [encoded[index] for index in chosen]
-                choose = greedy if sampling is None else sampling.chooser(chosen, max_new_tokens, self.device)
-                for index, tokens in zip(chosen, self._write(prompts, max_new_tokens, choose), strict=True):
-                    answers[index] = self.encoder.decode(tokens)
-        return answers
-
-    def _write(self, prompts: Sequence[Encoded], max_new_tokens: int, choose: Choose) -> list[list[int]]:
-        """Tokens of each answer without its stop token. Rows that have ended leave the batch."""
-        from transformers import DynamicCache
-
-        batch = collate(prompts, self.encoder, side="left").to(self.device)
-        count, width = batch.input_ids.shape
-        cache = DynamicCache(config=self.base.config.get_text_config())
-        hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, cache)[:, -1]
-        room = torch.ones(count, max_new_tokens, dtype=torch.bool, device=self.device)
-        present = None if batch.attention is None else torch.cat([batch.present, room], dim=1)
-        position = torch.tensor([next_position(p, self.encoder) for p in prompts], device=self.device)
-        stops = torch.tensor(self.stop_ids, device=self.device)
-        rows = torch.arange(count, device=self.device)
-        running = torch.ones(count, dtype=torch.bool, device=self.device)
-        written = torch.full((count, max_new_tokens), self.stop_ids[0], dtype=torch.long, device=self.device)
-        for step in range(max_new_tokens):
-            token = choose(self.base.lm_head(hidden), rows, step)
-            written[rows, step] = torch.where(running, token, written[rows, step])
-            running &= ~torch.isin(token, stops)
-            left = int(running.sum())
-            if left == 0 or step + 1 == max_new_tokens:
-                break
-            if left <= 0.75 * len(rows):
-                cache.batch_select_indices(running.nonzero().squeeze(1))
-                rows, token, position = rows[running], token[running], position[running]
-                present = None if present is None else present[running]
-                running = running[running]
-            mask = None if present is None else present[:, None, None, : width + step + 1]
-            embeds = self.base.get_input_embeddings()(token[:, None])
-            axes = position[None, :, None].expand(self.encoder.axes, -1, 1)
-            hidden = self._language(embeds, mask, axes, cache)[:, -1]
-            position = position + 1
-        ends = torch.isin(written, stops)
-        lengths = torch.where(ends.any(1), ends.int().argmax(1), max_new_tokens).tolist()
-        return [line[:length] for line, length in zip(written.tolist(), lengths, strict=True)]
-
-    def score_options(
-        self,
-        samples: Sequence[Sample],
-        dataset_dir: Path,
-        options: Sequence[Sequence[str]],
-        *,
-        prefix: Sequence[str] | None = None,
-        batch_size: int,
-    ) -> list[list[float]]:
-        """Log-probability that the assistant's turn is exactly `prefix` + option, given that it begins with `prefix`.
-
-        Summed over the option's tokens and the end of the turn, so that no option is favoured for being the beginning
-        of another. What the options of a sample share is encoded once: a trunk with one branch per option.
-        """
-        encoded = self._prompts(samples, dataset_dir)
-        starts = [""] * len(encoded) if prefix is None else list(prefix)
-        trunks: list[Encoded] = []
-        known: list[int] = []
-        branches: list[list[tuple[int, ...]]] = []
-        for prompt, start, texts in zip(encoded, starts, options, strict=True):
-            turns = [(*self.encoder.tokens(start + text), self.encoder.stop_id) for text in texts]
-            shared = _common_prefix([turn[:-1] for turn in turns])
-            opening = self.encoder.tokens(start)
-            known.append(min(shared, _common_prefix([turns[0], opening])))
-            trunk = (Segment("answer", turns[0][:shared]),) if shared else ()
-            trunks.append(Encoded(prompt.id, prompt.segments + trunk))
-            branches.append([turn[shared:] for turn in turns])
-        scores: list[list[float]] = [[] for _ in encoded]
-        with self._answering():
-            for chosen in self._batches(trunks, batch_size):
-                batch, owner = collate_options(
-                    [trunks[i] for i in chosen], [branches[i] for i in chosen], self.encoder, [known[i] for i in chosen]
-                )
-                batch = batch.to(self.device)
-                hidden = self._language(self._embed(batch), batch.attention, batch.position_ids, None)
-                logits = self.base.lm_head(hidden.flatten(0, 1)[batch.predict]).float()
-                found = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
-                for index, spans in zip(chosen, owner, strict=True):
-                    scores[index] = [float(sum(found[span].double().sum() for span in option)) for option in spans]
-        return scores
-
-    # Saving
+    # What trains
 
     def trainable_summary(self) -> list[tuple[str, int]]:
         """(pattern of parameter names, parameters) of what trains."""
@@ -469,87 +366,9 @@ class Backbone(nn.Module):
         """What trains, adapters and all, by name in the Hugging Face model."""
         return {name: parameter for name, parameter in self.base.named_parameters() if parameter.requires_grad}
 
-    def save_adapter(self, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
-        """Write the adapters in PEFT's layout.
-
-        trained: `trained_parameters` where they are spread over processes, gathered; None: they are whole.
-        """
-        state = None if trained is None else {f"base_model.model.{name}": value for name, value in trained.items()}
-        # "auto" would ask the hub whether the vocabulary has grown.
-        self.model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state)  # type: ignore[operator]
-
-    def load_adapter(self, folder: Path) -> None:
-        """Load adapters written by `save_adapter`; every tensor must match. Raises ConfigError."""
-        from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-        file = folder / ADAPTER_FILE
-        if not file.is_file():
-            raise ConfigError(f"{folder}: holds no {ADAPTER_FILE}; name the adapter folder of a checkpoint")
-        if not self.has_adapter:
-            raise ConfigError(f"{folder}: an adapter, but no part of the backbone is set to lora")
-        self._check_adapter_config(folder)
-        state = _read_tensors(file)
-        own = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        _check_same(file, state, own)
-        set_peft_model_state_dict(self.model, state)
-
-    def _check_adapter_config(self, folder: Path) -> None:
-        """Same tensors with another scale would be another model."""
-        file = folder / "adapter_config.json"
-        if not file.is_file():
-            raise ConfigError(f"{folder}: holds no adapter_config.json; name the adapter folder of a checkpoint")
-        try:
-            saved = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{file}: can't be read ({error}); name another checkpoint") from error
-        for key, own, name in (
-            ("r", self.lora.r, "r"),
-            ("lora_alpha", self.lora.alpha, "alpha"),
-            ("use_rslora", self.lora.use_rslora, "use_rslora"),
-            ("use_dora", self.lora.use_dora, "use_dora"),
-        ):
-            if saved.get(key) != own:
-                raise ConfigError(f"backbone.lora.{name}={own}: the adapter {folder} was trained with {saved.get(key)}")
-
     def full_state(self) -> dict[str, torch.Tensor]:
         """Trainable parameters that are not an adapter's, by their name in the plain model."""
         return full_state(self.base)
-
-    def save_full(self, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
-        """Write the fully trained parameters, and only them. trained: as in `save_adapter`."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        state = full_state(self.base if trained is None else trained)
-        save_file({name: value.contiguous().cpu() for name, value in state.items()}, folder / FULL_FILE)
-
-    def load_full(self, folder: Path) -> None:
-        """Load what `save_full` wrote; every tensor must match. Raises ConfigError."""
-        file = folder / FULL_FILE
-        if not file.is_file():
-            raise ConfigError(f"{folder}: holds no {FULL_FILE}; name the model folder of a checkpoint")
-        state = _read_tensors(file)
-        own = self.full_state()
-        _check_same(file, state, own)
-        for name, value in own.items():
-            value.copy_(state[name])
-        self._features.clear()
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the whole model as a folder that `path` can name. For backbones without adapters."""
-        assert not self.has_adapter, "merge the adapters first"
-        self.base.save_pretrained(str(folder))
-        self.save_processor(folder)
-
-    def save_processor(self, folder: Path) -> None:
-        """Write tokenizer, template and image processor as the stock processor's files."""
-        from transformers.utils import cached_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.processor.save_pretrained(str(folder))
-        # The backbone's own says more of videos than what was derived.
-        if video := cached_file(self.path, VIDEO_FILE, _raise_exceptions_for_missing_entries=False):
-            shutil.copyfile(video, folder / VIDEO_FILE)
 
 
 def _recompute(model: Any) -> None:
@@ -568,51 +387,13 @@ def read_processor_config(path: str) -> dict[str, Any]:
     return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
 
 
-def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all `rows` share."""
-    shared = 0
-    for column in zip(*rows, strict=False):
-        if len(set(column)) > 1:
-            break
-        shared += 1
-    return shared
-
-
-def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises ConfigError."""
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{file}: can't be read ({_first_line(error)}); name another checkpoint") from error
-
-
-def _check_same(file: Path, found: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
-    """Raise ConfigError unless both hold the same names with the same shapes."""
-    for names, what in ((own.keys() - found.keys(), "lacks"), (found.keys() - own.keys(), "holds an unknown")):
-        if names:
-            raise ConfigError(f"{file}: {what} {min(names)} ({len(names)} in all); it belongs to another backbone")
-    for name, value in own.items():
-        if found[name].shape != value.shape:
-            raise ConfigError(
-                f"{file}: {name} has shape {tuple(found[name].shape)}, expected {tuple(value.shape)}; it belongs to "
-                "another backbone"
-            )
-
-
 def _looks_local(path: str) -> bool:
     """Whether `path` can only be a folder: it exists, or no hub id looks like it."""
     return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _no_processor(path: str, error: BaseException) -> str:
     return (
-        f"backbone.path={path}: holds no usable processor ({_first_line(error)}); put the model's tokenizer and image "
+        f"backbone.path={path}: holds no usable processor ({first_line(error)}); put the model's tokenizer and image "
         "processor files beside its weights"
     )

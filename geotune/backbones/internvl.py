@@ -14,7 +14,8 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone, read_processor_config
 from geotune.backbones.image_only import ImageOnly
-from geotune.backbones.rendering import Encoder, Grid, Segment
+from geotune.encoding.encoder import Encoder
+from geotune.encoding.segments import Grid, Segment
 from geotune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class InternVLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]
 
 
 class InternVLEncoder(Encoder):
-    """Pictures cut into square tiles, with a thumbnail when there are several; 1-D positions."""
+    """Images cut into square tiles, with a thumbnail when there are several; 1-D positions."""
 
     image_newline = True
 
@@ -69,7 +70,7 @@ class InternVLEncoder(Encoder):
         return np.ascontiguousarray(processor.resize(array, size, processor.resample))[None]
 
     def pixel_values(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Tiles (sum of tiles, 3, H, W) and how many belong to each picture (N,)."""
+        """Tiles (sum of tiles, 3, H, W) and how many belong to each image (N,)."""
         tiles = torch.tensor([len(image) for image in images])
         return {"pixel_values": self.normalized(torch.cat(list(images))), "tiles": tiles}
 
@@ -108,7 +109,7 @@ class InternVL(Backbone):
         return InternVLEncoder(processor, path=path, max_pixels=max_pixels, min_pixels=min_pixels)
 
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Features of each picture, (tokens, hidden)."""
+        """Features of each image, (tokens, hidden)."""
         model = self.base.model
         # Nothing before the projector asks for a gradient when the tower is frozen: autograd starts where it must.
         features = model.get_image_features(pixel_values=pixels["pixel_values"].to(model.dtype)).pooler_output

@@ -15,9 +15,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
-from geotune.backbones.rendering import Encoder, Grid, Segment
-from geotune.errors import ConfigError
-from geotune.sample import BadRecord
+from geotune.encoding.encoder import Encoder
+from geotune.encoding.segments import Grid, Segment
+from geotune.errors import BadRecord, ConfigError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,7 @@ class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # n
 
 
 class QwenEncoder(Encoder):
-    """Pictures as patches of a resized image; 3-D positions (time, row, column)."""
+    """Images as patches of a resized image; 3-D positions (time, row, column)."""
 
     axes = 3
 
@@ -53,7 +53,7 @@ class QwenEncoder(Encoder):
                 max_pixels=image.size.longest_edge,
             )
         except ValueError as error:
-            raise BadRecord("", f"a picture of {width} x {height} pixels can't be used: {error}") from error
+            raise BadRecord("", f"an image of {width} x {height} pixels can't be used: {error}") from error
         return (1, rows // image.patch_size, columns // image.patch_size)
 
     def image_text(self, grid: Grid) -> str:
@@ -95,7 +95,7 @@ class QwenEncoder(Encoder):
         return {"pixel_values": values, "image_grid_thw": torch.tensor(grids, device=values.device)}
 
     def positions(self, segment: Segment) -> tuple[np.ndarray, int]:
-        """Text counts on all three axes; a picture spans its longer side."""
+        """Text counts on all three axes; an image spans its longer side."""
         if segment.kind != "image":
             count = len(segment.ids)
             return np.broadcast_to(np.arange(count), (3, count)), count
@@ -128,7 +128,7 @@ class QwenVL(Backbone):
         return QwenEncoder(processor, path=path, max_pixels=max_pixels, min_pixels=min_pixels)
 
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Features of each picture, (tokens, hidden)."""
+        """Features of each image, (tokens, hidden)."""
         visual, grids = self.base.model.visual, pixels["image_grid_thw"]
         # The merger sits inside the tower's forward. With a frozen tower nothing before it asks for a gradient, so
         # that autograd starts at the merger when that trains, and not at all otherwise.

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from geotune.data.prefix_tree import Block, attention_blocks
+from geotune.encoding.prefix_tree import AttentionBlock, attention_blocks
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -35,22 +35,23 @@ class TreeMask:
     flex: whether FlexAttention is to read it, where there is CUDA.
     """
 
-    def __init__(self, until: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
-        self.until = until
+    def __init__(self, subtree_end: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
+        self.subtree_end = subtree_end
         self.flex = flex and device.type == "cuda"
         self.device = device
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     @cached_property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[AttentionBlock, ...]:
         """The tree as `attention_blocks`."""
-        return attention_blocks(self.until.cpu().numpy())
+        return attention_blocks(self.subtree_end.cpu().numpy())
 
     @property
     def shares(self) -> list[tuple[slice, slice]]:
         """Of each block, its own tokens, and those behind it that see all of them."""
         return [
-            (slice(block.start, block.stop), slice(block.stop, int(self.until[block.start]))) for block in self.blocks
+            (slice(block.start, block.stop), slice(block.stop, int(self.subtree_end[block.start])))
+            for block in self.blocks
         ]
 
     @property
@@ -68,9 +69,9 @@ class TreeMask:
 
     def dense(self) -> torch.Tensor:
         """Boolean (1, 1, T, T), True where a token may attend."""
-        at = torch.arange(len(self.until), device=self.device)
-        until = self.until.to(self.device)
-        return ((at[None, :] <= at[:, None]) & (at[:, None] < until[None, :]))[None, None]
+        at = torch.arange(len(self.subtree_end), device=self.device)
+        subtree_end = self.subtree_end.to(self.device)
+        return ((at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :]))[None, None]
 
     @cached_property
     def block_mask(self) -> BlockMask:
@@ -80,9 +81,9 @@ class TreeMask:
         """
         from torch.nn.attention.flex_attention import BlockMask
 
-        until, length = self.until.to(self.device, torch.long), len(self.until)
+        subtree_end, length = self.subtree_end.to(self.device, torch.long), len(self.subtree_end)
         tiles = -(-length // TILE)
-        padded = nn.functional.pad(until, (0, tiles * TILE - length)).view(tiles, TILE)
+        padded = nn.functional.pad(subtree_end, (0, tiles * TILE - length)).view(tiles, TILE)
         first = torch.arange(tiles, device=self.device) * TILE
         last = (first + TILE).clamp(max=length) - 1
         begun, over = last[:, None] >= first, first[:, None] >= padded.amax(1)
@@ -90,7 +91,7 @@ class TreeMask:
         whole = (first[:, None] > last) & (last[:, None] < padded.amin(1))
 
         def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-            return (key <= query) & (query < until[key])
+            return (key <= query) & (query < subtree_end[key])
 
         def tiled(chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             """How many tiles of each row, and their columns, these first."""

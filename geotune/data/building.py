@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geotune.cli import instantiate_checked
+from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError
+from geotune.system.digests import fingerprint_of
 
 REPORT = "build_report.json"
 _SUFFIXES = (".jsonl", ".json")
@@ -38,6 +37,10 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
 
     build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
     builder = instantiate_checked(build, build_key)
+    if not hasattr(builder, "make"):
+        raise ConfigError(
+            f"{build_key}._target_={build.get('_target_')}: is no builder; choose one of the group builder"
+        )
     fingerprint = config_fingerprint(builder_config(builder))
     out, target = _destination(Path(path), key)
     if _is_current(out, target, fingerprint):
@@ -74,7 +77,7 @@ def _plain(value: Any) -> Any:
 
 def config_fingerprint(config: Mapping[str, Any]) -> str:
     """A digest of a builder's config that does not depend on the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint_of(json.dumps(config, sort_keys=True))
 
 
 def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: str, build_key: str) -> Path:
@@ -85,8 +88,7 @@ def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: 
             return target
         _refuse_foreign(out, target, key, build_key)
         log.info("building %s", target)
-        # By name: this package does not depend on the builders.
-        importlib.import_module("data_builders.build").build_dataset(builder, out, target.stem)
+        builder.make(out, target.stem)
     return target
 
 

@@ -11,13 +11,15 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from geotune.backbones.rendering import Encoder
+from geotune.config.wording import as_typed
 from geotune.data.building import ensure_dataset
-from geotune.data.collate import Batch
 from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
-from geotune.data.sampler import Plan, TreePlan, UpdatePlan, UpdateSampler
+from geotune.data.row_plan import RowPlan
+from geotune.data.sampler import UpdatePlan, UpdateSampler
+from geotune.data.tree_plan import TreePlan
+from geotune.encoding.collate import Batch
+from geotune.encoding.encoder import Encoder
 from geotune.errors import ConfigError
-from geotune.schema import show
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -27,7 +29,7 @@ def _as_it_is(batch: Any) -> Any:
 class GeoData(LightningDataModule):
     """Training samples, in updates that depend on seed and position alone.
 
-    Args: see `geotune.config.DataConfig`.
+    Args: see `geotune.config.training.DataConfig`.
     """
 
     dataset: SampleDataset
@@ -107,7 +109,7 @@ class GeoData(LightningDataModule):
     def plan_name(self) -> str:
         """Settings that decide which samples an update holds, beside data, seed and update size."""
         limits = f", {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
-        return f"prefix_tree={show(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
+        return f"prefix_tree={as_typed(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
 
     def plan(self, *, accumulate: int, ranks: int) -> UpdatePlan:
         """How this data is dealt out. Raises ConfigError."""
@@ -118,11 +120,13 @@ class GeoData(LightningDataModule):
     def _plan(self, accumulate: int, ranks: int) -> UpdatePlan:
         data = self.dataset
         if not self.prefix_tree:
-            return Plan(data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix, data.tasks)
+            return RowPlan(
+                data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix, data.tasks
+            )
         return TreePlan(
             data.paths,
             data.sizes,
-            data.pictures,
+            data.is_image,
             data.targets,
             data.places,
             self.batch_size,

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-TOGETHER = 32
+BALANCED_AT_ONCE = 32
 """So many groups at a time are made alike: a place may have any number of questions."""
-SWAPPED = 16
+EXCHANGEABLE = 16
 """So many parts of a group are thought of as ones to exchange."""
 
 
@@ -45,7 +45,7 @@ class Grouping:
                 yield from self._groups(branch)
                 continue
             small.add(Part(self._cost(branch, shared), branch))
-            if small.questions >= TOGETHER * self.size:
+            if small.questions >= BALANCED_AT_ONCE * self.size:
                 yield from self._deal(small)
                 small = _Group()
         yield from self._deal(small)
@@ -126,7 +126,7 @@ class _Group:
     def few(self) -> list[tuple[Part, ...]]:
         """Every choice of up to two parts; of many, among the largest and the smallest."""
         parts = sorted(self.parts, key=lambda part: (part.tokens, part.questions.start))
-        some = parts if len(parts) <= SWAPPED else parts[: SWAPPED // 2] + parts[-SWAPPED // 2 :]
+        some = parts if len(parts) <= EXCHANGEABLE else parts[: EXCHANGEABLE // 2] + parts[-EXCHANGEABLE // 2 :]
         return [few for count in (0, 1, 2) for few in itertools.combinations(some, count)]
 
 

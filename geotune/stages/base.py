@@ -12,16 +12,17 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from geotune.backbones.base import Backbone
-from geotune.data.collate import Batch
+from geotune.backbones.placement import placement_of, shard
+from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
-from geotune.strategies import placement_of, shard
+from geotune.system.ranks import reduce_figures
 
 
 class Stage(LightningModule):
     """One way of training `backbone`. A subclass says what a micro-batch's loss is.
 
-    Args: see `geotune.config.StageConfig`. Raises ConfigError when nothing of `backbone` trains.
+    Args: see `geotune.config.training.StageConfig`. Raises ConfigError when nothing of `backbone` trains.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Stage(LightningModule):
         self.run_dir = Path()
         """Folder of the run; set before fit."""
         self.step: int = 0
-        """Attempted updates; written by `geotune.checkpoints` alone."""
+        """Attempted updates; written by `geotune.training.checkpointing` alone."""
         self.skipped: int = 0
         """Updates skipped because their gradient was not finite."""
         self.skipped_in_a_row: int = 0
@@ -73,7 +74,7 @@ class Stage(LightningModule):
         self.paused: float = 0.0
         """Seconds spent on checkpoints and evaluation since fit began."""
         self.left_out: dict[str, str] = {}
-        """Samples whose pictures could not be read, by id, with the reason; the same in every process."""
+        """Samples whose images could not be read, by id, with the reason; the same in every process."""
         self.ends_update = False
         """Whether the micro-batch under way is the last of its update."""
         self._planned = 0
@@ -131,7 +132,7 @@ class Stage(LightningModule):
             return
         placement = placement_of(self.trainer)
         parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-        left = self._planned - self._over_ranks(self._missing)
+        left = self._planned - int(reduce_figures(self.trainer, [self._missing])[0])
         if left < self._planned:
             placement.scale(parameters, self._planned / left if left else float("nan"))
         limit = float("inf") if self.clip_norm is None else self.clip_norm
@@ -147,13 +148,6 @@ class Stage(LightningModule):
             self.skipped_in_a_row += 1
             for parameter in parameters:
                 parameter.grad = None
-
-    def _over_ranks(self, count: int) -> int:
-        """The sum of `count` over the processes."""
-        if self.trainer.world_size == 1:
-            return count
-        total = torch.tensor(count, dtype=torch.float64, device=self.device)
-        return int(self.trainer.strategy.reduce(total, reduce_op="sum"))
 
 
 def as_stage(module: LightningModule) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from geotune.data.collate import Batch
+from geotune.encoding.collate import Batch
 from geotune.stages.base import Stage
 
 

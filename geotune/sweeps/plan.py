@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from geotune import cli, schema
-from geotune.config import SweepConfig
+from geotune.config.commands import SweepConfig
+from geotune.config.composing import compose
+from geotune.config.parameters import parameters_of
+from geotune.config.trees import flatten
+from geotune.config.wording import near
 from geotune.errors import ConfigError
-from geotune.sweeps.space import VARIANT, Dimension, flatten, read_space, read_variants, words
+from geotune.sweeps.space import VARIANT, Dimension, as_overrides, read_space, read_variants
 
 OWN_KEYS = {
     "run_dir": "each trial has a folder of its own; give sweep_dir=<folder>",
@@ -22,17 +25,16 @@ OWN_KEYS = {
     "trainer.devices": "give devices_per_trial=<number>",
 }
 """Keys of a training that the sweep sets in each trial, and what to do instead."""
-
-NO_MATTER = ("recipe", "run_dir", "dry_run", "resume", "wandb.", "data.num_workers", "trainer.accelerator")
+IGNORED_IN_IDENTITY = ("recipe", "run_dir", "dry_run", "resume", "wandb.", "data.num_workers", "trainer.accelerator")
 """Keys of a training that may differ between the machines, or the sessions, of one study."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep that has been checked as far as that goes before anything runs."""
 
     cfg: DictConfig
-    """As `geotune.config.SweepConfig` says."""
+    """As `geotune.config.commands.SweepConfig` says."""
     training: tuple[str, ...]
     """Words of the training's command line, shared by all trials."""
     base: DictConfig
@@ -70,11 +72,11 @@ class Plan:
         return {key: self.dimensions[key].value(drawn) for key, drawn in params.items()}
 
     def varied(self, params: Mapping[str, Any]) -> list[str]:
-        """The words of a trial's own."""
-        return words(self.values(params))
+        """The overrides of a trial's own."""
+        return as_overrides(self.values(params))
 
-    def words(self, params: Mapping[str, Any]) -> list[str]:
-        """The training's command line with the words of a trial's own."""
+    def trial_overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """The training's command line with the overrides of a trial's own."""
         return [*self.training, *self.varied(params)]
 
     @cached_property
@@ -90,26 +92,29 @@ class Plan:
             "direction": self.direction,
             "devices_per_trial": self.cfg.devices_per_trial,
             **{f"space.{key}": str(dimension) for key, dimension in self.dimensions.items()},
-            **{f"variants.{name}": words(values) for name, values in self.variants.items()},
+            **{f"variants.{name}": as_overrides(values) for name, values in self.variants.items()},
             **{
                 key: Path(value).name if key.endswith("path") and value else value
                 for key, value in leaves
-                if not key.startswith(NO_MATTER)
+                if not key.startswith(IGNORED_IN_IDENTITY)
             },
         }
 
 
-def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words of the sweep itself, told by their keys, and all others: those of its trainings."""
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides of the sweep itself, told by their keys, and all others: those of its trainings."""
     own: tuple[list[str], list[str]] = ([], [])
     for word in arguments:
         key = re.split(r"[.@=]", word.lstrip("+~"), maxsplit=1)[0]
-        own[word not in ("-h", "--help") and key not in schema.parameters_of(SweepConfig)].append(word)
+        own[word not in ("-h", "--help") and key not in parameters_of(SweepConfig)].append(word)
     return own
 
 
-def make_plan(cfg: DictConfig, training: Sequence[str]) -> Plan:
-    """The plan for a sweep's config and the words of its trainings. Raises ConfigError for every mistake it can see."""
+def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
+    """The plan for a sweep's config and the overrides of its trainings.
+
+    Raises ConfigError for every mistake that can be seen before anything runs.
+    """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     dimensions, variants = read_space(tree["space"]), read_variants(tree["variants"])
     if not dimensions and not variants:
@@ -128,9 +133,9 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> Plan:
         training = [*training, f"seed={cfg.seed}"]
     if variants:
         dimensions = {VARIANT: Dimension(choices=list(variants))}
-    plan = Plan(cfg, tuple(training), compose(training), dimensions, variants)
+    plan = SweepPlan(cfg, tuple(training), compose_training(training), dimensions, variants)
     for extra in _samples(plan):
-        compose([*training, *extra])
+        compose_training([*training, *extra])
     suites = {} if plan.base.evaluator is None else plan.base.evaluator.suites
     if not suites:
         raise ConfigError("evaluator=null: trials are compared by their evaluations; choose a recipe that has some")
@@ -141,49 +146,24 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> Plan:
     return plan
 
 
-def compose(training: Sequence[str]) -> DictConfig:
+def compose_training(training: Sequence[str]) -> DictConfig:
     """The training's config for `training`; a key that it does not know may have been meant for the sweep."""
     try:
-        return cli.compose("train", training)
+        return compose("train", training)
     except ConfigError as error:
         unknown, _, rest = str(error).partition("=")
         if ": no such key" in rest and "." not in unknown:
-            own = list(schema.parameters_of(SweepConfig))
-            if meant := schema.near(unknown, own):
+            own = list(parameters_of(SweepConfig))
+            if meant := near(unknown, own):
                 raise ConfigError(f"{str(error).partition('; ')[0]}{meant}") from error
             raise ConfigError(f"{error}; the keys of the sweep itself are {', '.join(own)}") from error
         raise
 
 
-def _samples(plan: Plan) -> list[list[str]]:
+def _samples(plan: SweepPlan) -> list[list[str]]:
     """Words of each variant, or of every choice and both ends of each dimension in as few trainings as possible."""
     if plan.variants:
-        return [words(values) for values in plan.variants.values()]
+        return [as_overrides(values) for values in plan.variants.values()]
     samples = {key: dimension.samples() for key, dimension in plan.dimensions.items()}
     count = max(len(values) for values in samples.values())
-    return [words({key: values[at % len(values)] for key, values in samples.items()}) for at in range(count)]
-
-
-def figure(evaluation: Mapping[str, Any], metric: str) -> float | None:
-    """The figure `metric` of an evaluation, None where it has no value. Raises ConfigError where it does not exist."""
-    known = figures(evaluation)
-    if metric not in known:
-        raise ConfigError(f"metric={metric}: an evaluation has no such figure; there are {', '.join(known)}")
-    return known[metric]
-
-
-def figures(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
-    """Every single figure of an evaluation, as suite/key and suite/task/key."""
-    found: dict[str, float | None] = {}
-    for suite, entry in evaluation["suites"].items():
-        tree = {**entry.get("tasks", {}), **{key: value for key, value in entry.items() if key != "tasks"}}
-        for key, value in flatten(tree, is_leaf=lambda node: not isinstance(node, Mapping), separator="/"):
-            if value is None or isinstance(value, int | float):
-                found[f"{suite}/{key}"] = value
-    return found
-
-
-def headline(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures that a table shows of a trial: accuracy of each task and their mean, and distances."""
-    shown = re.compile(r"[^/]+/(([^/]+/)?accuracy|mean_accuracy|acc@[^/]+|median_km|geoscore)")
-    return {key: value for key, value in figures(evaluation).items() if shown.fullmatch(key)}
+    return [as_overrides({key: values[at % len(values)] for key, values in samples.items()}) for at in range(count)]

@@ -1,4 +1,4 @@
-"""What a sweep says in pictures, each as PNG and as an HTML page that needs nothing from the network.
+"""What a sweep says in images, each as PNG and as an HTML page that needs nothing from the network.
 
 Of a search: how much each key matters, and its trials as lines over parallel axes. Of named variants: a grid of them by
 the tasks that were evaluated.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.sweeps.plan import Plan
-from geotune.sweeps.results import Row, best_of, short_names, show_figure, show_value
+from geotune.sweeps.plan import SweepPlan
+from geotune.sweeps.rows import TrialRow, best_of, short_names, show_figure, show_value
 from geotune.sweeps.space import VARIANT, label
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Grid:
         return "" if value is None else f"{100 * value:.1f}"
 
 
-def write_plots(plan: Plan, study: Study, found: Sequence[Row]) -> dict[str, Any]:
+def write_plots(plan: SweepPlan, study: Study, found: Sequence[TrialRow]) -> dict[str, Any]:
     """Draw what there is to draw into `plan.sweep_dir`; for sweep.json: the files, and the importances or why not."""
     if plan.variants:
         grid = grid_of(found)
@@ -83,7 +83,7 @@ def write_plots(plan: Plan, study: Study, found: Sequence[Row]) -> dict[str, Any
     return {"plots": files, "importance": weights or None, "importance_note": note}
 
 
-def grid_of(found: Sequence[Row]) -> Grid:
+def grid_of(found: Sequence[TrialRow]) -> Grid:
     """The complete variants, and every accuracy that one of them reached."""
     complete = [row for row in found if row.state == "complete"]
     columns = [key for key in dict.fromkeys(key for row in complete for key in row.figures) if "accuracy" in key]
@@ -120,7 +120,7 @@ def importances(study: Study) -> tuple[dict[str, float], str | None]:
     return weights, None
 
 
-def axes_of(plan: Plan, found: Sequence[Row]) -> list[Axis]:
+def axes_of(plan: SweepPlan, found: Sequence[TrialRow]) -> list[Axis]:
     """An axis for each searched key, and the metric's last. found: trials that have a value."""
     names = short_names(list(plan.dimensions))
     axes = []

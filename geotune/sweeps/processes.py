@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geotune.cli import RUN_DIR_VARIABLE
 from geotune.errors import ConfigError
+from geotune.runs.directory import RUN_DIR_VARIABLE
+from geotune.system.parallel import usable_cores
 
 if TYPE_CHECKING:
     from psutil import Process
 
-PLACE = re.compile(
+LAUNCHER_VARIABLES = re.compile(
     r"((LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|ROLE_NAME|MASTER_(ADDR|PORT)"
     r"|(TORCHELASTIC|SLURM)_.*)"
 )
@@ -84,11 +85,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if named else [str(index) for index in range(count)]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ProcessTree:
@@ -161,7 +157,9 @@ def start(
     Its terminal signals are its own: Ctrl-C reaches it by `ProcessTree.stop` alone.
     """
     inherited = {
-        key: value for key, value in os.environ.items() if key != RUN_DIR_VARIABLE and not PLACE.fullmatch(key)
+        key: value
+        for key, value in os.environ.items()
+        if key != RUN_DIR_VARIABLE and not LAUNCHER_VARIABLES.fullmatch(key)
     }
     with (folder / STDOUT).open("ab") as out, (folder / STDERR).open("ab") as err:
         launcher = subprocess.Popen(

@@ -5,75 +5,29 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from geotune import cli
-from geotune.sample import open_atomically
-from geotune.strict_json import write_json
-from geotune.sweeps import study as attr
-from geotune.sweeps.plan import Plan
-from geotune.sweeps.space import VARIANT, text, words
+from geotune.config.composing import compose
+from geotune.sweeps.plan import SweepPlan
+from geotune.sweeps.rows import STATES, TrialRow, best_of, rows, short_names, show_figure, show_value
+from geotune.sweeps.space import VARIANT, as_overrides
+from geotune.system.files import open_atomically
+from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial
     from rich.table import Table
 
     from geotune.sweeps.processes import Slot
 
-STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
 STYLES = {"complete": "", "pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One trial as people read it."""
-
-    number: int
-    state: str
-    value: float | None
-    """The metric: final when complete, else the latest."""
-    step: int | None
-    seconds: float | None
-    run_dir: str
-    params: dict[str, Any]
-    figures: dict[str, float | None]
-    error: str
-
-
-def rows(trials: Sequence[FrozenTrial]) -> list[Row]:
-    """A row for each trial, however often it was taken up again, in the order of their numbers."""
-    return [_row(trial) for trial in attr.shown(trials)]
-
-
-def _row(trial: FrozenTrial) -> Row:
-    noted, last = trial.user_attrs, trial.last_step
-    latest = trial.intermediate_values[last] if last is not None else None
-    return Row(
-        number=trial.number,
-        state=STATES[trial.state.name],
-        value=trial.value if trial.state.name == "COMPLETE" else latest,
-        step=noted.get(attr.STEP, last),
-        seconds=noted.get(attr.SECONDS),
-        run_dir=noted.get(attr.RUN_DIR, ""),
-        params=trial.params,
-        figures=noted.get(attr.FIGURES, {}),
-        error=noted.get(attr.ERROR, ""),
-    )
-
-
-def best_of(found: Sequence[Row], direction: str) -> Row | None:
-    """The best of the complete trials; of equals the first."""
-    complete = [row for row in found if row.state == "complete" and row.value is not None]
-    sign = -1 if direction == "maximize" else 1
-    return min(complete, key=lambda row: sign * (row.value or 0.0), default=None)
-
-
-def write_results(plan: Plan, study: Study, storage: str, *, plots: bool) -> dict[str, Any]:
+def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -> dict[str, Any]:
     """Write everything into `plan.sweep_dir` and return the content of sweep.json."""
     from geotune.sweeps.plots import write_plots
 
@@ -108,7 +62,7 @@ def write_results(plan: Plan, study: Study, storage: str, *, plots: bool) -> dic
     return summary
 
 
-def write_table(path: Path, found: Sequence[Row]) -> None:
+def write_table(path: Path, found: Sequence[TrialRow]) -> None:
     """One line a trial: its state and figures, then every parameter and figure that any trial has."""
     params = list(dict.fromkeys(key for row in found for key in row.params))
     figures = list(dict.fromkeys(key for row in found for key in row.figures))
@@ -122,7 +76,7 @@ def write_table(path: Path, found: Sequence[Row]) -> None:
             writer.writerow([*own, *(row.figures.get(key) for key in figures), row.error.strip()])
 
 
-def table(plan: Plan, found: Sequence[Row]) -> Table:
+def table(plan: SweepPlan, found: Sequence[TrialRow]) -> Table:
     """One line a trial, the best one in bold."""
     from rich import box
     from rich.table import Table
@@ -147,10 +101,10 @@ def table(plan: Plan, found: Sequence[Row]) -> Table:
     return result
 
 
-def describe(plan: Plan, slots: Sequence[Slot]) -> str:
+def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:
     """What a sweep would do, for `dry_run`."""
     count = f"{len(plan.variants)} variants" if plan.variants else f"{plan.cfg.trials} trials"
-    varied = {name: " ".join(words(values)) or "(as it is)" for name, values in plan.variants.items()}
+    varied = {name: " ".join(as_overrides(values)) or "(as it is)" for name, values in plan.variants.items()}
     lines = [
         f"study {plan.study}: {count} in {plan.sweep_dir}, to {plan.direction} {plan.metric}",
         f"slots: {'; '.join(map(str, slots))}",
@@ -160,10 +114,10 @@ def describe(plan: Plan, slots: Sequence[Slot]) -> str:
     return "\n".join([*lines, f"each trial: geotune train {' '.join([*plan.training, *own])}"])
 
 
-def write_best(plan: Plan, best: Row, complete: int) -> Path:
+def write_best(plan: SweepPlan, best: TrialRow, complete: int) -> Path:
     """`best.yaml`: the complete recipe of the best trial, to be run by `recipe=<this file>`."""
     path = plan.sweep_dir / "best.yaml"
-    cfg = cli.compose("train", plan.words(best.params))
+    cfg = compose("train", plan.trial_overrides(best.params))
     # Unresolved, so that `${` in a value stays text when the file is read.
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     kept = {key: value for key, value in tree.items() if key not in ("run_dir", "resume", "dry_run")}
@@ -182,26 +136,3 @@ def write_best(plan: Plan, best: Row, complete: int) -> Path:
         file.writelines(f"# {line}\n" for line in header)
         file.write(OmegaConf.to_yaml(OmegaConf.create(kept)))
     return path
-
-
-def show_figure(value: float | None) -> str:
-    """A figure in a table or a header."""
-    return "" if value is None else f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted key, with as many parts before it as tell it from the others."""
-    names = {}
-    for key in keys:
-        parts = key.split(".")
-        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        alone = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
-        names[key] = next(alone, key)
-    return names
-
-
-def show_value(value: Any, *, exact: bool = False) -> str:
-    """A parameter in a table or on an axis."""
-    if isinstance(value, str):
-        return value
-    return f"{value:.3g}" if isinstance(value, float) and not exact else text(value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import signal
 import sys
 import threading
@@ -15,23 +13,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.sweeps import study as attr
-from geotune.sweeps.plan import Plan, figure, headline
+from geotune.runs.directory import evaluations, has_checkpoint, is_last, read_json
+from geotune.runs.figures import figure, headline
+from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.processes import ProcessTree, Slot, last_words, start
-from geotune.sweeps.space import words
-from geotune.sweeps.study import Queue
+from geotune.sweeps.space import as_overrides
+from geotune.sweeps.study import Queue, TrialAttribute
 
 if TYPE_CHECKING:
     from optuna import Trial
 
+
 POLL = 0.5
 """Seconds between looks at the running trials."""
-
 log = logging.getLogger(__name__)
 
 
 class TooManyFailuresError(Exception):
-    """`max_failed` trials in a row; its message holds the last one's words."""
+    """`max_failed` trials in a row; its message holds what the last one wrote."""
 
 
 @dataclass
@@ -55,12 +54,12 @@ class Running:
 class Runner:
     """Keeps every slot busy until the study has its trials.
 
-    command(words, processes): the command line of one training. settled(): called after each trial.
+    command(overrides, processes): the command line of one training. settled(): called after each trial.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        plan: SweepPlan,
         queue: Queue,
         slots: Sequence[Slot],
         *,
@@ -122,12 +121,12 @@ class Runner:
             trial = self.queue.ask(self._new_folder)
             if trial is None:
                 return
-            folder = self.plan.sweep_dir / trial.user_attrs[attr.RUN_DIR]
+            folder = self.plan.sweep_dir / trial.user_attrs[TrialAttribute.RUN_DIR]
             if self._complete(trial, folder):  # its sweep was gone before it could note that
                 continue
             if folder.exists() and not has_checkpoint(folder):
-                trial.set_user_attr(attr.RUN_DIR, self._new_folder(trial.number))
-                folder = self.plan.sweep_dir / trial.user_attrs[attr.RUN_DIR]
+                trial.set_user_attr(TrialAttribute.RUN_DIR, self._new_folder(trial.number))
+                folder = self.plan.sweep_dir / trial.user_attrs[TrialAttribute.RUN_DIR]
             folder.mkdir(parents=True, exist_ok=True)
             slot = self.free.pop(0)
             self.running.append(Running(trial, self._start(trial, folder, slot), folder, slot))
@@ -138,7 +137,9 @@ class Runner:
         # Untrained, they are all the same. What the user types comes later, and stands.
         common = {"evaluator.at_start": False, "wandb.group": self.plan.study}
         own = {"trainer.devices": count, "run_dir": str(folder), "resume": "last" if has_checkpoint(folder) else None}
-        command = self.command([*words(common), *self.plan.words(trial.params), *words(own)], count)
+        command = self.command(
+            [*as_overrides(common), *self.plan.trial_overrides(trial.params), *as_overrides(own)], count
+        )
         return start(command, slot.variables, folder, str(folder.resolve()), **self._ending())
 
     def _ending(self) -> dict[str, Any]:
@@ -157,8 +158,8 @@ class Runner:
     def _take_over(self) -> None:
         """Put back trials whose sweep is gone, ending what is left of them here."""
         for trial in self.queue.abandoned():
-            if attr.RUN_DIR in trial.user_attrs:
-                mark = str((self.plan.sweep_dir / trial.user_attrs[attr.RUN_DIR]).resolve())
+            if TrialAttribute.RUN_DIR in trial.user_attrs:
+                mark = str((self.plan.sweep_dir / trial.user_attrs[TrialAttribute.RUN_DIR]).resolve())
                 if ProcessTree(mark, **self._ending()).end():
                     log.info("trial %d: ended what was left of it", trial.number)
             if self.queue.requeue(trial.number):
@@ -210,8 +211,13 @@ class Runner:
     def _settle(self, each: Running, status: int) -> None:
         """Note how a trial ended, and count failures in a row. Raises TooManyFailuresError."""
         number, seconds = each.trial.number, time.monotonic() - each.began
-        self._note(each, each.trial.set_user_attr, attr.STEP, max(each.step, 0))
-        self._note(each, each.trial.set_user_attr, attr.SECONDS, each.trial.user_attrs.get(attr.SECONDS, 0.0) + seconds)
+        self._note(each, each.trial.set_user_attr, TrialAttribute.STEP, max(each.step, 0))
+        self._note(
+            each,
+            each.trial.set_user_attr,
+            TrialAttribute.SECONDS,
+            each.trial.user_attrs.get(TrialAttribute.SECONDS, 0.0) + seconds,
+        )
         if each.stopped == "lost":
             return
         if each.stopped == "interrupted":
@@ -232,21 +238,21 @@ class Runner:
         value = figure(final, self.plan.metric) if final is not None else None
         if final is None or value is None:
             return False
-        trial.set_user_attr(attr.FIGURES, headline(final))
+        trial.set_user_attr(TrialAttribute.FIGURES, headline(final))
         if self.queue.tell(trial.number, value=value):
             log.info("trial %d complete: %s %.4f", trial.number, self.plan.metric, value)
         return True
 
     def _fail(self, each: Running, status: int) -> None:
         how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        words = last_words(each.folder) if status else f"its last evaluation has no value of {self.plan.metric}"
-        self._note(each, each.trial.set_user_attr, attr.ERROR, f"{how}: {words}")
+        tail = last_words(each.folder) if status else f"its last evaluation has no value of {self.plan.metric}"
+        self._note(each, each.trial.set_user_attr, TrialAttribute.ERROR, f"{how}: {tail}")
         self.queue.tell(each.trial.number, state="FAIL")
-        log.warning("trial %d failed, %s; %s ends with:\n%s", each.trial.number, how, each.folder, words)
+        log.warning("trial %d failed, %s; %s ends with:\n%s", each.trial.number, how, each.folder, tail)
         self.failed_in_a_row += 1
         if self.failed_in_a_row >= self.plan.cfg.max_failed:
             failed = f"max_failed={self.failed_in_a_row}: as many trials in a row have failed"
-            raise TooManyFailuresError(f"{failed}, the last with {how}:\n{words}")
+            raise TooManyFailuresError(f"{failed}, the last with {how}:\n{tail}")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -269,43 +275,7 @@ class Runner:
                 signal.signal(number, handler)
 
 
-def training_command(words: Sequence[str], processes: int) -> list[str]:
-    """`python -m geotune.train` with these words, through torchrun when it has several devices."""
+def training_command(overrides: Sequence[str], processes: int) -> list[str]:
+    """`python -m geotune.train` with these overrides, through torchrun when it has several devices."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return [sys.executable, *launcher, "-m", "geotune.train", *words]
-
-
-def evaluations(folder: Path, after: int) -> list[tuple[int, dict[str, Any]]]:
-    """The evaluations in a run directory beyond the step `after`, oldest first."""
-    steps = [
-        (int(match[1]), path) for path in (folder / "eval").glob("*") if (match := _STEP_FILE.fullmatch(path.name))
-    ]
-    found = ((step, read_json(path)) for step, path in sorted(steps) if step > after)
-    return [(step, content) for step, content in found if content is not None]
-
-
-_STEP_FILE = re.compile(r"step_(\d{6,})\.json")
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run directory has something to go on from."""
-    from geotune.checkpoints import checkpoint_steps
-
-    return bool(checkpoint_steps(folder))
-
-
-def is_last(folder: Path, step: int) -> bool:
-    """Whether the run has no update left after `step`, as its checkpoint of that step says."""
-    from geotune.checkpoints import FOLDER, STATE_FILE, step_name
-
-    state = read_json(folder / FOLDER / step_name(step) / STATE_FILE)
-    return state is not None and step >= state["total_updates"]
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None when it is not there."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return content
+    return [sys.executable, *launcher, "-m", "geotune.train", *overrides]

@@ -1,17 +1,20 @@
-"""What a sweep varies: keys of a training over ranges and choices, or named variants; values as command-line words."""
+"""What a sweep varies: keys of a training over ranges and choices, or named variants; and values as overrides."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from geotune import schema
+from geotune.config.conversion import Problem, convert
+from geotune.config.trees import flatten
+from geotune.config.wording import as_typed
 from geotune.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna import Trial
+
 
 VARIANT = "variant"
 """The one parameter of a study of named variants."""
@@ -82,7 +85,7 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
     stands later is laid over what stands before. Raises ConfigError.
     """
     space: dict[str, dict[str, Any]] = {}
-    problems: list[schema.Problem] = []
+    problems: list[Problem] = []
     for key, node in flatten(
         tree, is_leaf=lambda node: not isinstance(node, Mapping) or not node or KEYS & node.keys()
     ):
@@ -90,12 +93,10 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
             space.pop(key, None)
             continue
         if not isinstance(node, Mapping):
-            raise ConfigError(
-                f"space.{key}={schema.show(node)}: give {{low, high}} or {{choices}}, or null to leave it"
-            )
+            raise ConfigError(f"space.{key}={as_typed(node)}: give {{low, high}} or {{choices}}, or null to leave it")
         replaced = {"choices"} if {"low", "high"} & node.keys() else KEYS if "choices" in node else set()
         space[key] = {name: value for name, value in space.get(key, {}).items() if name not in replaced} | dict(node)
-    dimensions = {key: schema.convert(node, Dimension, f"space.{key}", problems) for key, node in space.items()}
+    dimensions = {key: convert(node, Dimension, f"space.{key}", problems) for key, node in space.items()}
     mistakes = [str(problem) for problem in problems] or [
         f"space.{key}: {mistake}" for key, dimension in dimensions.items() if (mistake := dimension.mistake())
     ]
@@ -108,7 +109,7 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Values by key of each named variant; null takes a variant out. Raises ConfigError."""
     for name, node in tree.items():
         if node is not None and not isinstance(node, Mapping):
-            raise ConfigError(f"variants.{name}={schema.show(node)}: give its keys, {{}} for none, or null to drop it")
+            raise ConfigError(f"variants.{name}={as_typed(node)}: give its keys, {{}} for none, or null to drop it")
     return {
         name: dict(flatten(node, is_leaf=lambda node: not isinstance(node, Mapping) or not node))
         for name, node in tree.items()
@@ -116,16 +117,7 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def flatten(tree: Mapping[str, Any], is_leaf: Callable[[Any], Any], separator: str = ".") -> list[tuple[str, Any]]:
-    """The leaves of a nested tree with their keys joined, in the order in which they stand."""
-    found: list[tuple[str, Any]] = []
-    for name, node in tree.items():
-        inner = [("", node)] if is_leaf(node) else flatten(node, is_leaf, separator)
-        found += [(f"{name}{separator}{key}" if key else str(name), leaf) for key, leaf in inner]
-    return found
-
-
-def words(values: Mapping[str, Any]) -> list[str]:
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
     """`key=value` as one types it, read back as the same values."""
     return [f"{key}={text(value)}" for key, value in values.items()]
 

@@ -6,12 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune import schema
+from geotune.config.wording import as_typed
 from geotune.errors import ConfigError
-from geotune.sweeps.plan import Plan
+from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.space import VARIANT
 
 if TYPE_CHECKING:
@@ -24,27 +25,33 @@ if TYPE_CHECKING:
 JOURNAL = "study.journal"
 IDENTITY = "identity"
 """Attribute of a study: what its trials have in common."""
-RUN_DIR = "run_dir"
-"""Attributes of a trial: its folder, below sweep_dir;"""
-OWNER = "owner"
-"""the process that looks after it, as [host, pid, start of the process];"""
-HEARTBEAT = "heartbeat"
-"""when that process last said so;"""
-RETRY_OF = "retry_of"
-"""the trial that it goes on with;"""
-WITHDRAWN = "withdrawn"
-"""that it was one too many;"""
-ERROR = "error"
-"""why it failed;"""
-FIGURES = "figures"
-"""the headline figures of its last evaluation;"""
-STEP, SECONDS = "step", "seconds"
-"""how far it came, and how long it took."""
-
 SQLITE_TIMEOUT = 120
 """Seconds to wait for another process's write."""
 CLOCK_STEP = 60.0
 """Seconds by which setting the clock may move the start of a process, as its machine tells it."""
+
+
+class TrialAttribute(StrEnum):
+    """What a study keeps about a trial beside its parameters and values."""
+
+    RUN_DIR = "run_dir"
+    """Folder of the trial, below sweep_dir."""
+    OWNER = "owner"
+    """Process that looks after the trial, as [host, pid, start of the process]."""
+    HEARTBEAT = "heartbeat"
+    """When that process last said so, in seconds since the epoch."""
+    RETRY_OF = "retry_of"
+    """Number of the trial that this one continues."""
+    WITHDRAWN = "withdrawn"
+    """Whether the trial was one too many."""
+    ERROR = "error"
+    """Why the trial failed."""
+    FIGURES = "figures"
+    """Headline figures of its last evaluation."""
+    STEP = "step"
+    """Update of its newest evaluation."""
+    SECONDS = "seconds"
+    """How long it ran, in all."""
 
 
 def require() -> None:
@@ -93,7 +100,7 @@ def without_password(url: str) -> str:
         return url.partition("://")[0] + "://..."
 
 
-def open_study(plan: Plan, storage: BaseStorage) -> Study:
+def open_study(plan: SweepPlan, storage: BaseStorage) -> Study:
     """The sweep's study, begun or gone on with. Raises ConfigError when it is one of other trainings."""
     import optuna
 
@@ -112,7 +119,7 @@ def open_study(plan: Plan, storage: BaseStorage) -> Study:
     if keys == ["metric"] and not any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr(IDENTITY, plan.identity)  # the name was wrong, and no figure was read by it
     elif keys:
-        changes = [f"{key} was {schema.show(then.get(key))}, now {schema.show(plan.identity.get(key))}" for key in keys]
+        changes = [f"{key} was {as_typed(then.get(key))}, now {as_typed(plan.identity.get(key))}" for key in keys]
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ConfigError(
             f"study={plan.study}: its trials were others: {'; '.join(changes[:5])}{more}; "
@@ -121,7 +128,7 @@ def open_study(plan: Plan, storage: BaseStorage) -> Study:
     return study
 
 
-def make_sampler(plan: Plan, number: int) -> BaseSampler:
+def make_sampler(plan: SweepPlan, number: int) -> BaseSampler:
     """The sampler of the trial `number`, whose draws are a function of (seed, number, results so far).
 
     So neither a study that is gone on with nor a second machine draws the same values again.
@@ -156,7 +163,7 @@ def this_process() -> tuple[str, int, float]:
 class Queue:
     """Deals out the trials of a study, to this process and to all others on its storage."""
 
-    def __init__(self, study: Study, plan: Plan) -> None:
+    def __init__(self, study: Study, plan: SweepPlan) -> None:
         self.study = study
         self.plan = plan
         self.me = list(this_process())
@@ -189,22 +196,22 @@ class Queue:
         """
         while self.has_more():
             trial = self.study.ask()
-            trial.set_user_attr(OWNER, self.me)
+            trial.set_user_attr(TrialAttribute.OWNER, self.me)
             if self._is_surplus(trial):
-                trial.set_user_attr(WITHDRAWN, True)
+                trial.set_user_attr(TrialAttribute.WITHDRAWN, True)
                 self.tell(trial.number, state="FAIL")
                 continue
             self.study.sampler = make_sampler(self.plan, trial.number)
             for key, dimension in self.plan.dimensions.items():
                 dimension.suggest(trial, key)
-            if RUN_DIR not in trial.user_attrs:
-                trial.set_user_attr(RUN_DIR, run_dir(trial.number))
+            if TrialAttribute.RUN_DIR not in trial.user_attrs:
+                trial.set_user_attr(TrialAttribute.RUN_DIR, run_dir(trial.number))
             return trial
         return None
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Whether processes that asked at the same time have taken one trial too many: the later number gives way."""
-        if RETRY_OF in trial.user_attrs:
+        if TrialAttribute.RETRY_OF in trial.user_attrs:
             return False
         before = [other for other in self._using_up() if other.number < trial.number]
         if self.plan.variants:
@@ -213,16 +220,16 @@ class Queue:
 
     def beat(self, trial: Trial) -> None:
         """Say that this process still looks after `trial`."""
-        trial.set_user_attr(HEARTBEAT, time.time())
+        trial.set_user_attr(TrialAttribute.HEARTBEAT, time.time())
 
     def abandoned(self) -> list[FrozenTrial]:
         """Running trials whose process is gone: on this host, by looking; elsewhere, by its silence."""
         found = []
         for trial in self.trials():
-            owner = trial.user_attrs.get(OWNER)
+            owner = trial.user_attrs.get(TrialAttribute.OWNER)
             if trial.state.name != "RUNNING" or owner == self.me:
                 continue
-            sign, now = trial.user_attrs.get(HEARTBEAT), time.monotonic()
+            sign, now = trial.user_attrs.get(TrialAttribute.HEARTBEAT), time.monotonic()
             if trial.number not in self._signs or self._signs[trial.number][0] != sign:
                 self._signs[trial.number] = (sign, now)
             silent = now - self._signs[trial.number][1] > self.plan.cfg.stale_after
@@ -245,9 +252,13 @@ class Queue:
         trial = self.trials()[number]
         if not self.tell(number, state="FAIL"):
             return False
-        kept = {key: value for key, value in trial.user_attrs.items() if key in (RUN_DIR, SECONDS, VARIANT)}
+        kept = {
+            key: value
+            for key, value in trial.user_attrs.items()
+            if key in (TrialAttribute.RUN_DIR, TrialAttribute.SECONDS, VARIANT)
+        }
         fixed = {key: value for key, value in kept.items() if key == VARIANT} | trial.params
-        self.study.enqueue_trial(fixed, user_attrs={RETRY_OF: number, **kept})
+        self.study.enqueue_trial(fixed, user_attrs={TrialAttribute.RETRY_OF: number, **kept})
         return True
 
 
@@ -264,5 +275,7 @@ def is_alive(pid: int, started: float) -> bool:
 
 def shown(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Trials as a table lists them: each once, however often it was taken up again."""
-    continued = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    return [trial for trial in trials if trial.number not in continued and WITHDRAWN not in trial.user_attrs]
+    continued = {trial.user_attrs.get(TrialAttribute.RETRY_OF) for trial in trials}
+    return [
+        trial for trial in trials if trial.number not in continued and TrialAttribute.WITHDRAWN not in trial.user_attrs
+    ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from geotune.sample import open_atomically
-from geotune.sweeps.plan import Plan
+from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.space import Dimension, label, text
+from geotune.system.files import open_atomically
 
 ONLINE = ("wandb.mode=online",)
 """An agent learns nothing from a run that stays offline."""
@@ -19,7 +19,7 @@ LOG_VALUES = 12
 """Values that stand for a logarithmic range of whole numbers, which W&B does not have."""
 
 
-def write_wandb_sweep(plan: Plan, path: Path) -> None:
+def write_wandb_sweep(plan: SweepPlan, path: Path) -> None:
     """Write the search of `plan` as a W&B sweep. Raises ConfigError when `path` can't be written."""
     with open_atomically(path) as file:
         file.write(f"# wandb sweep {path}, then wandb agent <id>: the sweep {plan.study} by W&B's agents.\n")
@@ -27,7 +27,7 @@ def write_wandb_sweep(plan: Plan, path: Path) -> None:
         file.write(yaml.safe_dump(wandb_sweep(plan), sort_keys=False, width=120))
 
 
-def wandb_sweep(plan: Plan) -> dict[str, Any]:
+def wandb_sweep(plan: SweepPlan) -> dict[str, Any]:
     """The sweep's configuration as W&B's agents read it."""
     sweep: dict[str, Any] = {
         "name": plan.study,
@@ -44,7 +44,7 @@ def wandb_sweep(plan: Plan) -> dict[str, Any]:
     return sweep
 
 
-def logged_name(plan: Plan) -> str:
+def logged_name(plan: SweepPlan) -> str:
     """The metric's name in W&B: a task that one suite alone asks goes without the suite."""
     suite, *rest = plan.metric.split("/")
     kinds = [node["_target_"] for node in plan.base.evaluator.suites.values()]

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from geotune.geo import Coordinates, haversine_km
+from geotune.geo import haversine_km
 from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, refused
-from geotune.tasks.geolocate import degrees, geoscore, gold_coordinates, read_coordinates
-from geotune.tasks.text import Node, Reading, Scalar, answer_span, finished, read_json, straighten
+from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.geolocate import closeness, degrees, gold_coordinates, read_coordinates
+from geotune.tasks.json_reading import JsonNode, Reading, Scalar, plain_punctuation, read_objects
 
 NAMES = ("street", "city", "state", "country")
 """The parts of an address, in the order in which they are written."""
@@ -156,17 +158,17 @@ class AddressTask(Task):
                 parts.append(float(given is not None and same(given, wanted)))
         if (to := there.coordinates) is not None:
             at = here.coordinates
-            parts.append(geoscore(float(haversine_km(at.lat, at.lon, to.lat, to.lon))) if at else 0.0)
+            parts.append(closeness(float(haversine_km(at.lat, at.lon, to.lat, to.lon))) if at else 0.0)
         if not parts:
             raise ValueError(f"{self.name}: gold {gold!r} states nothing that can be scored")
         return sum(parts) / len(parts)
 
     def _read(self, text: str) -> Address | Reason:
-        text = finished(text)
+        text = without_open_thought(text)
         since, _ = answer_span(text)
         torn = False
-        for version in dict.fromkeys((text, straighten(text))):
-            reading = read_json(version, frozenset((*_PLACE_KEYS, "confidence")))
+        for version in dict.fromkeys((text, plain_punctuation(text))):
+            reading = read_objects(version, frozenset((*_PLACE_KEYS, "confidence")))
             final = reading.last(_PLACE_KEYS, since, deep=True)
             if final:
                 return Reason.CONTRADICTION if len(final) > 1 else _address(reading, final[0])
@@ -177,19 +179,19 @@ class AddressTask(Task):
         return Address(coordinates=at) if isinstance(at, Coordinates) else Reason.NO_ANSWER
 
 
-def _address(reading: Reading, node: Node) -> Address | Reason:
+def _address(reading: Reading, node: JsonNode) -> Address | Reason:
     """The address in one JSON object, from the level nearest to its root on which each field stands."""
     found: dict[str, set[str]] = {}
     level = [node]
     for _ in range(_MAX_DEPTH):
         here: dict[str, set[str]] = {}
-        inner: list[Node] = []
+        inner: list[JsonNode] = []
         for member in (member for parent in level for member in parent.members()):
             if isinstance(member.value, Scalar):
                 text = _known(reading.string(member.value))
                 if member.key and text is not None:
                     here.setdefault(member.key, set()).add(text)
-            elif isinstance(member.value, Node) and member.value.is_object:
+            elif isinstance(member.value, JsonNode) and member.value.is_object:
                 inner.append(member.value)
         found = here | found
         level = inner

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from geotune.tasks.text import answer_span, finished, normal_key, read_json, straighten
+from geotune.sample import IMAGE_TAG
+from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.json_reading import normal_key, plain_punctuation, read_objects
 
 SYSTEM_PROMPT = "You tell where photos were taken; maps are satellite images with north up; answers are JSON."
 ANSWER_ONLY = "Reply with JSON only:"
 EXPLAIN_FIRST = "First explain briefly, then reply with JSON:"
-IMAGE = "<image>"
 
 
 class Reason(StrEnum):
@@ -105,7 +106,7 @@ class Task(ABC):
     def prompt(self, *, explain: bool) -> str:
         """The user's text: one image mark per line, the photo first and then the maps, then the question."""
         reply = EXPLAIN_FIRST if explain else ANSWER_ONLY
-        return f"{IMAGE}\n" * self.n_images + f"{self.question()} {reply} {self.form()}"
+        return f"{IMAGE_TAG}\n" * self.n_images + f"{self.question()} {reply} {self.form()}"
 
     @abstractmethod
     def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
@@ -127,8 +128,8 @@ class Task(ABC):
         """What the assistant should say: the explanation on lines of its own, if any, then the JSON object."""
         said = (explanation or "").strip()
         text = f"{said}\n{self.json(answer)}" if said else self.json(answer)
-        if IMAGE in text:
-            raise ValueError(f"{self.name}: an answer may not contain {IMAGE}")
+        if IMAGE_TAG in text:
+            raise ValueError(f"{self.name}: an answer may not contain {IMAGE_TAG}")
         return text
 
     def answer_prefix(self, text: str) -> str:
@@ -137,10 +138,10 @@ class Task(ABC):
         For a text without one, the whole text and a line break; an answer that breaks off is left out.
         """
         wanted = frozenset(map(normal_key, self.keys))
-        whole, text = text, finished(text)
+        whole, text = text, without_open_thought(text)
         since, _ = answer_span(text)
-        for version in dict.fromkeys((text, straighten(text))):
-            reading = read_json(version, wanted)
+        for version in dict.fromkeys((text, plain_punctuation(text))):
+            reading = read_objects(version, wanted)
             final = reading.last(wanted, since, deep=len(wanted) > 1)
             if final:
                 return text[: final[0].start]

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from geotune.tasks.base import Parsed, Reason, Task, accepted, refused
-from geotune.tasks.text import Node, Reading, Status, Value, answer_span, finished, normal_key, read_json, straighten
+from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.json_reading import JsonNode, Reading, Status, Value, normal_key, plain_punctuation, read_objects
 
 _ALIASES = ("answer", "finalanswer")  # keys that say "this is the answer", whatever the task
 _ABSENT = re.compile(
@@ -151,18 +152,18 @@ class ChoiceTask(Task):
     def parse(self, text: str) -> Parsed:
         if not text.strip():
             return refused(Reason.EMPTY)
-        text = finished(text)
+        text = without_open_thought(text)
         since, end = answer_span(text)
         own = normal_key(self.key)
         torn = False
-        for version in dict.fromkeys((text, straighten(text))):
-            reading = read_json(version, frozenset((own, *_ALIASES)))
+        for version in dict.fromkeys((text, plain_punctuation(text))):
+            reading = read_objects(version, frozenset((own, *_ALIASES)))
             for names in ((own,), _ALIASES):
                 final = reading.last(names, since)
                 if final:
                     return _one_of(self._object(reading, node, names) for node in final)
                 torn = torn or final is not None
-        return refused(Reason.TRUNCATED) if torn else self.wording.statement(straighten(text[since:end]))
+        return refused(Reason.TRUNCATED) if torn else self.wording.statement(plain_punctuation(text[since:end]))
 
     def score(self, parsed: Parsed, gold: str) -> float:
         """1 for the gold answer, else 0."""
@@ -170,7 +171,7 @@ class ChoiceTask(Task):
             raise ValueError(f"{self.name}: gold {gold!r} is not one of {', '.join(self.options)}")
         return float(parsed.answer == gold)
 
-    def _object(self, reading: Reading, node: Node, names: tuple[str, ...]) -> Parsed:
+    def _object(self, reading: Reading, node: JsonNode, names: tuple[str, ...]) -> Parsed:
         """The answer that one JSON object gives."""
         members = [member for member in node.members() if member.key in names]
         parsed = _one_of(self._value(reading, member.value, names) for member in members)
@@ -182,7 +183,7 @@ class ChoiceTask(Task):
         return parsed
 
     def _value(self, reading: Reading, value: Value, names: tuple[str, ...]) -> Parsed:
-        while isinstance(value, Node):
+        while isinstance(value, JsonNode):
             inner = (member.value for member in value.members() if not value.is_object or member.key in names)
             values = list(islice(inner, 2))
             if len(values) != 1:

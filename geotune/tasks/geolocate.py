@@ -1,4 +1,4 @@
-"""Where was this photo taken: coordinates for one picture."""
+"""Where was this photo taken: coordinates for one image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from geotune.geo import CoordinateError, Coordinates, check_coordinates, haversine_km, parse_coordinates
+from geotune.geo import haversine_km
 from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, entry, refused
+from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, parse_coordinates
 
 GEOSCORE_SCALE_KM = 1492.7
 """Distance at which a Geoscore (5000 e^(-d/1492.7)) has fallen to 1/e of its maximum."""
@@ -39,7 +40,7 @@ def degrees(value: float) -> str:
     return "0.0" if text == "-0.0" else text
 
 
-def geoscore(distance_km: float) -> float:
+def closeness(distance_km: float) -> float:
     """Geoscore as a fraction: e^(-d/1492.7), 1 at the place itself, 0.5 at 1,035 km."""
     return math.exp(-distance_km / GEOSCORE_SCALE_KM)
 
@@ -98,7 +99,7 @@ class GeolocateTask(Task):
     def score(self, parsed: Parsed, gold: str) -> float:
         """Geoscore / 5000: e^(-d/1492.7) with d the great-circle distance in km."""
         distance_km = self.distance_km(parsed, gold)
-        return 0.0 if distance_km is None else geoscore(distance_km)
+        return 0.0 if distance_km is None else closeness(distance_km)
 
 
 GEOLOCATE = GeolocateTask("geolocate", ("latitude", "longitude", "lat", "lon"))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from geotune.tasks.base import IMAGE, GoldError
+from geotune.sample import IMAGE_TAG
+from geotune.tasks.base import GoldError
 from geotune.tasks.choice import ChoiceTask, yes_or_no
 
 
@@ -27,7 +28,7 @@ class JudgeTask(ChoiceTask):
         """
         said = [("Reasoning", reasoning), ("Answer", predicted)]
         lines = [f"{title}: {_clean(text)}\n" for title, text in said if _clean(text)]
-        mark, question = f"{IMAGE}\n" * self.n_images, super().prompt(explain=explain)
+        mark, question = f"{IMAGE_TAG}\n" * self.n_images, super().prompt(explain=explain)
         return mark + "".join(lines) + question.removeprefix(mark)
 
     def prompt_for(self, record: Mapping[str, Any], *, explain: bool) -> str:
@@ -52,7 +53,7 @@ class JudgeTask(ChoiceTask):
 
 
 def _clean(text: str) -> str:
-    return text.replace(IMAGE, "[image]").strip()
+    return text.replace(IMAGE_TAG, "[image]").strip()
 
 
 JUDGE = JudgeTask(

@@ -1,4 +1,4 @@
-"""A small index folder in the shapes that GeoX-Bench publishes, quirks included, with pictures at every path."""
+"""A small index folder in the shapes that GeoX-Bench publishes, quirks included, with images at every path."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _draw(index_dir: Path, image_root: Path) -> None:
 
 def make_index(root: Path, benchmark: list[str], pool: list[str]) -> Index:
     """Index files of the named sources; `PLACES` places each, four views a place."""
-    index = Index(root / "index", root / "pictures (real)")
+    index = Index(root / "index", root / "images (real)")
     for source in benchmark:
         views = [(number, heading) for number in range(PLACES) for heading in HEADINGS]
         pose = [_record(source, n, h) | {"AerialImage": _map(source, n)} for n, h in views]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from data_builders.build import build_dataset
 from data_builders.sources.geox_index import GeoxIndex
 
 PLACEHOLDERS = ("<image>", "<video>", "<audio>")
@@ -54,7 +53,7 @@ MEANT = {"images"}
 def dataset(request: pytest.FixtureRequest, every_shape: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp(request.param)
     settings = every_shape.settings(sources=["CVGloable", "CVUSA_zoom18"])
-    build_dataset(GeoxIndex(**settings), out, "geox", paths=request.param)
+    GeoxIndex(**settings).make(out, "geox", paths=request.param)
     return out
 
 

@@ -14,18 +14,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from data_builders.build import build_dataset
+from data_builders.builder import Builder
 from data_builders.merge import main, merge_shards
 from data_builders.synthetic.builder import SyntheticCity
 from data_builders.writer import DatasetWriter, read_shard
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn, read_samples
+from geotune.records import read_samples
+from geotune.sample import Sample, Turn
 
 PARTS = 3
 
 
 @dataclass
-class Toy:
+class Toy(Builder):
     """Two questions a place, and a source that loses a record in nine."""
 
     places: int = 30
@@ -63,10 +64,10 @@ def records(path: Path) -> dict[str, Sample]:
 def test_the_parts_are_the_whole(tmp_path: Path, asks: bool) -> None:
     Toy.made.clear()
     toy = Toy(asks=asks)
-    whole = build_dataset(toy, tmp_path / "whole", "toy", max_reject_fraction=0.2)
+    whole = toy.make(tmp_path / "whole", "toy", max_reject_fraction=0.2)
     Toy.made.clear()
     for number in (2, 3, 1):
-        part = build_dataset(toy, tmp_path / "out", "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
+        part = toy.make(tmp_path / "out", "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
         assert 0 < part["written"] < whole["written"]
         assert not (tmp_path / "out" / "toy.jsonl").exists()
     assert len(Toy.made) == (27 if asks else 27 * PARTS)
@@ -87,8 +88,8 @@ def test_the_parts_are_the_whole(tmp_path: Path, asks: bool) -> None:
 
 def test_a_real_builder_draws_its_own_places_only(tmp_path: Path) -> None:
     city = SyntheticCity(places=6, crops_per_view=1, workers=1)
-    whole = build_dataset(city, tmp_path / "whole", "city")
-    parts = [build_dataset(city, tmp_path / "out", "city", shard=f"{number}/2") for number in (1, 2)]
+    whole = city.make(tmp_path / "whole", "city")
+    parts = [city.make(tmp_path / "out", "city", shard=f"{number}/2") for number in (1, 2)]
     assert sum(part["images"] for part in parts) == whole["images"]
     assert all(part["images"] < whole["images"] for part in parts)
     merge_shards(tmp_path / "out", "city")
@@ -100,10 +101,10 @@ def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([f"out={out}"]) == 2
     assert "no part of a dataset there" in capsys.readouterr().err
     for number in (1, 3):
-        build_dataset(Toy(), out, "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
+        Toy().make(out, "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
     with pytest.raises(ConfigError, match=r"1 of 3 parts are missing; build shard=2/3"):
         merge_shards(out)
-    build_dataset(Toy(places=31), out, "toy", max_reject_fraction=0.2, shard="2/3")
+    Toy(places=31).make(out, "toy", max_reject_fraction=0.2, shard="2/3")
     with pytest.raises(ConfigError, match="different settings"):
         merge_shards(out)
     with pytest.raises(ConfigError, match=r"name=b: .* has parts of toy only"):
@@ -113,7 +114,7 @@ def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_losing_too_much_is_told_of_the_whole(tmp_path: Path) -> None:
     for number in range(1, PARTS + 1):
-        build_dataset(Toy(), tmp_path, "toy", max_reject_fraction=0.05, shard=f"{number}/{PARTS}")
+        Toy().make(tmp_path, "toy", max_reject_fraction=0.05, shard=f"{number}/{PARTS}")
     with pytest.raises(ConfigError, match=r"4 of 30 source records were rejected"):
         merge_shards(tmp_path)
 
@@ -125,10 +126,10 @@ def test_shards_that_are_none(shard: str) -> None:
 
 
 def _build(out: str) -> None:
-    build_dataset(SyntheticCity(places=400, crops_per_view=1, workers=1), out, "city")
+    SyntheticCity(places=400, crops_per_view=1, workers=1).make(out, "city")
 
 
-def test_a_killed_build_goes_on_with_the_pictures_it_made(tmp_path: Path) -> None:
+def test_a_killed_build_goes_on_with_the_images_it_made(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_build, args=(str(tmp_path),))
     process.start()
     images = tmp_path / "images"
@@ -139,7 +140,7 @@ def test_a_killed_build_goes_on_with_the_pictures_it_made(tmp_path: Path) -> Non
     process.join()
     assert not (tmp_path / "build_report.json").exists()
     there = sum(1 for _ in images.glob("*/*/*.png"))
-    report: dict[str, Any] = build_dataset(SyntheticCity(places=8, crops_per_view=1, workers=1), tmp_path, "city")
+    report: dict[str, Any] = SyntheticCity(places=8, crops_per_view=1, workers=1).make(tmp_path, "city")
     assert report["images_reused"] >= min(there, 8 * 44) - 44
     assert json.loads((tmp_path / "build_report.json").read_text())["written"] == report["written"]
     assert not list(tmp_path.glob("*.partial"))

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from data_builders.writer import DatasetWriter
-from geotune.data import sample_file
+from geotune.data import index
+from geotune.data.cache import CACHE
 from geotune.data.sample_file import SampleFile
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn, read_samples
+from geotune.records import read_samples
+from geotune.sample import Sample, Turn
 
 SAMPLE = Sample(
     id="city/a/1/N/pose_fixed/full",
@@ -39,8 +41,8 @@ def test_writes_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert names(tmp_path / "out").isdisjoint({"city.jsonl", "build_report.json"})
     out = tmp_path / "out"
     reports = {"build_report.json", "build_report.html"}
-    assert names(out) == {"city.jsonl", "dataset_info.json", "rejected.jsonl", "images", sample_file.CACHE, *reports}
-    monkeypatch.setattr(sample_file, "_make_index", lambda *_: pytest.fail("a pass over the file"))
+    assert names(out) == {"city.jsonl", "dataset_info.json", "rejected.jsonl", "images", CACHE, *reports}
+    monkeypatch.setattr(index, "_make_index", lambda *_: pytest.fail("a pass over the file"))
     assert SampleFile(out / "city.jsonl")[0] == SAMPLE, "it need not be read for its index"
     report = json.loads((out / "build_report.json").read_text())
     assert report == writer.report
@@ -57,7 +59,7 @@ def test_writes_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_paths(tmp_path: Path) -> None:
-    out, elsewhere = tmp_path / "out", tmp_path / "pictures, (old)" / "a.png"
+    out, elsewhere = tmp_path / "out", tmp_path / "images, (old)" / "a.png"
     sample = replace(
         SAMPLE,
         images=("images/x.png", str(out / "images" / "y.png"), str(elsewhere)),

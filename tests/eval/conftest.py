@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geotune.sample import Sample, Turn, write_samples
+from geotune.records import write_samples
+from geotune.sample import Sample, Turn
 from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
 
 
@@ -40,7 +41,7 @@ def fake() -> type[FakeAnswerer]:
 
 @pytest.fixture(scope="session")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 12 places: every option of the seven tasks asked at each, and one photo to locate; real pictures."""
+    """A dataset of 12 places: every option of the seven tasks asked at each, and one photo to locate; real images."""
     folder = tmp_path_factory.mktemp("city")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)

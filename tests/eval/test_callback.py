@@ -13,12 +13,14 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import nn
 
-from eval.callback import InLoopEvaluator, evaluation_mode, gather_predictions
-from eval.predictions import read_predictions
-from eval.wandb_log import ROWS_PER_TASK, side_by_side
-from geotune.cli import instantiate_checked
+from eval.answerers import local
+from eval.callback import InLoopEvaluator, evaluation_mode
+from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
+from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError
+from geotune.runs.predictions import read_predictions
 from geotune.sample import Sample
+from geotune.system.ranks import gather_items
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
@@ -49,6 +51,15 @@ class Parrot(nn.Module):
         batch_size: int,
     ) -> list[list[float]]:
         return [[-float(abs(i - self.choice)) for i in range(len(row))] for row in options]
+
+
+@pytest.fixture(autouse=True)
+def parrots_answer_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a `Parrot` where a real backbone would generate or score."""
+    for name in ("generate", "score_options"):
+        monkeypatch.setattr(
+            local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw)
+        )
 
 
 class Stage(LightningModule):
@@ -141,10 +152,10 @@ def test_modes_come_back_after_an_error() -> None:
 def test_gathers_over_a_process_group(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        assert gather_predictions(["a", "b"]) == ["a", "b"]  # type: ignore[list-item, comparison-overlap]
+        assert gather_items(["a", "b"]) == ["a", "b"]
     finally:
         torch.distributed.destroy_process_group()
-    assert gather_predictions([]) == []
+    assert gather_items([]) == []
 
 
 def wandb_records(run_dir: Path) -> Iterator[Any]:
@@ -206,11 +217,11 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert "<image>" not in first[3]
     assert first[5] == "N"
     assert last[:2] == ["geolocate", "geolocate"]
-    # The pictures wait for their upload in the run directory, not in the home folder.
+    # The images wait for their upload in the run directory, not in the home folder.
     assert list((tmp_path / "wandb" / "artifacts").rglob("*"))
 
 
-def test_pictures_side_by_side() -> None:
+def test_images_side_by_side() -> None:
     strip = side_by_side([Image.new("RGB", (200, 100), "red"), Image.new("RGB", (30, 60), "blue")], height=50, gap=4)
     assert strip.size == (100 + 4 + 25, 50)
     assert strip.getpixel((50, 25)) == (255, 0, 0)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from eval.evaluator import Evaluator, as_question, best_option, flat_metrics
-from eval.predictions import Prediction
 from eval.suites import CrossViewSuite, DistanceSuite
 from geotune.errors import ConfigError
-from geotune.sample import Sample, read_samples
+from geotune.records import read_samples
+from geotune.runs.predictions import Prediction
+from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
@@ -234,8 +235,8 @@ def test_mistakes_are_told(city: Path, options: dict[str, Any], words: str) -> N
         Evaluator(**{"suites": geox(city), **options})
 
 
-def test_a_broken_picture_is_the_users_to_mend(city: Path, tmp_path: Path, fake: Any) -> None:
-    from geotune.sample import BadRecord
+def test_a_broken_image_is_the_users_to_mend(city: Path, tmp_path: Path, fake: Any) -> None:
+    from geotune.errors import BadRecord
 
     def say(question: Sample) -> str:
         raise BadRecord(question.id, "truncated image")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geotune.sample import Sample, Turn, write_samples
+from geotune.records import write_samples
+from geotune.sample import Sample, Turn
 
 QWEN_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
@@ -214,8 +215,8 @@ def load_tiny(qwen_path: Path, internvl_path: Path) -> Callable[..., Any]:
     return load
 
 
-def picture(path: Path, size: tuple[int, int], seed: int) -> str:
-    """A random picture; its name."""
+def image(path: Path, size: tuple[int, int], seed: int) -> str:
+    """A random image; its name."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path.name
@@ -223,10 +224,10 @@ def picture(path: Path, size: tuple[int, int], seed: int) -> str:
 
 @pytest.fixture(scope="session")
 def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Sample]]:
-    """A folder of pictures with `city.jsonl`, and its 24 samples: two or three pictures, answers of several lengths."""
+    """A folder of images with `city.jsonl`, and its 24 samples: two or three images, answers of several lengths."""
     folder = tmp_path_factory.mktemp("city")
-    views = [picture(folder / f"view{i}.png", (48, 32), i) for i in range(6)]
-    maps = [picture(folder / f"map{i}.png", (64, 64), 100 + i) for i in range(3)]
+    views = [image(folder / f"view{i}.png", (48, 32), i) for i in range(6)]
+    maps = [image(folder / f"map{i}.png", (64, 64), 100 + i) for i in range(3)]
     samples = []
     for number in range(24):
         images = (views[number % 6], *maps[: 1 + number % 2])
@@ -254,7 +255,7 @@ def recipe(qwen_path: Path, internvl_path: Path, city: tuple[Path, list[Sample]]
     """`recipe(**{"stage.lr": 0.1})`: a complete config of a short run on the city, with a folder of its own."""
     from omegaconf import OmegaConf
 
-    from geotune.config import BackboneConfig, DataConfig, StageConfig, TrainConfig, TrainerConfig, WandbConfig
+    from geotune.config.training import BackboneConfig, DataConfig, StageConfig, TrainConfig, TrainerConfig, WandbConfig
 
     def make(family: str = "qwen", **changes: Any) -> Any:
         target, path, pixels = {

@@ -1,4 +1,4 @@
-"""Reading and writing samples: exact round trips, one clear error per bad record, and real picture files."""
+"""Reading and writing samples: exact round trips, one clear error per bad record, and real image files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from geotune.errors import ConfigError
-from geotune.sample import (
-    BadRecord,
-    Sample,
-    Turn,
-    check_image,
-    iter_records,
-    load_image,
-    open_atomically,
-    read_samples,
-    resolve_image,
-    sample_from_record,
-    sample_to_record,
-    write_samples,
-)
+from geotune.errors import BadRecord, ConfigError
+from geotune.records import iter_records, read_samples, write_samples
+from geotune.sample import Sample, Turn, sample_from_record, sample_to_record
+from geotune.system.files import open_atomically
+from geotune.system.images import check_image, load_image, resolve_image
 
 unhurried = settings(deadline=None)  # machines share their cores
 RECORD = {
@@ -207,9 +197,9 @@ def test_a_bad_record_is_named_with_its_reason(changes: dict[str, Any], reason: 
 
 
 def test_bad_records_survive_a_worker_process() -> None:
-    error = pickle.loads(pickle.dumps(BadRecord("a/1", "no picture", "data.jsonl:3")))
-    assert str(error) == "data.jsonl:3: record 'a/1': no picture"
-    assert (error.record_id, error.reason, error.where) == ("a/1", "no picture", "data.jsonl:3")
+    error = pickle.loads(pickle.dumps(BadRecord("a/1", "no image", "data.jsonl:3")))
+    assert str(error) == "data.jsonl:3: record 'a/1': no image"
+    assert (error.record_id, error.reason, error.where) == ("a/1", "no image", "data.jsonl:3")
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30).filter(
@@ -410,8 +400,8 @@ def test_writing_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a noisy picture and returns its path."""
+def photo(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a noisy image and returns its path."""
 
     def write(name: str = "a.jpg", size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: Any) -> Path:
         channels = len(Image.new(mode, (1, 1)).getbands())
@@ -470,24 +460,24 @@ def test_resolve_image_stays_in_the_dataset_s_folder(tmp_path: Path) -> None:
         ("a.tiff", "RGB"),
     ],
 )
-def test_pictures_load_as_rgb(picture: Callable[..., Path], name: str, mode: str) -> None:
-    path = picture(name, mode=mode)
+def test_images_load_as_rgb(photo: Callable[..., Path], name: str, mode: str) -> None:
+    path = photo(name, mode=mode)
     assert check_image(path, max_pixels=1200) == (40, 30)
     loaded = load_image(path)
     assert (loaded.mode, loaded.size) == ("RGB", (40, 30))
 
 
-def test_lossless_pictures_keep_their_pixels(picture: Callable[..., Path]) -> None:
-    path = picture("a.png")
+def test_lossless_images_keep_their_pixels(photo: Callable[..., Path]) -> None:
+    path = photo("a.png")
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(load_image(path)), np.asarray(image))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_heeded(picture: Callable[..., Path], orientation: int) -> None:
+def test_exif_orientation_is_heeded(photo: Callable[..., Path], orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    path = picture("turned.png", exif=exif)
+    path = photo("turned.png", exif=exif)
     with Image.open(path) as image:
         expected = ImageOps.exif_transpose(image)
     upright = load_image(path)
@@ -497,21 +487,21 @@ def test_exif_orientation_is_heeded(picture: Callable[..., Path], orientation: i
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_orientation_is_heeded_beside_a_tag_that_can_t_be_written(picture: Callable[..., Path]) -> None:
+def test_orientation_is_heeded_beside_a_tag_that_can_t_be_written(photo: Callable[..., Path]) -> None:
     tags = b"\x02\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\x00\x01\x05\0\x01\0\0\0\x06\0\0\0"
-    path = picture("phone.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0" + tags)
+    path = photo("phone.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0" + tags)
     assert load_image(path).size == (30, 40)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("exif", [b"MM\0*\0\0\0\x08\xff\xff garbage", b"no TIFF header", b"II*\0"])
-def test_unreadable_exif_beside_a_good_picture_does_no_harm(picture: Callable[..., Path], exif: bytes) -> None:
-    path = picture("exif.png", exif=b"Exif\0\0" + exif)
+def test_unreadable_exif_beside_a_good_image_does_no_harm(photo: Callable[..., Path], exif: bytes) -> None:
+    path = photo("exif.png", exif=b"Exif\0\0" + exif)
     assert check_image(path, max_pixels=None) == (40, 30)
     assert load_image(path).size == (40, 30)
 
 
-def test_pictures_that_are_none(tmp_path: Path, picture: Callable[..., Path]) -> None:
+def test_images_that_are_none(tmp_path: Path, photo: Callable[..., Path]) -> None:
     (tmp_path / "text.jpg").write_text("not found")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "script.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
@@ -519,9 +509,9 @@ def test_pictures_that_are_none(tmp_path: Path, picture: Callable[..., Path]) ->
     os.mkfifo(tmp_path / "pipe.jpg")
     expected = {
         "gone.jpg": "is missing",
-        "text.jpg": "is no picture in a known format",
+        "text.jpg": "is no image in a known format",
         "empty.png": r"is empty \(0 bytes\)",
-        "script.jpg": "is no picture in a known format",
+        "script.jpg": "is no image in a known format",
         "folder.jpg": "is not a file",
         "pipe.jpg": "is not a file",
         "a" * 300 + ".jpg": "can't be read",
@@ -534,19 +524,19 @@ def test_pictures_that_are_none(tmp_path: Path, picture: Callable[..., Path]) ->
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.tiff"])
-def test_truncated_pictures(picture: Callable[..., Path], name: str) -> None:
-    path = picture(name, (64, 64), "L" if name == "a.gif" else "RGB")
+def test_truncated_images(photo: Callable[..., Path], name: str) -> None:
+    path = photo(name, (64, 64), "L" if name == "a.gif" else "RGB")
     whole = path.read_bytes()
     for share in (0.3, 0.6, 0.9):
         path.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(BadRecord, match=r"can't be read|is no picture"):
+        with pytest.raises(BadRecord, match=r"can't be read|is no image"):
             check_image(path, max_pixels=None)
         with pytest.raises(BadRecord):
             load_image(path)
 
 
-def test_pictures_over_the_stated_size(picture: Callable[..., Path]) -> None:
-    path = picture()
+def test_images_over_the_stated_size(photo: Callable[..., Path]) -> None:
+    path = photo()
     assert check_image(path, max_pixels=40 * 30) == (40, 30)
     with pytest.raises(BadRecord, match="has 40 x 30 pixels, more than the 1199 allowed"):
         check_image(path, max_pixels=40 * 30 - 1)
@@ -567,7 +557,7 @@ def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff"])
-def test_pictures_of_several_frames_are_refused(tmp_path: Path, name: str) -> None:
+def test_images_of_several_frames_are_refused(tmp_path: Path, name: str) -> None:
     first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     first.save(tmp_path / name, save_all=True, append_images=[second])
     for read in (load_image, lambda path: check_image(path, max_pixels=None)):
@@ -575,13 +565,13 @@ def test_pictures_of_several_frames_are_refused(tmp_path: Path, name: str) -> No
             read(tmp_path / name)
 
 
-def test_pictures_of_real_numbers_are_refused(tmp_path: Path) -> None:
+def test_images_of_real_numbers_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "heights.tiff")
     with pytest.raises(BadRecord, match="real numbers"):
         load_image(tmp_path / "heights.tiff")
 
 
-def test_a_picture_of_200_megapixels_is_refused_by_its_header(tmp_path: Path) -> None:
+def test_a_image_of_200_megapixels_is_refused_by_its_header(tmp_path: Path) -> None:
     whole = io.BytesIO()
     Image.new("L", (1, 1)).save(whole, "PNG")
     head = b"IHDR" + struct.pack(">II", 20_000, 10_000) + bytes([8, 0, 0, 0, 0])
@@ -602,7 +592,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, mo
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_a_damaged_picture_is_a_picture_or_a_bad_record(
+def test_a_damaged_image_is_a_image_or_a_bad_record(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     form = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"]))
@@ -619,11 +609,11 @@ def test_a_damaged_picture_is_a_picture_or_a_bad_record(
     assert load_image(path).size == (width, height)
 
 
-def test_reading_with_images_checked(tmp_path: Path, picture: Callable[..., Path]) -> None:
-    picture("images/good.jpg")
-    absolute = picture("elsewhere.png")
-    picture("images/large.png", (100, 100))
-    picture("images/cut.jpg").write_bytes(picture("images/good.jpg").read_bytes()[:200])
+def test_reading_with_images_checked(tmp_path: Path, photo: Callable[..., Path]) -> None:
+    photo("images/good.jpg")
+    absolute = photo("elsewhere.png")
+    photo("images/large.png", (100, 100))
+    photo("images/cut.jpg").write_bytes(photo("images/good.jpg").read_bytes()[:200])
     (tmp_path / "images/link.jpg").symlink_to(Path(__file__))
     names = {
         "good": ("images/good.jpg", str(absolute)),
@@ -646,10 +636,10 @@ def test_reading_with_images_checked(tmp_path: Path, picture: Callable[..., Path
         list(read_samples(path, check_images=True))
 
 
-def test_each_picture_is_decoded_once(
-    tmp_path: Path, picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+def test_each_image_is_decoded_once(
+    tmp_path: Path, photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture("a.jpg")
+    photo("a.jpg")
     write_samples(tmp_path / "data.json", [a_sample(str(i), images=("a.jpg", "a.jpg")) for i in range(5)])
     opened = []
     real = Image.open

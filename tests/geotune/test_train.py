@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from geotune import describe
-from geotune.checkpoints import checkpoint_steps, read_state
-from geotune.config import TrainerConfig
-from geotune.data.sampler import Plan
+from geotune.config.training import TrainerConfig
+from geotune.data.row_plan import RowPlan
 from geotune.errors import ConfigError
+from geotune.runs.directory import checkpoint_steps, read_state
 from geotune.sample import Sample
 from geotune.train import main, total_updates, train
+from geotune.training import summary as describe
 
 City = tuple[Path, list[Sample]]
 
@@ -98,7 +98,7 @@ def test_histogram_of_equal_lengths() -> None:
 )
 def test_length_of_a_run(steps: int | None, epochs: float | None, wanted: int) -> None:
     cfg: Any = TrainerConfig(max_steps=steps, epochs=epochs)
-    plan = Plan(lengths=[1] * 24, targets=[1] * 24, batch_size=4, accumulate=2, ranks=1, seed=0)
+    plan = RowPlan(lengths=[1] * 24, targets=[1] * 24, batch_size=4, accumulate=2, ranks=1, seed=0)
     assert total_updates(cfg, plan) == wanted
 
 

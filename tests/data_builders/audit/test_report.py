@@ -14,7 +14,6 @@ from PIL import Image
 
 from data_builders.audit import survey as survey_module
 from data_builders.audit.survey import Smallest, Survey
-from data_builders.build import build_dataset
 from data_builders.sources.geox_index import GeoxIndex
 from data_builders.writer import DatasetWriter
 from geotune.sample import Sample, Turn
@@ -101,7 +100,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_of_a_real_build(every_shape: Any, tmp_path: Path) -> None:
-    report = build_dataset(GeoxIndex(**every_shape.settings()), tmp_path, "geox (real) & <more>", max_reject_fraction=1)
+    report = GeoxIndex(**every_shape.settings()).make(tmp_path, "geox (real) & <more>", max_reject_fraction=1)
     page = Page((tmp_path / "build_report.html").read_text(encoding="utf-8"))
     assert not page.open
     assert page.references
@@ -125,7 +124,7 @@ def test_the_page_of_a_real_build(every_shape: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_shortcut_is_told(tmp_path: Path, missing: bool) -> None:
-    """Bright maps are the true ones; where pictures are not there, that can't be known and is no error."""
+    """Bright maps are the true ones; where images are not there, that can't be known and is no error."""
     for number in range(120):
         shade = 200 if number % 2 else 40
         if not missing:
@@ -136,7 +135,7 @@ def test_a_shortcut_is_told(tmp_path: Path, missing: bool) -> None:
     rules = writer.report["audit"]["rules"]
     if missing:
         assert "brightness" not in rules
-        assert "no picture" in (tmp_path / "build_report.html").read_text()
+        assert "no image" in (tmp_path / "build_report.html").read_text()
     else:
         assert rules["brightness"]["toy"]["src"]["leaks"]
         assert rules["brightness"]["toy"]["src"]["accuracy"] > 0.95

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from data_builders.build import build_dataset
 from data_builders.synthetic.builder import TASKS, SyntheticCity, mean_color_rule
 from data_builders.synthetic.places import draw_places
 from data_builders.synthetic.questions import questions
 from geotune.errors import ConfigError
-from geotune.sample import read_samples
+from geotune.records import read_samples
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
     out = tmp_path_factory.mktemp("city")
-    report = build_dataset(SyntheticCity(places=6, seed=1, workers=1), out, "synthetic")
+    report = SyntheticCity(places=6, seed=1, workers=1).make(out, "synthetic")
     return out, report, list(read_samples(out / "synthetic.jsonl", check_images=True))
 
 
@@ -77,8 +76,8 @@ def test_no_mean_colour_shortcut():
     """Taking the nearest mean colour stays within five points of chance, at the sizes that the quickstart uses."""
     means, asked = {}, []
     for place in islice(draw_places(0, "test"), 300):
-        pictures = place.pictures(64, 96)
-        means[place.name] = {name: picture.mean(axis=(0, 1)).tolist() for name, picture in pictures.items()}
+        images = place.images(64, 96)
+        means[place.name] = {name: image.mean(axis=(0, 1)).tolist() for name, image in images.items()}
         asked += [(place.name, question) for question in questions(place, TASKS, 2)]
     for task, accuracy in mean_color_rule(asked, means).items():
         assert abs(accuracy - get_task(task).chance) < 0.05, (task, accuracy)
@@ -86,18 +85,18 @@ def test_no_mean_colour_shortcut():
 
 def test_a_build_is_a_function_of_its_seed(tmp_path):
     for name, places in (("a", 3), ("b", 3), ("more", 5)):
-        build_dataset(SyntheticCity(places=places, seed=4, workers=1), tmp_path / name, "city")
+        SyntheticCity(places=places, seed=4, workers=1).make(tmp_path / name, "city")
     first, again, more = ((tmp_path / name / "city.jsonl").read_text() for name in ("a", "b", "more"))
     assert first == again
     assert more.startswith(first)
-    for picture in sorted((tmp_path / "a" / "images").rglob("*.png")):
-        other = tmp_path / "b" / picture.relative_to(tmp_path / "a")
-        assert picture.read_bytes() == other.read_bytes()
+    for image in sorted((tmp_path / "a" / "images").rglob("*.png")):
+        other = tmp_path / "b" / image.relative_to(tmp_path / "a")
+        assert image.read_bytes() == other.read_bytes()
 
 
-def test_a_rebuild_reuses_the_pictures(tmp_path):
-    first = build_dataset(SyntheticCity(places=2, workers=1), tmp_path, "city")
-    again = build_dataset(SyntheticCity(places=3, workers=1), tmp_path, "city")
+def test_a_rebuild_reuses_the_images(tmp_path):
+    first = SyntheticCity(places=2, workers=1).make(tmp_path, "city")
+    again = SyntheticCity(places=3, workers=1).make(tmp_path, "city")
     assert (first["images"], again["images"], again["images_reused"]) == (88, 44, 88)
 
 
@@ -125,7 +124,7 @@ def test_mistakes_name_the_key(settings, message):
         SyntheticCity(**settings)
 
 
-def test_records_name_their_place_and_pictures(city):
+def test_records_name_their_place_and_images(city):
     out, _, samples = city
     for sample in samples:
         kind, where = sample.place.split("/")

@@ -1,4 +1,4 @@
-"""The procedural city: what pictures show agrees with what is said of them."""
+"""The procedural city: what images show agrees with what is said of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from data_builders.imagery.crops import CROPS, LANDS_AT, crop_box
 from data_builders.imagery.panorama import perspective_view
 from data_builders.synthetic.city import (
     COLORS,
@@ -24,6 +23,7 @@ from data_builders.synthetic.city import (
     with_cast,
 )
 from data_builders.synthetic.places import CELL_DEG, SPLITS, draw_places
+from geotune.imagery.crops import CROPS, LANDS_AT, crop_box
 
 
 def nearest_color(pixels: np.ndarray) -> str:
@@ -39,8 +39,8 @@ def place(request):
 
 
 def test_views_show_what_the_town_says(place):
-    picture = panorama(place.towns[0], np.random.default_rng(0))
-    views = {name: perspective_view(picture, degrees, (64, 64)) for name, degrees in HEADINGS.items()}
+    image = panorama(place.towns[0], np.random.default_rng(0))
+    views = {name: perspective_view(image, degrees, (64, 64)) for name, degrees in HEADINGS.items()}
     for heading, (left, right) in place.towns[0].around().items():
         view = views[heading]
         assert nearest_color(view[28:36, 2:12]) == left
@@ -51,22 +51,22 @@ def test_views_show_what_the_town_says(place):
 def test_maps_show_what_the_towns_say(place):
     middle = MAP_UNITS // 2 + int(OFF_MIDDLE)
     for town in place.towns:
-        picture = satellite_image(town, np.random.default_rng(0))
+        image = satellite_image(town, np.random.default_rng(0))
         for south in (-1, 0, 1):
             for east in (-1, 0, 1):
                 row, column = middle + south * PITCH, middle + east * PITCH
-                assert nearest_color(picture[row - 3 : row + 3, column - 3 : column + 3]) == town.plaza_at(south, east)
+                assert nearest_color(image[row - 3 : row + 3, column - 3 : column + 3]) == town.plaza_at(south, east)
                 (nw, ne) = town.around(south, east)["N"]
-                assert nearest_color(picture[row - 10 : row - 6, column - 10 : column - 6]) == nw
-                assert nearest_color(picture[row - 10 : row - 6, column + 6 : column + 10]) == ne
+                assert nearest_color(image[row - 10 : row - 6, column - 10 : column - 6]) == nw
+                assert nearest_color(image[row - 10 : row - 6, column + 6 : column + 10]) == ne
 
 
 def test_maps_of_a_place_differ_in_cast_alone(place):
-    """The four maps have one mean colour before their casts, which are nothing that a picture's content tells."""
-    pictures = color_balanced([satellite_image(town, np.random.default_rng(0)) for town in place.towns])
-    means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
+    """The four maps have one mean colour before their casts, which are nothing that an image's content tells."""
+    images = color_balanced([satellite_image(town, np.random.default_rng(0)) for town in place.towns])
+    means = np.array([image.mean(axis=(0, 1)) for image in images])
     assert np.ptp(means, axis=0).max() < 3
-    assert np.abs(with_cast(pictures[0], np.random.default_rng(1), 0.0).astype(int) - pictures[0]).max() == 0
+    assert np.abs(with_cast(images[0], np.random.default_rng(1), 0.0).astype(int) - images[0]).max() == 0
 
 
 def test_a_crossing_looks_different_in_every_heading(place):
@@ -99,11 +99,11 @@ def test_a_crop_holds_every_plaza_once_inside(place):
 
 def test_panorama_shifts_with_heading(place):
     """North is at the centre column: the view east is a quarter of the panorama further right."""
-    picture = panorama(place.towns[0], np.random.default_rng(0), noise=0)
-    quarter = picture.shape[1] // 4
+    image = panorama(place.towns[0], np.random.default_rng(0), noise=0)
+    quarter = image.shape[1] // 4
     for step, (left, _) in enumerate(place.towns[0].around().values()):
-        column = (picture.shape[1] // 2 + step * quarter - quarter // 4) % picture.shape[1]
-        assert nearest_color(picture[60:64, column - 1 : column + 2]) == left
+        column = (image.shape[1] // 2 + step * quarter - quarter // 4) % image.shape[1]
+        assert nearest_color(image[60:64, column - 1 : column + 2]) == left
 
 
 def test_the_satellite_image_keeps_its_content_at_any_size(place):

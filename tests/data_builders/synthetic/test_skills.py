@@ -9,13 +9,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from data_builders.build import build_dataset
-from data_builders.imagery.crops import CROPS, LANDS_AT
 from data_builders.synthetic.city import HEADINGS
 from data_builders.synthetic.places import draw_places
 from data_builders.synthetic.skills import SKILLS, TEXT_SKILLS, Context, Exchange, Scene, SyntheticSkills, exchanges
 from geotune.errors import ConfigError
-from geotune.sample import read_samples
+from geotune.imagery.crops import CROPS, LANDS_AT
+from geotune.records import read_samples
 
 PLACES = list(islice(draw_places(0, "pretrain"), 2))
 
@@ -40,13 +39,13 @@ def test_a_scene_fits_its_skill(skill: str) -> None:
 def test_no_exercise_relates_a_view_to_a_map(skill: str) -> None:
     """A view and a map of one place never stand together, so that nothing can be learnt about what joins them."""
     for scene, _ in exercises(skill):
-        for which, file in scene.pictures:
+        for which, file in scene.images:
             assert which == (1 if file[0] in HEADINGS else 0)
 
 
 @pytest.mark.parametrize("skill", TEXT_SKILLS)
 def test_matching_is_plain_text(skill: str) -> None:
-    assert all(not scene.pictures for scene, _ in exercises(skill))
+    assert all(not scene.images for scene, _ in exercises(skill))
 
 
 def test_a_side_is_looked_up_in_what_the_user_wrote() -> None:
@@ -93,7 +92,7 @@ def test_questions_in_a_row_are_of_one_kind_and_differ(skill: str) -> None:
         told = exchanges(stream, scene, skill, tuple(SKILLS), 3)
         assert 1 <= len(told) <= 3
         assert len({prompt for prompt, _ in told}) == len(told)
-        assert bool(scene.pictures) == (skill not in TEXT_SKILLS)
+        assert bool(scene.images) == (skill not in TEXT_SKILLS)
 
 
 def found(pattern: str, text: str) -> tuple[str, ...]:
@@ -102,16 +101,16 @@ def found(pattern: str, text: str) -> tuple[str, ...]:
     return match.groups()
 
 
-def test_build_writes_all_skills_and_every_picture(tmp_path):
-    report = build_dataset(SyntheticSkills(places=8, records_per_place=40, workers=1), tmp_path, "skills")
+def test_build_writes_all_skills_and_every_image(tmp_path):
+    report = SyntheticSkills(places=8, records_per_place=40, workers=1).make(tmp_path, "skills")
     samples = list(read_samples(tmp_path / "skills.jsonl", check_images=True))
     assert set(report["tasks"]) == set(SKILLS)
     assert len(samples) == report["written"] == 320
 
 
-def test_build_of_single_pictures(tmp_path):
+def test_build_of_single_images(tmp_path):
     builder = SyntheticSkills(places=3, skills=["view", "list_walls"], beside=False, workers=1)
-    build_dataset(builder, tmp_path, "skills")
+    builder.make(tmp_path, "skills")
     assert {len(sample.images) for sample in read_samples(tmp_path / "skills.jsonl")} == {1}
 
 

@@ -12,12 +12,13 @@ import pytest
 
 from eval.suites import CrossViewSuite, DistanceSuite
 from geotune.errors import ConfigError
-from geotune.sample import Sample, read_samples, sample_to_record
+from geotune.records import read_samples
+from geotune.sample import Sample, sample_to_record
 from geotune.tasks import CROSS_VIEW_TASKS
 
 
 def rewrite(city: Path, out: Path, change: Callable[[Sample], Sample], *, turned: bool = False) -> Path:
-    """The city's records, changed and in another order if `turned`, beside a copy of its pictures."""
+    """The city's records, changed and in another order if `turned`, beside a copy of its images."""
     shutil.copytree(city / "images", out / "images")
     records = [sample_to_record(change(sample)) for sample in read_samples(city / "city.jsonl")]
     path = out / "changed.jsonl"

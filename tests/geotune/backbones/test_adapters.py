@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, lora_targets
-from geotune.backbones.base import ADAPTER_FILE
-from geotune.config import LoraConfig
-from geotune.data.collate import Batch, collate
+from geotune.backbones.weights import ADAPTER_FILE, load_adapter, load_full, save_adapter, save_full
+from geotune.config.training import LoraConfig
+from geotune.encoding.collate import Batch, collate
 from geotune.errors import ConfigError
 from geotune.sample import Sample
 
@@ -219,8 +219,8 @@ def test_adapter_reloaded_and_merged_say_the_same(
     with torch.no_grad():
         wanted = backbone(batch)
         assert (plain(batch) - wanted).abs().max() > 0.1
-    backbone.save_adapter(tmp_path)
-    plain.load_adapter(tmp_path)
+    save_adapter(backbone, tmp_path)
+    load_adapter(plain, tmp_path)
     weights = {name: value.clone() for name, value in backbone.base.state_dict().items()}
     with torch.no_grad():
         assert torch.equal(plain(batch), wanted)
@@ -235,7 +235,7 @@ def test_adapter_reloaded_and_merged_say_the_same(
 
 def test_adapters_load_strictly(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
     backbone = load_tiny("qwen")
-    backbone.save_adapter(tmp_path)
+    save_adapter(backbone, tmp_path)
     file = tmp_path / ADAPTER_FILE
     state = load_file(file)
     first = min(state)
@@ -246,29 +246,29 @@ def test_adapters_load_strictly(load_tiny: Callable[..., Any], tmp_path: Path) -
     ):
         save_file(changed, file)
         with pytest.raises(ConfigError, match=message):
-            backbone.load_adapter(tmp_path)
+            load_adapter(backbone, tmp_path)
     save_file(state, file)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 64}))
     with pytest.raises(ConfigError, match=r"backbone\.lora\.alpha=32.*64"):
-        backbone.load_adapter(tmp_path)
+        load_adapter(backbone, tmp_path)
     with pytest.raises(ConfigError, match="no adapter_model"):
-        backbone.load_adapter(tmp_path / "nowhere")
+        load_adapter(backbone, tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="set to lora"):
-        load_tiny("qwen", language_model="frozen").load_adapter(tmp_path)
+        load_adapter(load_tiny("qwen", language_model="frozen"), tmp_path)
 
 
 def test_fully_trained_parts_round_trip(load_tiny: Callable[..., Any], city: City, tmp_path: Path) -> None:
     settings: Any = {"projector": "full", "language_model": "lora"}
     backbone, other = load_tiny("qwen", **settings), load_tiny("qwen", **settings)
     shake(backbone)
-    backbone.save_adapter(tmp_path / "adapter")
-    backbone.save_full(tmp_path / "model")
+    save_adapter(backbone, tmp_path / "adapter")
+    save_full(backbone, tmp_path / "model")
     assert set(load_file(tmp_path / "model" / "trained.safetensors")) == set(backbone.full_state())
-    other.load_adapter(tmp_path / "adapter")
-    other.load_full(tmp_path / "model")
+    load_adapter(other, tmp_path / "adapter")
+    load_full(other, tmp_path / "model")
     batch = batch_of(backbone, city)
     with torch.no_grad():
         assert torch.equal(backbone(batch), other(batch))
     with pytest.raises(ConfigError, match="another backbone"):
-        load_tiny("qwen", projector="frozen", language_model="full").load_full(tmp_path / "model")
+        load_full(load_tiny("qwen", projector="frozen", language_model="full"), tmp_path / "model")

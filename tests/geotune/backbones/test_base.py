@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from geotune.backbones.rendering import Encoded
-from geotune.data.collate import Batch, collate
+from geotune.backbones.generation import generate, score_options
+from geotune.backbones.weights import load_adapter, load_full, save_adapter, save_full, save_pretrained
+from geotune.encoding.collate import Batch, collate
+from geotune.encoding.segments import Encoded
 from geotune.errors import ConfigError
 from geotune.sample import Sample, Turn
 
@@ -51,7 +53,7 @@ def test_logits_equal_the_librarys_one_by_one(backbone: Any, city: City) -> None
     start = 0
     for number, sample in enumerate(encoded):
         stock = backbone.base(**stock_arguments(backbone, sample)).logits[0]
-        inside = batch.predict[(batch.predict // batch.input_ids.shape[1]) == number] % batch.input_ids.shape[1]
+        inside = batch.logit_index[(batch.logit_index // batch.input_ids.shape[1]) == number] % batch.input_ids.shape[1]
         torch.testing.assert_close(ours[start : start + len(inside)], stock[inside], atol=2e-5, rtol=1e-4)
         start += len(inside)
     assert start == len(ours) == sum(sample.targets for sample in encoded)
@@ -79,12 +81,12 @@ def test_text_alone(backbone: Any) -> None:
     assert batch.images == ()
     logits = backbone(batch)
     arguments = {"input_ids": batch.input_ids[:1], "attention_mask": torch.ones_like(batch.input_ids[:1])}
-    stock = backbone.base(**arguments).logits[0][batch.predict[: len(logits) // 2]]
+    stock = backbone.base(**arguments).logits[0][batch.logit_index[: len(logits) // 2]]
     torch.testing.assert_close(logits[: len(stock)], stock, atol=2e-5, rtol=1e-4)
 
 
 def counted(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures each call of the tower gets."""
+    """How many images each call of the tower gets."""
     calls: list[int] = []
     own = backbone.image_features
 
@@ -97,7 +99,7 @@ def counted(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def test_each_picture_goes_through_the_tower_once(
+def test_each_image_goes_through_the_tower_once(
     load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, samples = city
@@ -108,7 +110,7 @@ def test_each_picture_goes_through_the_tower_once(
     training(batch)
     training(batch)
     assert calls == [8, 8]
-    training.generate(samples[:12], folder, max_new_tokens=1, batch_size=4)
+    generate(training, samples[:12], folder, max_new_tokens=1, batch_size=4)
     assert sum(calls[2:]) == 8
     training(batch)
     assert calls[-1] == 8, "features of a projector that trains must not outlive an evaluation"
@@ -116,7 +118,7 @@ def test_each_picture_goes_through_the_tower_once(
     frozen = load_tiny("qwen").train()
     calls = counted(frozen, monkeypatch)
     frozen(batch).sum().backward()
-    frozen.generate(samples, folder, max_new_tokens=1, batch_size=4)
+    generate(frozen, samples, folder, max_new_tokens=1, batch_size=4)
     frozen(batch).sum().backward()
     assert calls == [8]
 
@@ -132,7 +134,7 @@ def make_it_stop(backbone: Any, folder: Path, samples: Sequence[Sample]) -> None
     """Have answers end at different lengths: add a token that is often said to those that end one."""
     said = [
         backbone.tokenizer(text)["input_ids"]
-        for text in backbone.generate(samples, folder, max_new_tokens=8, batch_size=8)
+        for text in generate(backbone, samples, folder, max_new_tokens=8, batch_size=8)
     ]
     often = max({t for row in said for t in row[1:]}, key=lambda t: sum(t in row[1:] for row in said))
     backbone.stop_ids = (*backbone.stop_ids, often)
@@ -146,18 +148,18 @@ def test_generation_equals_the_librarys(load_tiny: Callable[..., Any], backbone:
     stock = [stock_generate(own, sample, folder, 12) for sample in samples]
     assert len({len(text) for text in stock}) > 2
     for batch_size in (1, 5, 24):
-        assert own.generate(samples, folder, max_new_tokens=12, batch_size=batch_size) == stock
-    assert own.generate(samples[:3], folder, max_new_tokens=1, batch_size=2) == [
+        assert generate(own, samples, folder, max_new_tokens=12, batch_size=batch_size) == stock
+    assert generate(own, samples[:3], folder, max_new_tokens=1, batch_size=2) == [
         stock_generate(own, sample, folder, 1) for sample in samples[:3]
     ]
-    assert own.generate([], folder, max_new_tokens=4, batch_size=2) == []
+    assert generate(own, [], folder, max_new_tokens=4, batch_size=2) == []
 
 
 def test_answering_leaves_modes_and_gradients_alone(backbone: Any, city: City) -> None:
     folder, samples = city
     backbone.train()
     before = {name: module.training for name, module in backbone.named_modules()}
-    backbone.generate(samples[:2], folder, max_new_tokens=2, batch_size=2)
+    generate(backbone, samples[:2], folder, max_new_tokens=2, batch_size=2)
     assert {name: module.training for name, module in backbone.named_modules()} == before
     batch = collate([backbone.encode(sample, folder) for sample in samples[:2]], backbone.encoder)
     backbone(batch).sum().backward()
@@ -182,8 +184,8 @@ def plain_score(backbone: Any, sample: Sample, folder: Path, prefix: str, text: 
 def test_scores_equal_separate_sequences(backbone: Any, city: City, prefix: str, batch_size: int) -> None:
     folder, samples = city
     options = [OPTIONS[: 2 + number % 4] for number in range(6)]
-    scores = backbone.score_options(
-        samples[:6], folder, options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size
+    scores = score_options(
+        backbone, samples[:6], folder, options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size
     )
     for sample, texts, found in zip(samples, options, scores, strict=False):
         wanted = [plain_score(backbone, sample, folder, prefix, text) for text in texts]
@@ -192,16 +194,16 @@ def test_scores_equal_separate_sequences(backbone: Any, city: City, prefix: str,
 
 def test_single_and_empty_options(backbone: Any, city: City) -> None:
     folder, samples = city
-    [[score]] = backbone.score_options(samples[:1], folder, [["N"]], batch_size=2)
+    [[score]] = score_options(backbone, samples[:1], folder, [["N"]], batch_size=2)
     assert score == pytest.approx(plain_score(backbone, samples[0], folder, "", "N"), abs=1e-3)
-    [[score]] = backbone.score_options(samples[:1], folder, [[""]], batch_size=2)
+    [[score]] = score_options(backbone, samples[:1], folder, [[""]], batch_size=2)
     assert score == pytest.approx(plain_score(backbone, samples[0], folder, "", ""), abs=1e-3)
 
 
-def test_scores_see_the_picture(backbone: Any, city: City) -> None:
+def test_scores_see_the_image(backbone: Any, city: City) -> None:
     folder, samples = city
     other = replace(samples[0], images=(samples[1].images[0], *samples[0].images[1:]))
-    one, two = backbone.score_options([samples[0], other], folder, [OPTIONS, OPTIONS], batch_size=2)
+    one, two = score_options(backbone, [samples[0], other], folder, [OPTIONS, OPTIONS], batch_size=2)
     assert one != pytest.approx(two, abs=1e-3)
 
 
@@ -251,7 +253,7 @@ def test_whole_folder_round_trip(load_tiny: Callable[..., Any], city: City, tmp_
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.mul_(1.1)
-    backbone.save_pretrained(tmp_path)
+    save_pretrained(backbone, tmp_path)
     again = load_tiny("qwen", path=str(tmp_path), **settings)
     batch: Batch = collate(encode_all(backbone, city)[:3], backbone.encoder)
     with torch.no_grad():
@@ -291,10 +293,10 @@ def test_broken_weights_are_the_users_to_mend(load_tiny: Callable[..., Any], qwe
 
 
 def test_torn_files_of_a_checkpoint(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
-    for scope, save, load in (("lora", "save_adapter", "load_adapter"), ("full", "save_full", "load_full")):
+    for scope, save, load in (("lora", save_adapter, load_adapter), ("full", save_full, load_full)):
         backbone, folder = load_tiny("qwen", language_model=scope), tmp_path / scope
-        getattr(backbone, save)(folder)
+        save(backbone, folder)
         (weights,) = folder.glob("*.safetensors")
         weights.write_bytes(weights.read_bytes()[:5000])
         with pytest.raises(ConfigError, match=rf"{weights}: can't be read .*name another checkpoint"):
-            getattr(backbone, load)(folder)
+            load(backbone, folder)

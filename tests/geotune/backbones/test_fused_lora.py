@@ -11,8 +11,9 @@ import torch
 from peft.tuners.lora.layer import Linear
 
 from geotune.backbones.fused_lora import FusedLinear
-from geotune.config import LoraConfig
-from geotune.data.collate import collate
+from geotune.backbones.generation import generate
+from geotune.config.training import LoraConfig
+from geotune.encoding.collate import collate
 from geotune.sample import Sample
 from geotune.stages.sft import nll_sum
 
@@ -85,4 +86,4 @@ def test_what_is_not_plain_goes_pefts_way(
         plain(batch)
     for lora in (LoraConfig(dropout=0.1), LoraConfig(use_dora=True)):
         load_tiny("qwen", lora=lora).train()(batch)
-    plain.generate(samples[:1], folder, max_new_tokens=2, batch_size=1)
+    generate(plain, samples[:1], folder, max_new_tokens=2, batch_size=1)

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from geotune import cli
 from geotune.backbones.quantization import weight_count
-from geotune.data.collate import collate
+from geotune.config.composing import compose
+from geotune.encoding.collate import collate
 from geotune.errors import ConfigError
 from geotune.sample import Sample
 from geotune.train import train
@@ -84,7 +84,7 @@ def test_full_training_of_four_bits(load_tiny: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match=wanted):
         load_tiny("qwen", quantization="nf4", language_model="full")
     with pytest.raises(ConfigError, match=wanted):
-        cli.compose("train", ["recipe=quickstart", "backbone.quantization=nf4", "backbone.language_model=full"])
+        compose("train", ["recipe=quickstart", "backbone.quantization=nf4", "backbone.language_model=full"])
 
 
 def test_without_the_library(load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from geotune.backbones.generation import generate
 from geotune.backbones.sampling import Sampling, draw
 from geotune.sample import Sample
 
@@ -52,11 +53,11 @@ def test_an_answer_depends_on_its_own_seed_alone(load_tiny: Callable[..., Any], 
     def ask(chosen: list[int], batch_size: int, temperature: float = 1.0) -> list[str]:
         sampling = Sampling([seeds[number] for number in chosen], temperature)
         asked = [samples[number % 4] for number in chosen]
-        return list(backbone.generate(asked, folder, max_new_tokens=6, batch_size=batch_size, sampling=sampling))
+        return list(generate(backbone, asked, folder, max_new_tokens=6, batch_size=batch_size, sampling=sampling))
 
     whole = ask(list(range(8)), 8)
     assert ask(list(range(8)), 3) == whole
     assert ask([5, 2], 1) == [whole[5], whole[2]]
     assert len(set(whole)) > 4, "the same question under another seed has another answer"
-    greedy = backbone.generate(samples[:4], folder, max_new_tokens=6, batch_size=4)
+    greedy = generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4)
     assert ask([0, 1, 2, 3], 4, temperature=1e-4) == greedy

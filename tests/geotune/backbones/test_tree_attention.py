@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geotune.backbones.generation import generate
 from geotune.backbones.tree_attention import TILE, TreeMask, flex_attention, path_attention, tree_attention
-from geotune.data.collate import collate, collate_tree
-from geotune.data.prefix_tree import build_tree
+from geotune.encoding.collate import collate, collate_tree
+from geotune.encoding.prefix_tree import build_tree
 from geotune.sample import Sample, Turn
 from geotune.stages.sft import nll_sum
 
@@ -111,11 +112,11 @@ def test_attention_is_that_of_the_dense_mask(
     """Output and gradients; `groups` query heads to a head of keys."""
     folder, samples = city
     encoder = load_tiny("qwen").encoder
-    until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).until())
-    mask = TreeMask(until, torch.device("cpu"))
+    subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
+    mask = TreeMask(subtree_end, torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
-    query = torch.randn(1, 2 * groups, len(until), 8, generator=random, requires_grad=True)
-    key, value = (torch.randn(1, 2, len(until), 8, generator=random, requires_grad=True) for _ in range(2))
+    query = torch.randn(1, 2 * groups, len(subtree_end), 8, generator=random, requires_grad=True)
+    key, value = (torch.randn(1, 2, len(subtree_end), 8, generator=random, requires_grad=True) for _ in range(2))
     weight = torch.randn(query.shape, generator=random)
     repeated = [tensor.repeat_interleave(groups, dim=1) for tensor in (key, value)]
     given = [key, value] if attend is tree_attention else repeated
@@ -132,27 +133,27 @@ def test_attention_is_that_of_the_dense_mask(
 def test_flex_attention_sees_what_the_dense_mask_shows(load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny("qwen").encoder
-    until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).until())
-    mask = TreeMask(until, torch.device("cpu"), flex=True)
+    subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
+    mask = TreeMask(subtree_end, torch.device("cpu"), flex=True)
     assert not mask.flex, "without CUDA the ordinary kernels serve"
-    query, key, value = (torch.randn(1, heads, len(until), 16) for heads in (4, 2, 2))
+    query, key, value = (torch.randn(1, heads, len(subtree_end), 16) for heads in (4, 2, 2))
     repeated = [tensor.repeat_interleave(2, dim=1) for tensor in (key, value)]
     wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=0.5)
     torch.testing.assert_close(flex_attention(query, key, value, mask, scale=0.5), wanted, atol=1e-5, rtol=1e-5)
 
 
 @given(
-    until=st.lists(st.integers(0, 400), min_size=1, max_size=400).map(
+    subtree_end=st.lists(st.integers(0, 400), min_size=1, max_size=400).map(
         lambda spans: np.array([at + 1 + min(span, len(spans) - at - 1) for at, span in enumerate(spans)])
     )
 )
 @settings(deadline=None, max_examples=30)
-def test_flex_attentions_tiles_hold_all_there_is_to_see(until: np.ndarray) -> None:
+def test_flex_attentions_tiles_hold_all_there_is_to_see(subtree_end: np.ndarray) -> None:
     """Those read as a whole are seen as a whole, and those left out hold nothing."""
-    mask = TreeMask(torch.from_numpy(until), torch.device("cpu"))
-    side = -(-len(until) // TILE) * TILE
+    mask = TreeMask(torch.from_numpy(subtree_end), torch.device("cpu"))
+    side = -(-len(subtree_end) // TILE) * TILE
     dense = torch.zeros(side, side, dtype=torch.bool)
-    dense[: len(until), : len(until)] = mask.dense()[0, 0]
+    dense[: len(subtree_end), : len(subtree_end)] = mask.dense()[0, 0]
     tiles = dense.view(side // TILE, TILE, side // TILE, TILE).transpose(1, 2)
     some, every = tiles.flatten(2).any(2), tiles.flatten(2).all(2)
     block_mask = mask.block_mask
@@ -183,11 +184,14 @@ def test_attention_on_a_gpu(
     encoder = load_tiny("qwen").encoder
     device = torch.device("cuda")
     for count in (1, 4, 9):
-        until = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:count]]).until())
-        mask = TreeMask(until, device, flex=flex)
+        subtree_end = torch.from_numpy(
+            build_tree([encoder.encode(sample, folder) for sample in samples[:count]]).subtree_end()
+        )
+        mask = TreeMask(subtree_end, device, flex=flex)
         sizes = (8, 2, 2)
         query, key, value = (
-            torch.randn(1, heads, len(until), 64, device=device, dtype=dtype, requires_grad=True) for heads in sizes
+            torch.randn(1, heads, len(subtree_end), 64, device=device, dtype=dtype, requires_grad=True)
+            for heads in sizes
         )
         weight = torch.randn_like(query)
         repeated = [tensor.repeat_interleave(4, dim=1) for tensor in (key, value)]
@@ -235,6 +239,6 @@ def test_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> Non
     """The attention function that reads trees leaves generation as it was."""
     folder, samples = city
     backbone = load_tiny("qwen")
-    ours = backbone.generate(samples[:4], folder, max_new_tokens=6, batch_size=4)
+    ours = generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4)
     backbone.base.set_attn_implementation("sdpa")
-    assert backbone.generate(samples[:4], folder, max_new_tokens=6, batch_size=4) == ours
+    assert generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4) == ours

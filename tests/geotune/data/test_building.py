@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from data_builders.build import build_dataset
+from data_builders.builder import Builder
 from geotune.data.building import builder_config, config_fingerprint, ensure_dataset
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn, read_samples
+from geotune.records import read_samples
+from geotune.sample import Sample, Turn
 
 
 @dataclass
-class ToyBuilder:
+class ToyBuilder(Builder):
     places: int = 2
     word: str = "N"
     workers: int = field(default=1, compare=False)
@@ -71,7 +72,7 @@ def test_a_version_of_the_builder_counts(tmp_path: Path, toy: dict[str, Any], mo
 
 def test_names_a_file_or_what_a_command_built(tmp_path: Path, toy: dict[str, Any]) -> None:
     assert ensure_dataset(str(tmp_path / "x" / "train.jsonl"), toy) == tmp_path / "x" / "train.jsonl"
-    build_dataset(ToyBuilder(), tmp_path / "y", "other")
+    ToyBuilder().make(tmp_path / "y", "other")
     assert ensure_dataset(str(tmp_path / "y"), toy) == tmp_path / "y" / "other.jsonl"
     assert len(ToyBuilder.runs) == 2
 

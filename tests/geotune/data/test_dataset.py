@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from geotune.data import dataset as dataset_module
+from geotune.data import measures
 from geotune.data.datamodule import GeoData
 from geotune.data.dataset import SampleDataset, load_dataset
 from geotune.data.sampler import MicroBatch, UpdateSampler
 from geotune.errors import ConfigError
-from geotune.sample import Sample, write_samples
+from geotune.records import write_samples
+from geotune.sample import Sample
 
 City = tuple[Path, list[Sample]]
 
@@ -100,7 +101,7 @@ def test_empty_and_bad_records(encoder: Any, copy: tuple[Path, list[Sample]]) ->
 
 
 @pytest.mark.parametrize("harm", ["missing", "truncated", "text", "huge", "thin"])
-def test_bad_pictures(encoder: Any, copy: tuple[Path, list[Sample]], harm: str) -> None:
+def test_bad_images(encoder: Any, copy: tuple[Path, list[Sample]], harm: str) -> None:
     folder, _ = copy
     path = folder / "map1.png"
     if harm == "missing":
@@ -108,7 +109,7 @@ def test_bad_pictures(encoder: Any, copy: tuple[Path, list[Sample]], harm: str) 
     elif harm == "truncated":
         path.write_bytes(path.read_bytes()[:2000])
     elif harm == "text":
-        path.write_text("not a picture")
+        path.write_text("not an image")
     elif harm == "huge":
         Image.new("RGB", (1100, 1000)).save(path)
     else:
@@ -145,14 +146,14 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
 ) -> None:
     """The slow twin: every sample encoded alone, segments numbered as they first appear."""
     folder, samples = copy
-    monkeypatch.setattr(dataset_module, "BLOCK", 5)
+    monkeypatch.setattr(measures, "BLOCK_SAMPLES", 5)
     first = load(folder, encoder)
     numbers: dict[Any, int] = {}
     for sample, path in zip(samples, first.paths, strict=True):
         segments = encoder.encode(sample, folder).segments
         assert path == tuple(numbers.setdefault(segment.key, len(numbers)) for segment in segments)
         assert [first.sizes[number] for number in path] == [len(segment.ids) for segment in segments]
-        assert [first.pictures[number] for number in path] == [segment.kind == "image" for segment in segments]
+        assert [first.is_image[number] for number in path] == [segment.kind == "image" for segment in segments]
     stated = hashlib.sha256()
     for sample, length in zip(samples, first.lengths, strict=True):
         stated.update(json.dumps([sample.id, sample.answer, int(length)]).encode())
@@ -161,7 +162,7 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a second look")
 
-    monkeypatch.setattr(dataset_module, "check_image", never)
+    monkeypatch.setattr(measures, "check_image", never)
     monkeypatch.setattr(type(encoder), "encode", never)
     again = load(folder, encoder)
     assert again.fingerprint == first.fingerprint
@@ -171,7 +172,7 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
     assert sum(again.task_counts.values()) == len(samples)
 
 
-def test_a_picture_that_changed_is_looked_at_again(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
+def test_a_image_that_changed_is_looked_at_again(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
     folder, samples = copy
     first = load(folder, encoder)
     path = folder / samples[0].images[-1]

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.data.grouping import TOGETHER, Grouping
-from geotune.data.prefix_tree import tree_tokens
+from geotune.data.grouping import BALANCED_AT_ONCE, Grouping
+from geotune.encoding.prefix_tree import tree_tokens
 
 PATHS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=1, max_size=60)
 SIZES = np.array([50, 7, 300, 20])
@@ -92,13 +92,13 @@ def test_views_of_a_place_stay_apart() -> None:
 
 
 def test_a_place_may_have_any_number_of_questions() -> None:
-    """Thousands of branches under one picture: groups are made alike some at a time, of what stands close together."""
+    """Thousands of branches under one image: groups are made alike some at a time, of what stands close together."""
     paths = [(0, number % 3000 + 4, number) for number in range(30_000)]
     paths.sort()
     sizes = np.ones(30_001, int)
     groups = groups_of(paths, 13, sizes)
     assert len(groups) <= math.ceil(len(paths) / 13 * 1.05)
-    assert max(group[-1] - group[0] for group in groups) <= (TOGETHER + 1) * 13
+    assert max(group[-1] - group[0] for group in groups) <= (BALANCED_AT_ONCE + 1) * 13
 
 
 def test_large_groups_of_many_branches() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geotune.data import sample_file
+from geotune.data import index
+from geotune.data.cache import CACHE
 from geotune.data.sample_file import SampleFile
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn, read_samples, write_samples
+from geotune.records import read_samples, write_samples
+from geotune.sample import Sample, Turn
 
 
 def samples(count: int) -> list[Sample]:
@@ -32,7 +34,7 @@ def samples(count: int) -> list[Sample]:
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
 def test_any_record_is_read_as_in_order(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_file, "BLOCK", 300)  # many blocks, cut in the middle of records
+    monkeypatch.setattr(index, "BLOCK_BYTES", 300)  # many blocks, cut in the middle of records
     path = tmp_path / f"data{suffix}"
     write_samples(path, samples(25))
     file = SampleFile(path)
@@ -43,14 +45,14 @@ def test_any_record_is_read_as_in_order(tmp_path: Path, suffix: str, monkeypatch
     assert file[-1] == whole[-1]
     assert pickle.loads(pickle.dumps(file))[3] == whole[3]
     assert [file.task_names[task] for task in file.tasks] == [sample.task for sample in whole]
-    names = file.picture_names()
+    names = file.image_names()
     for number, sample in enumerate(whole):
-        shown = file.picture_numbers[file.picture_starts[number] : file.picture_starts[number + 1]]
-        assert [names[picture] for picture in shown] == list(sample.images)
+        shown = file.image_numbers[file.image_starts[number] : file.image_starts[number + 1]]
+        assert [names[image] for image in shown] == list(sample.images)
     chosen = np.array([7, 8, 20])
     shown_in_order = dict.fromkeys(name for number in chosen for name in whole[number].images)
-    assert [names[picture] for picture in file.pictures_of(chosen)] == list(shown_in_order)
-    groups = [sample_file.group_of(sample) for sample in whole]
+    assert [names[image] for image in file.images_of(chosen)] == list(shown_in_order)
+    groups = [index.group_of(sample) for sample in whole]
     order = {group: rank for rank, group in enumerate(dict.fromkeys(groups))}
     assert file.groups.tolist() == [order[group] for group in groups]
     with pytest.raises(IndexError):
@@ -93,8 +95,8 @@ def test_the_index_is_made_once_and_again_when_the_file_changes(
     write_samples(path, samples(6))
     first = SampleFile(path)
     passes: list[Path] = []
-    checked = sample_file._check_block
-    monkeypatch.setattr(sample_file, "_check_block", lambda path, span: passes.append(path) or checked(path, span))
+    checked = index._check_block
+    monkeypatch.setattr(index, "_check_block", lambda path, span: passes.append(path) or checked(path, span))
     assert SampleFile(path).digest == first.digest
     assert not passes
     write_samples(path, samples(7))
@@ -102,13 +104,13 @@ def test_the_index_is_made_once_and_again_when_the_file_changes(
     again = SampleFile(path)
     assert (len(again), len(passes)) == (7, 1)
     assert again.digest != first.digest
-    assert len(list(sample_file.cache_folder(path).glob("index-*"))) == 1
+    assert len(list(index.cache_folder(path).glob("index-*"))) == 1
 
 
 def test_a_folder_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "read_only" / "data.jsonl"
     write_samples(path, samples(3))
-    (path.parent / sample_file.CACHE).write_text("in the way")
+    (path.parent / CACHE).write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert len(SampleFile(path)) == 3
     assert list((tmp_path / "cache" / "geotune").iterdir())
@@ -117,11 +119,11 @@ def test_a_folder_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_index_that_is_noted_while_writing_is_the_one_that_a_pass_finds(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     write_samples(path, samples(25))
-    maker = sample_file.IndexMaker()
+    maker = index.IndexMaker()
     for sample, line in zip(samples(25), path.read_text(encoding="utf-8").splitlines(keepends=True), strict=True):
         maker.add(sample, line)
     maker.keep(path)
-    (noted,) = (tmp_path / sample_file.CACHE / path.name).glob("index-*")
+    (noted,) = (tmp_path / CACHE / path.name).glob("index-*")
     files = {file.name: file.read_bytes() for file in noted.iterdir()}
     for file in noted.iterdir():
         file.unlink()

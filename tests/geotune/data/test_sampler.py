@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.data.paths import Paths
-from geotune.data.prefix_tree import tree_tokens
-from geotune.data.sampler import Plan, TreePlan, UpdateSampler, task_tolerance
+from geotune.data.row_plan import RowPlan
+from geotune.data.sampler import UpdateSampler, task_tolerance
 from geotune.data.stream import Stream, epoch_order, items_at, spread
+from geotune.data.tree_plan import TreePlan
+from geotune.encoding.prefix_tree import tree_tokens
 from geotune.errors import ConfigError
 
 
-def plan_of(size: int, batch_size: int = 2, accumulate: int = 1, ranks: int = 1, seed: int = 0) -> Plan:
+def plan_of(size: int, batch_size: int = 2, accumulate: int = 1, ranks: int = 1, seed: int = 0) -> RowPlan:
     lengths = np.random.default_rng(size).integers(5, 200, size).tolist()
-    return Plan(lengths, [length % 7 + 1 for length in lengths], batch_size, accumulate, ranks, seed)
+    return RowPlan(lengths, [length % 7 + 1 for length in lengths], batch_size, accumulate, ranks, seed)
 
 
 @given(size=st.integers(1, 60), seed=st.integers(0, 5), epochs=st.integers(1, 4))
@@ -135,14 +137,14 @@ def tree_plan(
 ) -> TreePlan:
     """Places of a few questions: a shared root and a view of their own, two maps, and each question's own text."""
     rng = np.random.default_rng(places)
-    sizes, pictures, paths, names = [10], [False], [], []
+    sizes, images, paths, names = [10], [False], [], []
     for place in range(places):
         view = len(sizes)
         sizes += [20, 30, 30]
-        pictures += [True] * 3
+        images += [True] * 3
         for number in range(int(rng.integers(1, questions + 1))):
             sizes.append(int(rng.integers(5, 12)))
-            pictures.append(False)
+            images.append(False)
             paths.append((0, view, view + 1 + number % 2, len(sizes) - 1))
             names.append(f"place {place}")
     targets = [1 + index % 5 for index in range(len(paths))]
@@ -150,7 +152,7 @@ def tree_plan(
     return TreePlan(
         paths,
         np.array(sizes),
-        np.array(pictures),
+        np.array(images),
         targets,
         names,
         batch_size=batch_size,
@@ -236,7 +238,7 @@ def test_the_cost_of_a_tree_is_that_of_its_slow_twin(chosen: list[int], places: 
     chosen = [index % len(plan.paths) for index in chosen]
     tokens, images = plan.cost(chosen)
     assert tokens == tree_tokens([plan.paths[index] for index in chosen], plan.sizes)
-    shown = {segment for index in chosen for segment in plan.paths[index] if plan.pictures[segment]}
+    shown = {segment for index in chosen for segment in plan.paths[index] if plan.is_image[segment]}
     assert images == len(shown)
 
 
@@ -244,13 +246,13 @@ ASKED = (0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4)
 """Tasks of a place's twelve questions."""
 
 
-def task_plan(places: int, *, tree: bool, batch_size: int, **more: Any) -> Plan | TreePlan:
-    """Places that are all asked the same: in a tree, three groups of four questions that share a picture."""
+def task_plan(places: int, *, tree: bool, batch_size: int, **more: Any) -> RowPlan | TreePlan:
+    """Places that are all asked the same: in a tree, three groups of four questions that share an image."""
     n = places * len(ASKED)
     tasks = np.tile(ASKED, places)
     ones = np.ones(n, int)
     if not tree:
-        return Plan(ones, ones, batch_size, 1, 1, 0, tasks=tasks, **more)
+        return RowPlan(ones, ones, batch_size, 1, 1, 0, tasks=tasks, **more)
     place, question = np.arange(n) // 12, np.arange(n) % 12
     paths = np.stack([place, places + 3 * place + question // 4, 4 * places + np.arange(n)], axis=1)
     sizes = np.ones(int(paths.max()) + 1, int)
@@ -318,7 +320,7 @@ def test_a_mix_keeps_each_datasets_tasks() -> None:
 
 def test_datasets_without_tasks_come_up_evenly() -> None:
     ones = np.ones(480, int)
-    plan = Plan(ones, ones, 48, 1, 1, 0, mix=((240, 1.0), (240, 0.5)))
+    plan = RowPlan(ones, ones, 48, 1, 1, 0, mix=((240, 1.0), (240, 0.5)))
     assert all(abs(int((np.array(plan.update(n)) < 240).sum()) - 32) <= 1 for n in range(15))
 
 

@@ -1,4 +1,4 @@
-"""A picture that breaks while training: its samples are left out, listed and capped; the loss stays an exact mean."""
+"""An image that breaks while training: its samples are left out, listed and capped; the loss stays an exact mean."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from geotune.checkpoints import read_state
-from geotune.data.collate import collate
 from geotune.data.datamodule import GeoData
+from geotune.encoding.collate import collate
 from geotune.errors import ConfigError
+from geotune.runs.directory import read_state
 from geotune.sample import Sample
 from geotune.stages.sft import SFT
 from geotune.train import train
@@ -31,7 +31,7 @@ def own_city(city: City, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch, own_city: Path) -> Callable[..., None]:
-    """`breaking(names)`: those pictures are cut short when training starts, after they were checked."""
+    """`breaking(names)`: those images are cut short when training starts, after they were checked."""
 
     def arrange(*names: str) -> None:
         own = SFT.on_train_start
@@ -111,7 +111,7 @@ def test_too_many_stop_the_run(recipe: Callable[..., Any], own_city: Path, break
     assert len(lines_of(tmp_path / "run" / "bad_samples.jsonl")) == 4
 
 
-def test_a_picture_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
+def test_a_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
     backbone = load_tiny("qwen")
     data = GeoData(str(own_city), 4)
     data.load(backbone.encoder, seed=0)

@@ -16,8 +16,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 import geotune
-from geotune.data.collate import collate
+from geotune.backbones.generation import generate
 from geotune.data.datamodule import GeoData
+from geotune.encoding.collate import collate
 from geotune.errors import ConfigError
 from geotune.sample import Sample
 from geotune.stages.sft import SFT, nll_sum
@@ -176,7 +177,7 @@ def test_a_few_samples_are_learned_by_heart(load_tiny: Callable[..., Any], city:
     run(backbone, data, accumulate=1, updates=120, lr=1e-2, clip_norm=1.0)
     known = {sample.id for sample in data.dataset.samples}
     chosen = [sample for sample in samples if sample.id in known]
-    texts = backbone.generate(chosen, folder, max_new_tokens=60, batch_size=4)
+    texts = generate(backbone, chosen, folder, max_new_tokens=60, batch_size=4)
     assert sum(text == sample.response for text, sample in zip(texts, chosen, strict=True)) >= 3
     for name, parameter in backbone.base.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name

@@ -10,9 +10,11 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
-from geotune import cli, sweep
+from geotune import sweep
+from geotune.config.composing import compose
 from geotune.errors import ConfigError
-from geotune.sweeps.plan import figure, figures, headline, make_plan, split_words
+from geotune.runs.figures import figure, figures, headline
+from geotune.sweeps.plan import make_plan, split_arguments
 from geotune.sweeps.wandb_sweep import wandb_sweep
 
 
@@ -49,7 +51,7 @@ def test_dry_run_of_what_ships(
 
 
 def test_words_are_told_apart_by_their_keys() -> None:
-    own, training = split_words(
+    own, training = split_arguments(
         ["recipe=a", "sweep=b", "seed=1", "stage.lr=1", "space.stage.lr.low=2", "~trials", "-h"]
     )
     assert own == ["sweep=b", "seed=1", "space.stage.lr.low=2", "~trials", "-h"]
@@ -120,8 +122,8 @@ def test_figures_of_an_evaluation() -> None:
 
 def test_direction_follows_the_metric(words: list[str]) -> None:
     def direction(*more: str) -> str:
-        own, training = split_words([*words, *more])
-        return make_plan(cli.compose("sweep", own), training).direction
+        own, training = split_arguments([*words, *more])
+        return make_plan(compose("sweep", own), training).direction
 
     assert direction() == "maximize"
     assert direction("metric=geox/geolocate/median_km") == "minimize"
@@ -150,7 +152,7 @@ def test_wandb_sweep_runs_the_same_trainings(words: list[str], tmp_path: Path, c
         arguments = create_sweep_command_args(drawn)
         command += arguments[macro] if macro in arguments else create_sweep_command([word])
     assert command[1:4] == ["python", "-m", "geotune.train"]
-    cfg = cli.compose("train", command[4:])
+    cfg = compose("train", command[4:])
     assert (cfg.stage.lr, cfg.stage.schedule, cfg.data.batch_size) == (0.003, "linear", 4)
     assert cfg.wandb.mode == "online"
 
@@ -165,8 +167,8 @@ def test_wandb_has_a_word_for_every_dimension(words: list[str], write: Callable[
         "data.tasks": {"choices": [["pose_fixed"], ["pose_fixed", "intra_map"], None]},
     }
     words[1] = f"sweep={write('wide', {'space': space, 'sampler': 'random', 'pruner': 'none'})}"
-    own, training = split_words(words)
-    config = yaml.safe_load(yaml.safe_dump(wandb_sweep(make_plan(cli.compose("sweep", own), training))))
+    own, training = split_arguments(words)
+    config = yaml.safe_load(yaml.safe_dump(wandb_sweep(make_plan(compose("sweep", own), training))))
     assert config["method"] == "random"
     assert "early_terminate" not in config
     parameters = config["parameters"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geotune import cli
+from geotune.config.overrides import apply_value, escape_interpolation
 from geotune.errors import ConfigError
 from geotune.sweeps.space import Dimension, read_space, read_variants, text
 
@@ -87,7 +87,7 @@ names = st.lists(st.sampled_from(["a", "b c", "d,e", "1"]), max_size=3)
 @given(st.one_of(plain, strings, st.lists(plain, max_size=3), names))
 def test_a_value_as_a_word_is_read_back_as_itself(value: Any) -> None:
     tree: dict[str, Any] = {}
-    cli.apply_value(tree, ["key"], text(value), Any)
+    apply_value(tree, ["key"], text(value), Any)
     if isinstance(value, str):
-        cli.apply_value(tree, ["key"], text(value), str)
-    assert tree["key"] == (cli._escape(value))
+        apply_value(tree, ["key"], text(value), str)
+    assert tree["key"] == (escape_interpolation(value))

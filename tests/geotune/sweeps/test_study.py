@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from geotune import cli
+from geotune.config.composing import compose
 from geotune.errors import ConfigError
 from geotune.sweeps import study
-from geotune.sweeps.plan import Plan, make_plan, split_words
-from geotune.sweeps.study import OWNER, RETRY_OF, RUN_DIR, Queue, open_storage, open_study, shown
+from geotune.sweeps.plan import SweepPlan, make_plan, split_arguments
+from geotune.sweeps.study import Queue, TrialAttribute, open_storage, open_study, shown
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def queue(words: list[str], tmp_path: Path) -> Callable[..., Queue]:
     """`queue("trials=3")`: that of one more process on the study."""
 
     def make(*more: str) -> Queue:
-        own, training = split_words([*words, *more])
-        plan: Plan = make_plan(cli.compose("sweep", own), training)
+        own, training = split_arguments([*words, *more])
+        plan: SweepPlan = make_plan(compose("sweep", own), training)
         return Queue(open_study(plan, open_storage(plan.cfg.storage, tmp_path)), plan)
 
     return make
@@ -93,7 +93,7 @@ def test_trial_of_a_dead_process_is_put_back_once(queue: Callable[..., Queue]) -
     assert second.abandoned() == []  # this very process looks after it
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
-    trial.set_user_attr(OWNER, [first.me[0], gone.pid, first.me[2]])
+    trial.set_user_attr(TrialAttribute.OWNER, [first.me[0], gone.pid, first.me[2]])
     (left,) = second.abandoned()
     assert left.number == trial.number
     assert second.requeue(left.number)
@@ -101,8 +101,8 @@ def test_trial_of_a_dead_process_is_put_back_once(queue: Callable[..., Queue]) -
     again = first.ask(name)
     assert again is not None
     assert again.params == trial.params
-    assert again.user_attrs[RUN_DIR] == trial.user_attrs[RUN_DIR]
-    assert again.user_attrs[RETRY_OF] == trial.number
+    assert again.user_attrs[TrialAttribute.RUN_DIR] == trial.user_attrs[TrialAttribute.RUN_DIR]
+    assert again.user_attrs[TrialAttribute.RETRY_OF] == trial.number
     assert [each.number for each in shown(first.trials())] == [again.number]
     assert not first.has_more()
 
@@ -112,7 +112,7 @@ def test_silent_machine_is_given_up_by_this_clock(queue: Callable[..., Queue], m
     monkeypatch.setattr(study.time, "monotonic", lambda: now[0])
     trial = ours.ask(name)
     assert trial is not None
-    trial.set_user_attr(OWNER, ["elsewhere", 1, 0.0])
+    trial.set_user_attr(TrialAttribute.OWNER, ["elsewhere", 1, 0.0])
     for at, found in ((0, 0), (90, 0), (101, 1)):
         now[0] = float(at)
         assert len(ours.abandoned()) == found

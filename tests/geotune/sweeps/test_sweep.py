@@ -120,9 +120,9 @@ def test_search_with_pruning(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert not {"run_dir", "resume", "dry_run"} & recipe.keys()
     assert summary["plots"] == [f"{name}.{kind}" for name in ("importance", "parallel") for kind in ("png", "html")]
     for name in ("importance", "parallel"):
-        with Image.open(out / f"{name}.png") as picture:
-            assert picture.width > 400
-            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+        with Image.open(out / f"{name}.png") as image:
+            assert image.width > 400
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 20
         page = (out / f"{name}.html").read_text(encoding="utf-8")
         assert "Plotly.newPlot" in page
         assert not re.search(r"<(script|link)[^>]+(src|href)=", page)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from geotune.geo import Coordinates
 from geotune.tasks import TASKS, GoldError, Parsed, Reason
 from geotune.tasks.address import Address, AddressTask, same_city, same_country, same_state
+from geotune.tasks.coordinates import Coordinates
 
 TASK = TASKS["address"]
 ROW = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.geo import CoordinateError, Coordinates
 from geotune.tasks import TASKS, GoldError, Parsed, Reason
+from geotune.tasks.coordinates import CoordinateError, Coordinates
 from geotune.tasks.geolocate import GeolocateTask, coordinates_json
 
 TASK = TASKS["geolocate"]

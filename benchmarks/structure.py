@@ -1,0 +1,97 @@
+"""The structure of the code in figures: packages, import circles, the longest files and functions.
+
+    python -m benchmarks.structure [<checkout>]
+
+Without a checkout, the one that holds this file is measured. Every import counts, those for type checkers and those
+inside functions included. A circle is a set of siblings (modules or packages of one package) that import each other.
+The imports against the direction of the others are those that grimp nominates for removal, so that no circle is left.
+`lint-imports` checks the layers themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grimp import ImportGraph
+
+PACKAGES = ("geotune", "data_builders", "eval")
+LONGEST = 10
+
+
+def circles(graph: ImportGraph, package: str) -> list[list[str]]:
+    """Sets of children of `package` that reach each other by imports, the whole package below each counted."""
+    children = sorted(graph.find_children(package))
+    imports = {
+        (importer, imported)
+        for importer, imported in permutations(children, 2)
+        if graph.direct_import_exists(importer=importer, imported=imported, as_packages=True)
+    }
+    reach = {child: {child} for child in children}
+    for _ in children:
+        for importer, imported in imports:
+            reach[importer] |= reach[imported]
+    found = {frozenset(b for b in children if b in reach[a] and a in reach[b]) for a in children}
+    return sorted(sorted(circle) for circle in found if len(circle) > 1)
+
+
+def packages_below(graph: ImportGraph, package: str) -> Iterator[str]:
+    """`package` and every package inside it."""
+    children = graph.find_children(package)
+    if children:
+        yield package
+    for child in sorted(children):
+        yield from packages_below(graph, child)
+
+
+def functions_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines and name of each function of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (node.end_lineno or node.lineno) - node.lineno + 1, node.name
+
+
+def report(root: Path) -> Iterator[str]:
+    """The figures of the checkout `root`, line by line."""
+    from grimp import build_graph
+
+    sys.path.insert(0, str(root))
+    os.chdir(root)
+    graph = build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=False)
+    packages = [package for top in PACKAGES for package in packages_below(graph, top)]
+    files = [path for top in PACKAGES for path in (root / top).rglob("*.py")]
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    yield f"{len(packages)} packages, {len(graph.modules)} modules, {sum(lines.values()):,} lines"
+    found = [circle for package in packages for circle in circles(graph, package)]
+    yield f"import circles: {len(found)}"
+    yield from (f"  {', '.join(circle)}" for circle in found)
+    against = sorted(pair for package in packages for pair in graph.nominate_cycle_breakers(package))
+    yield f"imports against the direction of the others: {len(against)}"
+    yield from (f"  {importer} -> {imported}" for importer, imported in against)
+    yield "longest files:"
+    longest = sorted(files, key=lambda path: -lines[path])[:LONGEST]
+    yield from (f"  {lines[path]:>5}  {path.relative_to(root)}" for path in longest)
+    yield "longest functions:"
+    functions = sorted((-count, name, path) for path in files for count, name in functions_of(path))[:LONGEST]
+    yield from (f"  {-count:>5}  {name} ({path.relative_to(root)})" for count, name, path in functions)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.structure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkout", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent)
+    for line in report(parser.parse_args().checkout.resolve()):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

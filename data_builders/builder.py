@@ -1,0 +1,47 @@
+"""The base of all builders: from the fields that a recipe sets to a dataset in a folder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+from data_builders.writer import DatasetWriter, read_shard
+from geotune.data.building import builder_config, config_fingerprint
+
+
+class Builder(ABC):
+    """A dataclass whose fields are what a recipe sets; a subclass says which samples its source gives.
+
+    A subclass may state a `version`: increase it when the same fields would produce different records.
+    """
+
+    @abstractmethod
+    def build(self, writer: DatasetWriter) -> None:
+        """Write every sample of the source to `writer`, and note every source record that gives none."""
+
+    def make(
+        self,
+        out: str | Path,
+        name: str,
+        *,
+        paths: Literal["relative", "absolute"] = "relative",
+        max_reject_fraction: float = 0.01,
+        shard: str | None = None,
+    ) -> dict[str, Any]:
+        """Build the dataset `name` in the folder `out`. Returns the report, as in build_report.json.
+
+        Args:
+            paths: How the records name their images.
+            max_reject_fraction: Largest share of the source records that may be rejected.
+            shard: `i/n` to write one part of n, for `geotune merge` to join.
+
+        Raises:
+            ConfigError: A mistake in the builder's settings or in its source, or a folder that can't be written.
+        """
+        config = builder_config(self)
+        part = read_shard(shard)
+        with DatasetWriter(out, name, paths=paths, max_reject_fraction=max_reject_fraction, shard=part) as writer:
+            writer.extra = {"builder": config, "fingerprint": config_fingerprint(config)}
+            self.build(writer)
+        return writer.report

@@ -1,0 +1,106 @@
+"""An evaluation in Weights & Biases: figures on their own step axis, and a table of predictions with images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from eval.evaluator import flat_metrics
+from geotune.runs.predictions import Prediction
+from geotune.sample import Sample
+from geotune.system.images import load_image
+
+if TYPE_CHECKING:
+    from wandb import Run, Table
+
+STEP = "eval/step"
+TABLE = "eval/predictions"
+ROWS_PER_TASK = 4
+IMAGE_HEIGHT = 160
+LONGEST_TEXT = 2000
+
+
+def log_evaluation(
+    run: Run,
+    result: Mapping[str, Any],
+    samples: Mapping[str, Sequence[Sample]],
+    predictions: Sequence[Prediction],
+) -> None:
+    """Log the figures of `result` and a few predictions of each task. samples: the questions of each suite."""
+    figures = flat_metrics(result)
+    run.define_metric(STEP, hidden=True)
+    # One by one: Lightning has claimed "*" for its own step, and an exact name goes before a pattern.
+    for name in (*figures, TABLE):
+        run.define_metric(name, step_metric=STEP)
+    with _files_beside(run):
+        run.log({STEP: result["step"], **figures, TABLE: prediction_table(samples, predictions)})
+
+
+@contextmanager
+def _files_beside(run: Run) -> Iterator[None]:
+    """Let a table's images wait for their upload beside the run's own files, unless the user has named a place.
+
+    W&B's default is the home folder, where they are lost to whoever moves an offline run.
+    """
+    named = "WANDB_DATA_DIR" in os.environ
+    if not named:
+        os.environ["WANDB_DATA_DIR"] = str(Path(run.dir).parent.parent)
+    try:
+        yield
+    finally:
+        if not named:
+            del os.environ["WANDB_DATA_DIR"]
+
+
+def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction]) -> Table:
+    """`ROWS_PER_TASK` predictions a task, the same questions at every step."""
+    import wandb
+
+    by_id = {(suite, sample.id): sample for suite, members in samples.items() for sample in members}
+    table = wandb.Table(columns=["suite", "task", "images", "question", "gold", "answer", "score", "said", "id"])
+    for prediction in examples(predictions, ROWS_PER_TASK):
+        sample = by_id[prediction.suite, prediction.id]
+        image = wandb.Image(side_by_side([load_image(path) for path in sample.images]), file_type="jpg")
+        answer = prediction.answer if prediction.answer is not None else f"({prediction.reason})"
+        table.add_data(
+            prediction.suite,
+            prediction.task,
+            image,
+            sample.prompt.replace("<image>", "").strip(),
+            prediction.gold,
+            answer,
+            prediction.score,
+            prediction.raw[:LONGEST_TEXT],
+            prediction.id,
+        )
+    return table
+
+
+def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
+    """`n` predictions of each suite and task, chosen by sample id alone."""
+    groups: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        groups[prediction.suite, prediction.task].append(prediction)
+    return [
+        prediction
+        for members in groups.values()
+        for prediction in sorted(members, key=lambda p: hashlib.blake2b(p.id.encode()).digest())[:n]
+    ]
+
+
+def side_by_side(images: Sequence[Image.Image], height: int = IMAGE_HEIGHT, gap: int = 4) -> Image.Image:
+    """The images in one row at one height on white, in their order: the ground view, then its maps."""
+    scaled = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
+    strip = Image.new("RGB", (max(1, sum(image.width for image in scaled) + gap * (len(scaled) - 1)), height), "white")
+    left = 0
+    for image in scaled:
+        strip.paste(image, (left, 0))
+        left += image.width + gap
+    return strip

@@ -1,0 +1,99 @@
+"""From a recipe and overrides to one validated, complete config."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geotune.config import recipe_files
+from geotune.config.compositions import COMPOSITIONS, Composition
+from geotune.config.conversion import Problem, convert
+from geotune.config.overrides import apply_value, escape_interpolation, sort_overrides
+from geotune.config.parameters import is_schema, walk
+from geotune.config.recipe_files import first_lines
+from geotune.errors import ConfigError
+from geotune.system.files import ASSETS
+
+OmegaConf.register_new_resolver("embedded", lambda name: str(ASSETS / name), replace=True)
+
+
+def compose(command: str, overrides: Sequence[str]) -> DictConfig:
+    """The validated, complete config of `command` for `overrides` as typed (no side effects; `run_dir` may be null)."""
+    spec = COMPOSITIONS[command]
+    groups, values = sort_overrides(overrides, spec)
+    tree, choices = _compose_groups(command, spec, groups)
+    if spec.choice:
+        chosen = Path(choices[spec.choice]).name
+        if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
+            raise ConfigError(f"{spec.choice}={chosen}: this file must begin with the line '# @package _global_'")
+        tree.setdefault(spec.kept_at, chosen)
+    for key, text in values:
+        apply_value(tree, key, text, spec.schema)
+    for group, choice in spec.fallbacks.items():
+        if isinstance(tree.get(group), dict) and "_target_" not in tree[group]:
+            file: Any = OmegaConf.load(recipe_files.RECIPES / group / f"{choice}.yaml")
+            tree[group]["_target_"] = file["_target_"]
+    try:
+        plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_lines(error)) from error
+    problems: list[Problem] = []
+    config = convert(plain, spec.schema, "", problems)
+    if problems:
+        typed = {".".join(key) for key, _ in values}
+        raise ConfigError("\n".join(_word(problem, spec, choices, typed) for problem in problems))
+    mistakes = spec.check(config)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    complete = OmegaConf.create(escape_interpolation(asdict(config)))
+    OmegaConf.set_struct(complete, True)
+    return complete
+
+
+def _compose_groups(
+    command: str, spec: Composition, groups: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tree that Hydra composes, still with its interpolations, and the choice made in each group."""
+    words = [f"{key}={choice}" if choice else key for key, choice in groups.items()]
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(recipe_files.RECIPES), job_name=command):
+            composed = hydra_compose(command, overrides=words, return_hydra_config=True)
+        choices = dict(composed.hydra.runtime.choices)
+        tree: Any = OmegaConf.to_container(
+            OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        )
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f"{spec.choice}={groups.get(spec.choice)}" if spec.choice else f"recipes/{command}.yaml"
+        raise ConfigError(f"{where}: {first_lines(error)}") from error
+    return tree, choices
+
+
+def _word(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> str:
+    """A mistake as the user reads it: with the key that was meant, wherever it stands, and the file that holds it."""
+    text = str(problem)
+    leaf = problem.key.rpartition(".")[2]
+    if problem.siblings is not None and "did you mean" not in text:
+        keys = [key for key, parameter in walk(spec.schema) if not is_schema(parameter.hint)]
+        leaves = [key.rpartition(".")[2] for key in keys]
+        meant = difflib.get_close_matches(leaf, leaves, n=1)
+        close = [key for key, its_leaf in zip(keys, leaves, strict=True) if [its_leaf] == meant]
+        there = f"; the keys there are {', '.join(problem.siblings)}"
+        text += f"; did you mean {' or '.join(close)}?" if close else there
+    if problem.key and not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
+        pattern = re.compile(rf"^[^#\n]*\b{re.escape(leaf.partition('[')[0])}\s*:", re.MULTILINE)
+        files = [recipe_files.RECIPES / group.partition("@")[0] / f"{choice}.yaml" for group, choice in choices.items()]
+        held = [path for path in files if path.is_file() and pattern.search(path.read_text(encoding="utf-8"))]
+        names = dict.fromkeys(str(path.relative_to(recipe_files.RECIPES.parent)) for path in held)
+        text += f" (in {' or '.join(names)})" if names else ""
+    return text

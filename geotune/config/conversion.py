@@ -1,0 +1,233 @@
+"""Reads plain trees (what YAML holds) into dataclasses and arguments, collecting every mistake instead of the first.
+
+Serves the schemas of `geotune.config` and, in the same words, the targets that a recipe names by `_target_`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from geotune.config.parameters import (
+    MAPPINGS,
+    MISSING,
+    REQUIRED,
+    SEQUENCES,
+    nested_schema,
+    parameters_of,
+    type_in_words,
+    union_members,
+)
+from geotune.config.targets import resolve_target
+from geotune.config.wording import as_typed, near
+from geotune.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is, what it is and what helps."""
+
+    key: str
+    text: str
+    siblings: tuple[str, ...] | None = None
+    """For a key that does not exist: those that do, beside it."""
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.text}"
+
+
+def read_arguments(
+    node: Mapping[str, Any], target: Callable[..., Any], where: str, problems: list[Problem], given: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Arguments for `target` from a config node, converted to its type hints; mistakes go to `problems`.
+
+    `given` are names that the caller passes by itself: neither required in the node nor allowed there.
+    """
+    accepted = parameters_of(target)
+    arguments: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{where}.{name}" if where else str(name)
+        if name == "_target_" and name not in accepted:
+            continue
+        if name in given:
+            problems.append(Problem(key, f"={as_typed(value)}: this is set by the program; remove the key"))
+        elif name not in accepted and not accepted.open:
+            siblings = tuple(known for known in accepted if known not in given and known != "_target_")
+            rest, leaf = _first_leaf(value)
+            text = f"={as_typed(leaf)}: no such key{near(str(name), siblings, where, rest)}"
+            problems.append(Problem(key + rest, text, siblings))
+        else:
+            parameter = accepted.get(str(name))
+            if value == MISSING:
+                problems.append(_required(key, parameter.doc if parameter else ""))
+            else:
+                arguments[str(name)] = convert(value, parameter.hint if parameter else Any, key, problems)
+    for name, parameter in accepted.items():
+        if parameter.default is REQUIRED and name not in node and name not in given:
+            key = f"{where}.{name}" if where else name
+            schema = nested_schema(parameter.hint)
+            if schema:  # say which of its keys are missing, by their names
+                arguments[name] = convert({}, schema, key, problems)
+            else:
+                problems.append(_required(key, parameter.doc))
+    return arguments
+
+
+def convert(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
+    """`value`, as YAML gave it, as the type that `hint` names; a mistake goes to `problems` and gives None.
+
+    Nothing is guessed: "5" is no number and 1 is no boolean; a whole number does for a float, a list for a tuple,
+    a string for a Path or an Enum, a mapping for a dataclass. A mapping with `_target_` is checked against that target
+    and stays a mapping.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return convert(value, arguments[0], key, problems)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return _check_open(value, key, problems)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, arguments, key, problems)
+    if origin is Literal:
+        fits = any(value == choice and type(value) is type(choice) for choice in arguments)
+    elif hint is None or hint is types.NoneType:
+        fits = value is None
+    elif hint in (bool, str):
+        fits = isinstance(value, hint)
+    elif hint in (int, float):
+        fits = isinstance(value, (int, hint)) and not isinstance(value, bool)
+        value = hint(value) if fits else value
+    elif inspect.isclass(hint) and issubclass(hint, Path):
+        fits = isinstance(value, str)
+        value = hint(value) if fits else value
+    elif inspect.isclass(hint) and issubclass(hint, Enum):
+        fits = value in [member.value for member in hint]
+        value = hint(value) if fits else value
+    elif dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _convert_dataclass(value, hint, key, problems)
+        fits = False
+    elif (origin or hint) in SEQUENCES:
+        if isinstance(value, (list, tuple)):
+            return _convert_sequence(value, origin or hint, arguments, key, problems)
+        fits = False
+    elif (origin or hint) in MAPPINGS:
+        if isinstance(value, Mapping):
+            if "_target_" in value:
+                return _check_open(value, key, problems)
+            inner = arguments[1] if arguments else Any
+            return {str(name): convert(item, inner, f"{key}.{name}", problems) for name, item in value.items()}
+        fits = False
+    else:
+        fits = not inspect.isclass(hint) or isinstance(value, hint)
+    if not fits:
+        meant = near(str(value), map(str, arguments)) if origin is Literal else ""
+        problems.append(Problem(key, f"={as_typed(value)}: expected {type_in_words(hint)}{meant}"))
+        return None
+    return value
+
+
+def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: list[Problem]) -> Any:
+    """The first member that takes the value; if none does, what the most telling one has against it."""
+    attempts: list[tuple[Any, list[Problem]]] = []
+    for member in members:
+        mistakes: list[Problem] = []
+        converted = convert(value, member, key, mistakes)
+        if not mistakes:
+            return converted
+        attempts.append((member, mistakes))
+    inside = [mistakes for _, mistakes in attempts if any(problem.key != key for problem in mistakes)]
+    if len(inside) == 1:
+        problems.extend(inside[0])
+    else:
+        expected = " or ".join(type_in_words(member) for member in members)
+        problems.append(Problem(key, f"={as_typed(value)}: expected {expected}"))
+    return None
+
+
+def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: list[Problem]) -> Any:
+    mistakes: list[Problem] = []
+    arguments = read_arguments(value, hint, key, mistakes)
+    problems.extend(mistakes)
+    if mistakes:
+        return None
+    try:
+        return hint(**arguments)
+    except ConfigError as error:  # its own __post_init__ names the key
+        problems.append(Problem("", str(error)))
+        return None
+
+
+def _convert_sequence(
+    value: Sequence[Any], kind: Any, members: tuple[Any, ...], key: str, problems: list[Problem]
+) -> Any:
+    hints: Sequence[Any] = [members[0] if members else Any] * len(value)
+    if kind is tuple and members and members[-1] is not Ellipsis:
+        if len(value) != len(members):
+            problems.append(Problem(key, f"={as_typed(value)}: expected {len(members)} values, [a, b, ...]"))
+            return None
+        hints = members
+    pairs = enumerate(zip(value, hints, strict=True))
+    items = [convert(item, hint, f"{key}[{at}]", problems) for at, (item, hint) in pairs]
+    return kind(items) if kind in (tuple, set, frozenset) else items
+
+
+def _check_open(value: Any, key: str, problems: list[Problem]) -> Any:
+    """Check what stands below each `_target_` of a node without a schema of its own; the node stays as it is."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            try:
+                read_arguments(value, resolve_target(value["_target_"], key), key, problems)
+            except ConfigError as error:
+                problems.append(Problem("", str(error)))
+        else:
+            for name, item in value.items():
+                _check_open(item, f"{key}.{name}", problems)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            _check_open(item, f"{key}[{at}]", problems)
+    elif value == MISSING:
+        problems.append(_required(key, ""))
+    return value
+
+
+def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
+    """Type hint of the key at `path`, following dataclasses and the `_target_`s of `tree`; Any where none is known."""
+    if path[-1] == "_target_":
+        return str
+    hint: Any = root
+    for part in path:
+        target = tree.get("_target_") if isinstance(tree, Mapping) else None
+        schema = nested_schema(hint)
+        if schema is None and isinstance(target, str):
+            try:
+                schema = resolve_target(target, "")
+            except ConfigError:  # told by the validation, with its place
+                return Any
+        if schema is not None:
+            parameter = parameters_of(schema).get(part)
+            hint = parameter.hint if parameter else Any
+        else:
+            inner = [typing.get_args(member) for member in union_members(hint) if typing.get_origin(member) in MAPPINGS]
+            hint = inner[0][1] if inner else Any
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return hint
+
+
+def _required(key: str, doc: str) -> Problem:
+    about = f" ({doc.splitlines()[0].rstrip('.')})" if doc else ""
+    return Problem(key, f"={MISSING}: is required; give {key}=<value>{about}")
+
+
+def _first_leaf(value: Any) -> tuple[str, Any]:
+    """Where the first single value below a node stands (".a.b"), and that value."""
+    rest = ""
+    while isinstance(value, Mapping) and value:
+        name, value = next(iter(value.items()))
+        rest += f".{name}"
+    return rest, value

@@ -1,0 +1,79 @@
+"""The files of `recipes/`: groups, the choices in each, and files from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geotune.config import wording
+from geotune.errors import ConfigError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+"""Beside the package: in a checkout the folder itself, once installed the data of the package `recipes`."""
+
+
+def group_names() -> list[str]:
+    """Names of the groups, which are the folders of `recipes/`."""
+    return sorted(path.name for path in RECIPES.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+
+
+def choices_of(group: str) -> list[str]:
+    """Names that `<group>=` takes."""
+    return [path.stem for path in files_of(group)]
+
+
+def files_of(group: str) -> list[Path]:
+    """Files of a group, by name."""
+    return sorted((RECIPES / group).glob("*.yaml"))
+
+
+def chosen_file(key: str, choice: str) -> Path:
+    """The file that `<key>=<choice>` names: one of the group's, or a recipe or sweep from elsewhere."""
+    group = key.partition("@")[0]
+    if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
+        return Path(choice)
+    names = choices_of(group)
+    if choice not in names:
+        near = wording.near(choice, names)
+        raise ConfigError(f"{key}={choice}: there is no such {group}; there are {', '.join(names)}{near}")
+    return RECIPES / group / f"{choice}.yaml"
+
+
+def register_file(group: str, path: Path) -> str:
+    """Make a file from elsewhere one of the group `recipe` or `sweep`; its name there."""
+    try:
+        node = OmegaConf.load(path)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{group}={path}: this file can't be read as a {group} ({first_lines(error)}); "
+            f"name a YAML file, or one of {', '.join(choices_of(group))}"
+        ) from error
+    if not isinstance(node, DictConfig):
+        raise ConfigError(
+            f"{group}={path}: a {group} is a mapping of keys, this file holds a list; see recipes/{group}/"
+        )
+    ConfigStore.instance().store(
+        name=path.stem, node=node, group=f"{group}/file", package="_global_", provider=str(path)
+    )
+    return f"file/{path.stem}"
+
+
+def header_of(path: Path) -> list[str]:
+    """Comment lines at the top of a recipe file, without Hydra's own."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.removeprefix("#").removeprefix(" "))
+    return lines
+
+
+def first_lines(error: Exception) -> str:
+    """A library's message without its account of where it searched."""
+    return re.split(r"\n\s*(?:Config search path|full_key|object_type)", str(error).strip())[0]

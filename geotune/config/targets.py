@@ -1,0 +1,35 @@
+"""The resolver: the class or function that a dotted name means."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from geotune.config.wording import as_typed, near
+from geotune.errors import ConfigError
+
+
+def resolve_target(target: Any, where: str) -> Callable[..., Any]:
+    """The class or function that `_target_` names. Raises ConfigError when there is none."""
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
+        raise ConfigError(
+            f"{where}._target_={as_typed(target)}: expected the dotted name of a class, package.module.Class"
+        )
+    parts = target.split(".")
+    found: Any = None
+    for depth in range(1, len(parts) + 1):
+        module = ".".join(parts[:depth])
+        if depth == 1 or not hasattr(found, parts[depth - 1]):
+            try:
+                found = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                    raise  # the module exists and misses one of its own imports
+                meant = near(parts[depth - 1], dir(found)) if depth > 1 else ""
+                raise ConfigError(f"{where}._target_={target}: there is no {module}{meant}") from None
+        else:
+            found = getattr(found, parts[depth - 1])
+    if not callable(found):
+        raise ConfigError(f"{where}._target_={target}: that is no class; name one, package.module.Class")
+    return found

@@ -1,0 +1,15 @@
+"""Nested trees of keys, as recipes hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def flatten(tree: Mapping[str, Any], is_leaf: Callable[[Any], Any], separator: str = ".") -> list[tuple[str, Any]]:
+    """The leaves of a nested tree with their keys joined, in the order in which they stand."""
+    found: list[tuple[str, Any]] = []
+    for name, node in tree.items():
+        inner = [("", node)] if is_leaf(node) else flatten(node, is_leaf, separator)
+        found += [(f"{name}{separator}{key}" if key else str(name), leaf) for key, leaf in inner]
+    return found

@@ -1,0 +1,253 @@
+"""Encoded samples to one padded batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from geotune.encoding.prefix_tree import build_tree
+from geotune.encoding.segments import Encoded, Segment
+
+if TYPE_CHECKING:
+    from geotune.encoding.encoder import Encoder
+
+
+Target = tuple[np.ndarray, tuple[int, ...]]
+"""Places (flattened) whose next token is supervised, and those tokens."""
+Shown = tuple[str, np.ndarray]
+"""Path of an image, and the places (flattened) of its tokens."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a backbone's forward takes. T is the longest row.
+
+    `image_token_index` and `logit_index` index the flattened (B x T) tokens.
+
+    `attention` is None for plain causal attention: rows are then padded on the right, where nothing looks back at the
+    padding. Otherwise it is boolean (B, 1, T, T), True where a token may attend.
+    """
+
+    ids: tuple[str, ...]
+    """Samples, by id."""
+    input_ids: torch.Tensor
+    """(B, T)."""
+    position_ids: torch.Tensor
+    """(axes, B, T)."""
+    present: torch.Tensor
+    """(B, T), False on padding."""
+    attention: torch.Tensor | None
+    logit_index: torch.Tensor
+    """(N,) places whose next token is supervised."""
+    labels: torch.Tensor
+    """(N,) the supervised tokens."""
+    images: tuple[str, ...]
+    """Paths of the distinct images."""
+    pixels: tuple[torch.Tensor, ...]
+    """Each distinct image once, resized but not normalised: uint8 (tiles, 3, H, W)."""
+    image_token_index: torch.Tensor
+    """(M,) places of image features."""
+    feature_index: torch.Tensor
+    """(M,) which of the features of all distinct images, one after the other, goes there."""
+    update_targets: int = 0
+    """Supervised tokens of the whole update that this micro-batch belongs to, over all micro-batches and ranks."""
+    update: int = -1
+    """Which update that is, counted from 0."""
+    subtree_end: torch.Tensor | None = None
+    """(T,) of a prefix tree, whose one row stands for all samples: token q sees token k if k <= q < subtree_end[k]."""
+
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(id, reason) of samples whose images can't be read; nothing of theirs is supervised."""
+    missing: int = 0
+    """Supervised tokens of those samples, which `update_targets` counts."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.present.sum())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """This batch on `device`."""
+
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """This batch in page-locked memory."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        fields: dict[str, Any] = {k: change(v) for k, v in self.__dict__.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **fields, pixels=tuple(change(image) for image in self.pixels))
+
+
+def token_positions(encoded: Encoded, encoder: Encoder) -> np.ndarray:
+    """Position ids along the path of `encoded`, (axes, length)."""
+    columns = []
+    start = 0
+    for segment in encoded.segments:
+        positions, span = encoder.positions(segment)
+        columns.append(positions + start)
+        start += span
+    return np.concatenate(columns, axis=1)
+
+
+def next_position(encoded: Encoded, encoder: Encoder) -> int:
+    """The position of the token after `encoded`."""
+    return sum(encoder.positions(segment)[1] for segment in encoded.segments)
+
+
+def causal_mask(present: torch.Tensor) -> torch.Tensor:
+    """Boolean (B, 1, T, T): the past that is `present` (B, T), and itself, so that no row is empty."""
+    length = present.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=present.device)
+    return ((present[:, None, :] & causal) | itself)[:, None]
+
+
+def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64))
+
+
+def collate(
+    samples: Sequence[Encoded],
+    encoder: Encoder,
+    *,
+    side: Literal["right", "left"] = "right",
+    update_targets: int = 0,
+    update: int = -1,
+) -> Batch:
+    """A row for each of `samples`, padded on one `side`."""
+    lengths = [encoded.length for encoded in samples]
+    width = max(lengths)
+    pad = encoder.tokenizer.pad_token_id
+    input_ids = np.full((len(samples), width), 0 if pad is None else pad, dtype=np.int64)
+    position_ids = np.zeros((encoder.axes, len(samples), width), dtype=np.int64)
+    present = np.zeros((len(samples), width), dtype=bool)
+    targets: list[Target] = []
+    shown: list[Shown] = []
+    for row, (encoded, length) in enumerate(zip(samples, lengths, strict=True)):
+        offset = width - length if side == "left" else 0
+        span = slice(offset, offset + length)
+        position_ids[:, row, span] = token_positions(encoded, encoder)
+        present[row, span] = True
+        at = offset
+        for segment in encoded.segments:
+            ids = np.asarray(segment.ids, dtype=np.int64)
+            input_ids[row, at : at + len(ids)] = ids
+            base = row * width + at
+            if segment.image is not None:
+                shown.append((segment.image, base + np.flatnonzero(ids == encoder.image_token_id)))
+            elif segment.kind == "answer":
+                assert at > offset, "an answer follows a prompt"
+                targets.append((np.arange(base - 1, base - 1 + len(ids)), segment.ids))
+            at += len(ids)
+    padded = torch.from_numpy(present)
+    attention = causal_mask(padded) if side == "left" and not present.all() else None
+    batch = _assemble(samples, encoder, input_ids, position_ids, padded, targets, shown)
+    return replace(batch, attention=attention, update_targets=update_targets, update=update)
+
+
+def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets: int = 0, update: int = -1) -> Batch:
+    """The prefix tree of `samples` as one row; `labels` are those of `collate`, sample by sample."""
+    tree = build_tree(samples)
+    by_image: dict[str, list[Shown]] = {}
+    for node in tree.nodes:
+        if node.segment.image is not None:
+            places = node.start + np.flatnonzero(np.asarray(node.segment.ids) == encoder.image_token_id)
+            by_image.setdefault(node.segment.image, []).append((node.segment.image, places))
+    targets: list[Target] = []
+    for path in tree.paths:
+        for before, number in itertools.pairwise(path):
+            node = tree.nodes[number]
+            if node.segment.kind == "answer":
+                index = np.array([tree.nodes[before].stop - 1, *range(node.start, node.stop - 1)])
+                targets.append((index, node.segment.ids))
+    present = torch.ones(1, tree.length, dtype=torch.bool)
+    shown = list(itertools.chain.from_iterable(by_image.values()))
+    batch = _assemble(samples, encoder, tree.ids()[None], tree.positions(encoder)[:, None], present, targets, shown)
+    subtree_end = torch.from_numpy(tree.subtree_end())
+    return replace(batch, subtree_end=subtree_end, update_targets=update_targets, update=update)
+
+
+def _assemble(
+    samples: Sequence[Encoded],
+    encoder: Encoder,
+    input_ids: np.ndarray,
+    position_ids: np.ndarray,
+    present: torch.Tensor,
+    targets: Sequence[Target],
+    shown: Sequence[Shown],
+) -> Batch:
+    """The batch of tokens that have been laid out; each distinct image is decoded once."""
+    labels = [token for _, tokens in targets for token in tokens]
+    assert encoder.image_token_id not in labels, "an image token is supervised"
+    counts = {path: len(places) for path, places in shown}
+    first = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    return Batch(
+        ids=tuple(encoded.id for encoded in samples),
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(position_ids),
+        present=present,
+        attention=None,
+        logit_index=_joined([index for index, _ in targets]),
+        labels=torch.tensor(labels, dtype=torch.long),
+        images=tuple(counts),
+        pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in counts),
+        image_token_index=_joined([places for _, places in shown]),
+        feature_index=_joined([first[path] + np.arange(len(places)) for path, places in shown]),
+    )
+
+
+def collate_options(
+    trunks: Sequence[Encoded],
+    branches: Sequence[Sequence[tuple[int, ...]]],
+    encoder: Encoder,
+    known: Sequence[int],
+) -> tuple[Batch, list[list[list[slice]]]]:
+    """Rows of one trunk and all of its branches: a branch sees the trunk and itself, at the positions it has alone.
+
+    The last segment of a trunk may be an answer, the beginning of every branch; its first `known` tokens are given.
+    The second value says for each row and branch which spans of the batch's labels belong to it.
+    """
+    flat = [
+        Encoded(trunk.id, (*trunk.segments, *(Segment("text", tokens) for tokens in leaves)))
+        for trunk, leaves in zip(trunks, branches, strict=True)
+    ]
+    batch = collate(flat, encoder)
+    width = batch.input_ids.shape[1]
+    attention = causal_mask(batch.present)
+    position_ids = batch.position_ids.clone()
+    logit_index: list[int] = []
+    labels: list[int] = []
+    owner: list[list[list[slice]]] = []
+    for row, (trunk, leaves, given) in enumerate(zip(trunks, branches, known, strict=True)):
+        length, base = trunk.length, row * width
+        opening = trunk.segments[-1].ids[given:] if trunk.segments[-1].kind == "answer" else ()
+        shared = slice(len(labels), len(labels) + len(opening))
+        logit_index.extend(range(base + length - len(opening) - 1, base + length - 1))
+        labels.extend(opening)
+        after = next_position(trunk, encoder)
+        at = length
+        spans = []
+        for tokens in leaves:
+            end = at + len(tokens)
+            attention[row, 0, at:end, length:at] = False
+            position_ids[:, row, at:end] = torch.arange(after, after + len(tokens))
+            spans.append([shared, slice(len(labels), len(labels) + len(tokens))])
+            logit_index.extend([base + length - 1, *range(base + at, base + end - 1)])
+            labels.extend(tokens)
+            at = end
+        owner.append(spans)
+    options = replace(
+        batch,
+        position_ids=position_ids,
+        attention=attention,
+        logit_index=torch.tensor(logit_index, dtype=torch.long),
+        labels=torch.tensor(labels, dtype=torch.long),
+    )
+    return options, owner

@@ -1,0 +1,198 @@
+"""A checkpoint to folders that plain transformers, PEFT and vLLM load; nothing is left that has not been tested."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from geotune.backbones.base import DTYPES
+from geotune.backbones.weights import ADAPTER_FILE, save_adapter, save_pretrained, save_processor
+from geotune.errors import ConfigError
+from geotune.exporting.model_card import model_card
+from geotune.exporting.parity import (
+    TOLERANCE,
+    compare_models,
+    distance,
+    fixed_prompts,
+    load_model,
+    logits_of,
+    observe_backbone,
+    observe_model,
+)
+from geotune.inference.loading import RECIPE_FILE
+from geotune.runs.directory import find_evaluation, read_state
+from geotune.system.files import make_folder
+from geotune.system.strict_json import write_json
+
+if TYPE_CHECKING:
+    from geotune.backbones.base import Backbone
+    from geotune.inference.loading import Source
+
+
+REPORT_FILE = "export_report.json"
+ADAPTER, MERGED = "adapter", "merged"
+VERSIONS = ("torch", "transformers", "peft", "geotune")
+LANGUAGE_MODEL = "base_model.model.model.language_model."
+"""vLLM maps these names, PEFT's of transformers' own, to its modules; it serves adapters on nothing else by default."""
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
+    """An empty folder beside `out` that takes its name when the block has ended well, and is deleted when it has not.
+
+    What is at `out` already must be an empty folder or, with `overwrite`, an earlier export. Raises ConfigError.
+    """
+    final = Path(out).absolute()
+    if final.exists() and not final.is_dir():
+        raise ConfigError(f"out={out}: this is a file; name a folder")
+    if final.is_dir() and any(final.iterdir()):
+        if not (final / REPORT_FILE).is_file():
+            raise ConfigError(f"out={out}: this folder holds something else than an export; name another one")
+        if not overwrite:
+            raise ConfigError(f"out={out}: holds an export already; set overwrite=true or name another folder")
+    make_folder(final.parent, "out")
+    partial, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
+    _tidy(final, partial, old)
+    try:
+        partial.mkdir()
+        yield partial
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"out={out}: can't be written ({error}); free some space or name another folder") from error
+    finally:
+        _tidy(final, partial, old)
+
+
+def _tidy(final: Path, partial: Path, old: Path) -> None:
+    """Undo what has not ended, in this process or in one that was killed."""
+    if old.exists() and not final.exists():
+        old.rename(final)
+    for rest in (partial, old):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
+def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype: str) -> dict[str, Any]:
+    """Write what `backbone`, the checkpoint `source` in float32, is to `folder`, test it, and return the report.
+
+    The backbone is used up. Raises RuntimeError when what was written is another model.
+    """
+    began = time.perf_counter()
+    state = read_state(source.folder)
+    in_full = len(backbone.full_state())
+    # An adapter holds no weights that were trained in full: alone it would be another model.
+    folders = [ADAPTER, MERGED] if backbone.has_adapter and not in_full else [MERGED]
+    if in_full:
+        log.warning("%d tensors were trained in full, which no adapter holds: only merged/ is written", in_full)
+    report: dict[str, Any] = {
+        "checkpoint": str(source.folder),
+        "step": state.step,
+        "base_model": str(Path(backbone.path).resolve()) if Path(backbone.path).is_dir() else backbone.path,
+        "family": backbone.family,
+        "folders": folders,
+        "merged_dtype": dtype,
+        "trained_in_full": in_full,
+        "quantization": source.settings.get("quantization"),
+        "data_fingerprint": state.data_fingerprint,
+        "template_hash": state.template_hash,
+        "evaluation": find_evaluation(source.folder, state.step),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+    for name in folders:
+        save_processor(backbone, folder / name)
+    if ADAPTER in folders:
+        report["vllm"] = _write_adapter(backbone, folder / ADAPTER, report["base_model"])
+    report |= _write_merged_and_test(backbone, folder, folders, DTYPES[dtype])
+    report["seconds"] = time.perf_counter() - began
+    recipe = (source.folder / "config.yaml").read_text(encoding="utf-8")
+    for name in folders:
+        (folder / name / RECIPE_FILE).write_text(recipe, encoding="utf-8")
+        (folder / name / "README.md").write_text(model_card(name, report, recipe), encoding="utf-8")
+    write_json(folder / REPORT_FILE, report)
+    return report
+
+
+def _write_adapter(backbone: Backbone, folder: Path, base_model: str) -> dict[str, Any]:
+    """Write the adapters, base model and layers named in full; whether vLLM serves them, or why not.
+
+    PEFT itself shortens the layers' names to endings that are unique in the model it has at hand.
+    """
+    save_adapter(backbone, folder)
+    with safe_open(folder / ADAPTER_FILE, "pt") as file:
+        tensors = list(file.keys())
+    layers = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors}
+    config_file = folder / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base_model, "target_modules": sorted(layers)}
+    write_json(config_file, config)
+    reason = None
+    if config["use_dora"]:
+        reason = "it has no DoRA"
+    elif elsewhere := sum(not name.startswith(LANGUAGE_MODEL) for name in tensors):
+        reason = (
+            f"it serves adapters on the language model, and {elsewhere} of the {len(tensors)} tensors lie elsewhere"
+        )
+    return {"serves_adapter": reason is None, "reason": reason, "rank": config["r"]}
+
+
+def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str], dtype: torch.dtype) -> dict[str, Any]:
+    """Merge `backbone` in float32, write it in `dtype`, and compare_models checkpoint and folders; the account of it.
+
+    Merging and reloading must change nothing, and rounding little. Every model computes in float32, and only one is in
+    memory at a time.
+    """
+    effect = None
+    with tempfile.TemporaryDirectory() as images:
+        prompts = fixed_prompts(Path(images))
+        checkpoint = observe_backbone(backbone, prompts)
+        if backbone.has_adapter:
+            with backbone.model.disable_adapter():  # type: ignore[operator]
+                effect = distance(logits_of(backbone, prompts), checkpoint.logits)
+            if effect <= TOLERANCE:
+                log.warning("the adapters change logits by %.1e of the largest: too little for the self-test", effect)
+            backbone.model = backbone.model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+        written = merged = observe_backbone(backbone, prompts)
+        checks = [compare_models("merged weights", merged, "checkpoint", checkpoint)]
+        _cast(backbone, dtype)
+        save_pretrained(backbone, folder / MERGED)
+        if dtype != torch.float32:
+            _cast(backbone, torch.float32)
+            written = observe_backbone(backbone, prompts)
+            checks.append(compare_models("rounded weights", written, "merged weights", merged, rounded=True))
+        backbone.model.to("meta")  # makes room for the next one
+        for name, wanted, reference in ((MERGED, written, "weights written"), (ADAPTER, checkpoint, "checkpoint")):
+            if name in folders:
+                encoder = backbone.load_encoder(
+                    str(folder / name), max_pixels=backbone.max_pixels, min_pixels=backbone.encoder.min_pixels
+                )
+                base_model = backbone.path if name == ADAPTER else None
+                found = observe_model(load_model(folder / name, base_model), encoder, backbone.stop_ids, prompts)
+                checks.append(compare_models(f"folder {name}", found, reference, wanted))
+    tests = [{**asdict(check), "passed": check.passed} for check in checks]
+    return {"self_test": tests, "adapter_effect": effect}
+
+
+def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
+    """Cast the weights. Not the buffers: they hold rotary frequencies, which stay in float32."""
+    for part in (
+        backbone.base.config,
+        *(getattr(backbone.base.config, name) for name in backbone.base.config.sub_configs),
+    ):
+        part.dtype = dtype
+    for parameter in backbone.model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    backbone.to(backbone.device)  # forgets the features of images

@@ -1,0 +1,141 @@
+"""What a user may name as a model: a checkpoint of a run, an exported folder, any model's folder, or nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from omegaconf import OmegaConf
+
+from geotune.backbones.weights import load_adapter
+from geotune.config.instantiation import instantiate_checked
+from geotune.config.recipe_files import RECIPES
+from geotune.errors import ConfigError
+from geotune.runs.directory import find_step
+
+if TYPE_CHECKING:
+    from geotune.backbones.base import Backbone
+
+
+FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotune.backbones.internvl.InternVL"}
+"""Class of a family by the `model_type` of its config.json."""
+RECIPE_FILE = "recipe.yaml"
+"""The recipe that an exported folder was trained with, as its model card shows it."""
+FROZEN = {"tower": "frozen", "projector": "frozen", "language_model": "frozen"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that a user named."""
+
+    folder: Path
+    kind: Literal["checkpoint", "adapter", "model"]
+    """What `folder` holds: a checkpoint of a run, exported adapters, or a whole model."""
+    settings: Mapping[str, Any]
+    """Node `backbone` of a recipe that gives the model its shape."""
+    config: Mapping[str, Any]
+    """The whole recipe; empty when it is not known."""
+
+
+def find_source(checkpoint: str | None) -> Source:
+    """What `checkpoint` names; None is the embedded backbone. Raises ConfigError."""
+    if checkpoint is None:
+        node: Any = OmegaConf.to_container(OmegaConf.load(RECIPES / "backbone" / "tiny.yaml"), resolve=True)
+        return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
+    named = Path(checkpoint)
+    if not named.is_dir():
+        raise ConfigError(f"checkpoint={checkpoint}: there is no such folder; name a checkpoint or an exported folder")
+    if step := find_step(checkpoint):
+        config = read_recipe(step / "config.yaml", checkpoint)
+        return Source(step, "checkpoint", config["backbone"], config)
+    for folder in (named, named / "merged", named / "adapter"):
+        recipe = folder / RECIPE_FILE
+        config = read_recipe(recipe, checkpoint) if recipe.is_file() else {}
+        if (folder / "config.json").is_file():
+            return Source(folder, "model", _model_settings(folder, checkpoint, config), config)
+        if (folder / "adapter_config.json").is_file():
+            return Source(folder, "adapter", _adapter_settings(folder, checkpoint, config), config)
+    raise ConfigError(
+        f"checkpoint={checkpoint}: holds neither a complete checkpoint nor a model; name a step_<N> folder, a run's "
+        "folder, or one that `geotune export` wrote"
+    )
+
+
+def read_recipe(file: Path, checkpoint: str) -> dict[str, Any]:
+    """The recipe in `file`. Raises ConfigError."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"checkpoint={checkpoint}: {file} can't be read ({reason}); name another one") from error
+    if not isinstance(config, dict) or not isinstance(config.get("backbone"), dict):
+        raise ConfigError(f"checkpoint={checkpoint}: {file} is no recipe (it has no backbone); name another one")
+    return config
+
+
+def _model_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = _read_json(folder / "config.json", checkpoint).get("model_type")
+    if kind not in FAMILIES:
+        raise ConfigError(f"checkpoint={checkpoint}: holds a {kind} model; supported are {', '.join(FAMILIES)}")
+    trained = config.get("backbone", {})
+    kept = {key: trained[key] for key in ("max_pixels", "min_pixels", "attn", "dtype") if key in trained}
+    return {**kept, **FROZEN, "_target_": FAMILIES[kind], "path": str(folder)}
+
+
+def _adapter_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    if not config:
+        raise ConfigError(
+            f"checkpoint={checkpoint}: {folder} has no {RECIPE_FILE}, which says how the adapter was trained; name the "
+            "checkpoint itself, or a folder that `geotune export` wrote"
+        )
+    adapter = _read_json(folder / "adapter_config.json", checkpoint)
+    return {**config["backbone"], "path": adapter.get("base_model_name_or_path")}
+
+
+def _read_json(file: Path, checkpoint: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"checkpoint={checkpoint}: {file} can't be read ({error}); fetch or export it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"checkpoint={checkpoint}: {file} is not a JSON object; fetch or export it again")
+    return content
+
+
+def unquantized(source: Source) -> Source:
+    """`source` on the backbone's own weights, whatever it was trained on."""
+    return replace(source, settings={**source.settings, "quantization": None})
+
+
+def open_backbone(source: Source, **changes: Any) -> Backbone:
+    """The backbone of `source` with its trained weights, in evaluation mode.
+
+    changes: settings that differ from the recipe's; those that are None stay as they are. Raises ConfigError.
+    """
+    from geotune.backbones.weights import load_weights
+
+    changed = {key: value for key, value in changes.items() if value is not None}
+    node = {**source.settings, "gradient_checkpointing": False, **changed}
+    if "max_pixels" not in node:
+        raise ConfigError(
+            f"max_pixels=null: {source.folder} does not say how large the images of its training were; "
+            "give max_pixels=<number>"
+        )
+    try:
+        backbone: Backbone = instantiate_checked(node, "backbone")
+    except ConfigError as error:
+        if source.kind == "model" or not str(error).startswith("backbone.path="):
+            raise
+        raise ConfigError(f"{error}; give base_model=<folder or hub id of the backbone of {source.folder}>") from error
+    if source.kind == "checkpoint":
+        load_weights(backbone, source.folder)
+    elif source.kind == "adapter":
+        load_adapter(backbone, source.folder)
+    backbone.train(False)
+    return backbone

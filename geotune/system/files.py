@@ -1,0 +1,58 @@
+"""Files that appear complete or not at all, and folders that a user names."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from geotune.errors import ConfigError
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+"""What the package ships beside its code: the embedded backbone, the gazetteer, outlines of the land."""
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | Path) -> Iterator[IO[str]]:
+    """A UTF-8 text file to write, which takes its name only once the block ends without an error.
+
+    Missing folders are made. Raises ConfigError when the file can't be made there.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+        file = partial.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
+    try:
+        with file:
+            yield file
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def replace_symlink(link: Path, target: str) -> None:
+    """Make `link` a relative symbolic link to `target` beside it, replacing an older one in one step."""
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target, target_is_directory=True)
+    fresh.replace(link)
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Create a folder that a user named by `key`, and try that it can be written. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{key}={folder}: this folder can't be written ({reason}); give another {key}") from error

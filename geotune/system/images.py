@@ -1,0 +1,126 @@
+"""Image files: where they lie, whether they can be read, and their pixels."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from geotune.errors import BadRecord, shortened
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Formats that are opened; others (PostScript, say) run programs or are no photos."""
+_IMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's decoders raise on files that are cut short or not what they seem."""
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What shows an image upright, by its EXIF orientation."""
+
+
+def resolve_image(dataset_dir: str | Path, name: str) -> Path:
+    """Where an image lies: a relative name inside the dataset's folder, links followed; an absolute one as it stands.
+
+    Raises BadRecord for a relative name that leaves the folder. Whether the file exists is `check_image`'s to say.
+    """
+    path = Path(name)
+    if path.is_absolute():
+        return path
+    try:
+        root = Path(dataset_dir).resolve()
+        resolved = (root / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no file name
+        raise BadRecord("", f"image {shortened(name)} can't be followed: {error}") from None
+    if not resolved.is_relative_to(root):
+        raise BadRecord("", f"image {name!r} leaves the dataset's folder {root}; name it by its absolute path")
+    return resolved
+
+
+def check_image(path: str | Path, *, max_pixels: int | None) -> tuple[int, int]:
+    """Width and height of an image as `load_image` gives it, which is decoded to the end.
+
+    Raises BadRecord when it is missing, empty, not an image, cut short, animated, without colours that fit 8 or 16
+    bits, or of more than `max_pixels`.
+    """
+    return _decoded(Path(path), max_pixels).size
+
+
+def image_facts(path: str | Path) -> tuple[int, int, float]:
+    """Width, height and mean brightness (0 to 255) of an image, fast: a JPEG is decoded at a fraction of its size."""
+    path = Path(path)
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            image.draft("L", (64, 64))
+            small = image.convert("L").resize((32, 32), Image.Resampling.BOX)
+    except (*_IMAGE_ERRORS, UnidentifiedImageError) as error:
+        raise BadRecord("", f"image {path} can't be read: {error}") from None
+    return width, height, sum(small.tobytes()) / 1024
+
+
+def load_image(path: str | Path, *, max_pixels: int | None = None) -> Image.Image:
+    """The image in RGB, 8 bits a channel, upright as its EXIF says. Raises BadRecord, as `check_image` does."""
+    image = _decoded(Path(path), max_pixels)
+    if image.mode.startswith("I"):  # 16 bits of grey, of which Pillow's own conversion keeps the lowest eight
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
+    try:
+        if not path.is_file():
+            raise BadRecord("", f"image {path} is not a file" if path.exists() else f"image {path} is missing")
+        if not path.stat().st_size:
+            raise BadRecord("", f"image {path} is empty (0 bytes)")
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if max_pixels is not None and width * height > max_pixels:
+                raise BadRecord("", f"image {path} has {width} x {height} pixels, more than the {max_pixels} allowed")
+            # A phone's MPO holds a second view for depth: its first is the photo.
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise BadRecord("", f"image {path} is animated or has pages; save the one that is meant")
+            if image.mode.startswith("F"):
+                raise BadRecord("", f"image {path} holds real numbers, no colours; save it with 8 bits a channel")
+            image.load()
+            return _upright(image)
+    except BadRecord:
+        raise
+    except UnidentifiedImageError:
+        raise BadRecord("", f"image {path} is no image in a known format ({', '.join(_FORMATS)})") from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit stands before ours
+        raise BadRecord("", f"image {path} can't be read: {error.args[0]} More pixels than allowed") from None
+    except _IMAGE_ERRORS as error:
+        raise BadRecord("", f"image {path} can't be read: {error}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy as the EXIF orientation says, without the EXIF; Pillow's own turns only what it can write again."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except _IMAGE_ERRORS:  # unreadable EXIF beside a good image: no orientation is known
+        orientation = None
+    turn = _TURNS.get(orientation)
+    upright = image.copy() if turn is None else image.transpose(turn)
+    upright.info.pop("exif", None)
+    return upright

@@ -1,0 +1,262 @@
+"""What a training run says of itself: figures to the loggers, to plain files and to the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import WandbLogger
+
+from geotune.backbones.quantization import weight_count
+from geotune.data.sampler import UpdatePlan
+from geotune.encoding.collate import Batch
+from geotune.errors import ConfigError
+from geotune.runs.logs import append_lines, figures_at, keep_until
+from geotune.stages.base import Stage, as_stage
+from geotune.system.ranks import gather_items, reduce_figures
+from geotune.training.checkpointing import ends_update
+from geotune.training.throughput import Weights, Window, Workload, perf_figures
+
+if TYPE_CHECKING:
+    from geotune.backbones.base import Backbone
+
+
+WORKING_PARTS = ("language_model", "head", "tower", "projector")
+"""Those of a backbone in the order of `Workload`."""
+COLUMNS = (
+    "step",
+    "train/loss",
+    "train/lr",
+    "train/grad_norm",
+    "train/skipped",
+    "perf/tokens_per_second",
+    "perf/samples_per_second",
+    "perf/data_wait_fraction",
+    "perf/peak_memory_gb",
+    "perf/mfu",
+)
+BAD_FILE = "bad_samples.jsonl"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over micro-batches."""
+
+    loss: float = 0.0
+    targets: float = 0.0
+    """Supervised tokens."""
+    tokens: float = 0.0
+    samples: float = 0.0
+    patches: float = 0.0
+    """Of images that the tower read; not those whose features it kept."""
+    left_out: float = 0.0
+    """Samples that could not be read."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def mean_loss(self) -> float:
+        """Over supervised tokens; not a number without any."""
+        return self.loss / self.targets if self.targets else math.nan
+
+
+class Monitor(Callback):
+    """Logs training: `updates.jsonl` (ids and loss of every update), `metrics.csv` and the loggers every few updates.
+
+    Losses are means over supervised tokens of all ranks; tokens are counted without padding, and once in a prefix
+    tree; seconds without checkpoints and evaluation. `geotune.training.throughput` says what the `perf/*` figures are.
+    Samples that could not be read are listed in `bad_samples.jsonl`. Stands behind the step counter.
+
+    Raises RuntimeError in training after `stage.max_skipped` updates in a row whose gradient was not finite, and
+    ConfigError once more than `max_bad` samples could not be read.
+    """
+
+    def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_bad: int) -> None:
+        self.run_dir = run_dir
+        self.plan = plan
+        self.ids = ids
+        self.every = every
+        self.max_bad = max_bad
+        self._update = Counts()
+        """Of the update under way, in this process."""
+        self._left_out: list[tuple[str, str]] = []
+        """Samples of it that could not be read, (id, reason)."""
+        self._window = Counts()
+        """Since the last line, in all processes."""
+        self._patches = 0
+        """What the tower had read before the micro-batch under way."""
+        self._waited = 0.0
+        """Seconds since the last line in which this process had no micro-batch."""
+        self._idle = (0.0, 0.0)
+        """Clock and seconds paused at the end of the last micro-batch."""
+        self._mark = 0.0
+        """Clock at the last line."""
+        self._paused = 0.0
+        """Seconds paused until then."""
+        self.last: dict[str, float] = {}
+        """The latest line."""
+        self.shown: dict[str, float] = {}
+        """What the progress bar shows."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the last line if it is written; give evaluations their own step axis, they may be behind training."""
+        self.last = figures_at(self.run_dir / "metrics.csv", as_stage(pl_module).total_updates)
+        self._workload = workload_of(as_stage(pl_module).backbone)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+                logger.experiment.define_metric("eval/*", step_metric="eval/step")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; drop what an interrupted run logged beyond the checkpoint that this one goes on from.
+
+        `on_train_start` would be too early: the counter is restored there.
+        """
+        if trainer.is_global_zero:
+            for name in ("updates.jsonl", "metrics.csv", BAD_FILE):
+                keep_until(self.run_dir / name, as_stage(pl_module).step)
+        self._mark, self._paused = self._idle = time.perf_counter(), as_stage(pl_module).paused
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Count what this process waited for it."""
+        stage, (since, paused) = as_stage(pl_module), self._idle
+        self._waited += time.perf_counter() - since - (stage.paused - paused)
+        self._patches = stage.backbone.patches
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add up; at the end of an update write it down."""
+        stage = as_stage(pl_module)
+        self._update += Counts(
+            loss=float(outputs["nll"]),
+            targets=len(batch.labels),
+            tokens=batch.tokens,
+            samples=len(batch.ids),
+            patches=stage.backbone.patches - self._patches,
+            left_out=len(batch.left_out),
+        )
+        self._left_out += batch.left_out
+        if ends_update(trainer, batch_idx):
+            self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
+        self._idle = time.perf_counter(), stage.paused
+
+    def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
+        step, counts = stage.step, Counts(*reduce_figures(trainer, astuple(self._update)))
+        self._window += counts
+        # Everywhere alike, so that no process is left waiting.
+        bad = sorted(gather_items(self._left_out)) if counts.left_out else []
+        self._update, self._left_out = Counts(), []
+        stage.left_out.update(bad)
+        line = {"step": step, "loss": counts.mean_loss, "targets": int(counts.targets), "ids": ids}
+        if bad:
+            line["left_out"] = [sample for sample, _ in bad]
+        if trainer.is_global_zero:
+            append_lines(self.run_dir / "updates.jsonl", [line])
+            append_lines(self.run_dir / BAD_FILE, [{"step": step, "id": sample, "reason": why} for sample, why in bad])
+            for sample, why in bad:
+                log.warning("update %d: sample %s is left out: %s", step, sample, why)
+        if step % self.every == 0 or step == stage.total_updates:
+            self._log(trainer, stage)
+        if len(stage.left_out) > self.max_bad:
+            sample, why = bad[-1]
+            raise ConfigError(
+                f"data.max_bad_samples={self.max_bad}: {len(stage.left_out)} samples could not be read by update "
+                f"{step}, the last one {sample} ({why}); {self.run_dir / BAD_FILE} lists them: restore their images "
+                "and go on with resume=last, or raise data.max_bad_samples"
+            )
+        if stage.skipped_in_a_row >= stage.max_skipped:
+            raise RuntimeError(
+                f"update {step}: the gradient was not finite {stage.skipped_in_a_row} times in a row "
+                f"(stage.max_skipped={stage.max_skipped}); lower stage.lr, or look at its samples: {', '.join(ids)}"
+            )
+
+    def _log(self, trainer: Trainer, stage: Stage) -> None:
+        step = stage.step
+        counts = self._window
+        now, paused = time.perf_counter(), stage.paused
+        seconds = now - self._mark - (paused - self._paused)
+        self._mark, self._paused = now, paused
+        figures: dict[str, float] = {
+            "train/loss": counts.mean_loss,
+            "train/lr": stage.used_lr,
+            "train/grad_norm": stage.grad_norm,
+            "train/skipped": stage.skipped,
+            **perf_figures(
+                Window(
+                    seconds,
+                    counts.tokens,
+                    counts.samples,
+                    reduce_figures(trainer, [self._waited], "mean")[0],
+                    self._workload.flops(counts.tokens, counts.targets, counts.patches),
+                    reduce_figures(trainer, [peak_memory_bytes(stage.device)], "max")[0],
+                ),
+                [device_name(stage.device)] * trainer.world_size,
+            ),
+        }
+        self._window, self._waited = Counts(), 0.0
+        self.last = figures
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=step)
+        path = self.run_dir / "metrics.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow({"step": step, **figures})
+        self.shown = {"loss": figures["train/loss"], "tokens/s": figures["perf/tokens_per_second"]}
+
+
+class ProgressBar(RichProgressBar):
+    """Rich bar with the monitor's figures."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__(leave=True)
+        self.monitor = monitor
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands behind the bar."""
+        stage = as_stage(pl_module)
+        return {"step": f"{stage.step}/{stage.total_updates}", **self.monitor.shown}
+
+
+def workload_of(backbone: Backbone) -> Workload:
+    """What a training step of `backbone` computes with."""
+    base = backbone.base
+    head, embedding = base.lm_head.weight, base.get_input_embeddings().weight
+    counts: dict[tuple[str | None, bool], int] = {}
+    for name, parameter in base.named_parameters():
+        if parameter is not head and parameter is not embedding:
+            key = backbone.parts.part_of(name), parameter.requires_grad
+            counts[key] = counts.get(key, 0) + weight_count(parameter)
+    counts["head", head.requires_grad] = weight_count(head)
+    weights = {part: Weights(counts.get((part, False), 0), counts.get((part, True), 0)) for part in WORKING_PARTS}
+    return Workload(weights["language_model"], weights["head"], weights["tower"], weights["projector"])
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that this process has had: memory allocated on a GPU, resident memory on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU's driver calls it; else the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

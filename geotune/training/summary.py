@@ -1,0 +1,104 @@
+"""What a run is about to do, in text: resolved recipe, what trains, one sample as the model sees it, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from geotune.backbones.base import Backbone
+    from geotune.data.dataset import SampleDataset
+    from geotune.data.sampler import UpdatePlan
+    from geotune.encoding.encoder import Encoder
+    from geotune.encoding.segments import Encoded
+
+BINS = 12
+WIDTH = 40
+
+
+def run_summary(
+    cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, plan: UpdatePlan, total_updates: int
+) -> str:
+    """The whole account of a run."""
+    encoded = dataset.encoder.encode(dataset.samples[0], dataset.folder)
+    return "\n\n".join(
+        (
+            "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+            "# What trains\n" + trainable_table(backbone),
+            f"# Sample {encoded.id}\n" + show_sample(encoded, dataset.encoder),
+            "# Data\n" + data_table(dataset, plan, total_updates),
+            "# Tokens per sample\n" + histogram(dataset.lengths),
+        )
+    )
+
+
+def trainable_table(backbone: Backbone) -> str:
+    """Patterns of parameter names with their counts, and the share of all parameters."""
+    from geotune.backbones.quantization import weight_count
+
+    rows = backbone.trainable_summary()
+    trained = sum(count for _, count in rows)
+    total = sum(weight_count(parameter) for parameter in backbone.parameters())
+    width = max(len(pattern) for pattern, _ in rows) if rows else 0
+    lines = [f"{pattern:<{width}}  {count:>14,}" for pattern, count in rows]
+    lines.append(f"{trained:,} of {total:,} parameters train ({100 * trained / total:.2f}%)")
+    return "\n".join(lines)
+
+
+def show_sample(encoded: Encoded, encoder: Encoder) -> str:
+    """The sample decoded from its tokens; images in braces, supervised text between the marks [[ and ]]."""
+    pieces = []
+    for segment in encoded.segments:
+        if segment.kind == "image":
+            pieces.append(f"{{{segment.image}: {len(segment.ids)} tokens}}")
+            continue
+        text = encoder.tokenizer.decode(list(segment.ids), skip_special_tokens=False)
+        pieces.append(f"[[{text}]]" if segment.kind == "answer" else text)
+    return "".join(pieces) + f"\n({encoded.length} tokens, {encoded.targets} of them supervised)"
+
+
+def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> str:
+    """Counts by task, what was rejected, how long the run is, and what a prefix tree saves."""
+    tasks = {task or "(no task)": count for task, count in dataset.task_counts.items()}
+    width = max(map(len, tasks))
+    lines = [f"{task:<{width}}  {count:>10,}" for task, count in tasks.items()]
+    lines.append(f"{len(dataset):,} samples, {len(dataset.rejected):,} rejected, {total_updates:,} updates")
+    lines.append(plan_in_words(plan_figures(plan)))
+    lines += [f"rejected {sample}: {reason}" for sample, reason in dataset.rejected[:5]]
+    return "\n".join(lines)
+
+
+def plan_figures(plan: UpdatePlan) -> dict[str, float]:
+    """What the prefix tree removes and how even the tasks are, of the first updates."""
+    from geotune.data.sampler import task_tolerance
+    from geotune.data.tree_plan import TreePlan
+
+    duplication = plan.duplication if isinstance(plan, TreePlan) else 1.0
+    return {"duplication_removed": duplication, "task_tolerance": task_tolerance(plan)}
+
+
+def plan_in_words(figures: Mapping[str, float]) -> str:
+    """The same in words."""
+    from geotune.data.sampler import FIRST_UPDATES
+
+    points, factor = 100 * figures["task_tolerance"], figures["duplication_removed"]
+    tree = f"the prefix tree reads one token where samples by themselves have {factor:.2f}; " if factor > 1 else ""
+    tasks = f"each task's share of an update is within {points:.1f} points of its share of the data"
+    return f"{tree}{tasks} (first {FIRST_UPDATES} updates)"
+
+
+def histogram(lengths: Sequence[int] | np.ndarray) -> str:
+    """Bars of how many samples have how many tokens."""
+    values = np.asarray(lengths)
+    counts, edges = np.histogram(values, bins=min(BINS, max(1, int(np.ptp(values)) + 1)))
+    lines = []
+    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+        bar = "#" * round(WIDTH * count / counts.max())
+        lines.append(f"{low:>8.0f} to {high:>8.0f}  {count:>9,}  {bar}")
+    lines.append(f"median {np.median(values):.0f}, longest {values.max():,}, in all {values.sum():,} tokens")
+    return "\n".join(lines)

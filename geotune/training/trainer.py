@@ -1,0 +1,109 @@
+"""What carries a run: Lightning's trainer and the W&B logger, from a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import WandbLogger
+
+
+WANDB_MODES = {"dryrun": "offline", "run": "online"}
+"""Older names that WANDB_MODE may hold."""
+
+
+def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: bool) -> Trainer:
+    """Lightning's trainer; checkpoints, sampling, clipping and precision are ours.
+
+    vision_trains: whether tower or projector train. Raises ConfigError for devices that are not there.
+    """
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from geotune.training.strategies import strategy_from
+
+    devices = 1 if cfg.trainer.accelerator == "cpu" and cfg.trainer.devices == "auto" else cfg.trainer.devices
+    several = cfg.trainer.strategy != "auto" or devices not in (1, "auto") or cfg.trainer.num_nodes > 1
+    strategy: Any = "auto"
+    if several:
+        strategy = strategy_from(
+            cfg.trainer.strategy,
+            vision_trains=vision_trains,
+            clip_norm=cfg.stage.clip_norm,
+            cpu=cfg.trainer.accelerator == "cpu",
+        )
+    # SLURM's signals are the run's own: an interrupted one writes its checkpoint and is started again by the script.
+    plugins: list[Any] = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    try:
+        return Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=devices,
+            num_nodes=cfg.trainer.num_nodes,
+            strategy=strategy,
+            plugins=plugins,
+            accumulate_grad_batches=cfg.trainer.accumulate,
+            max_epochs=1,  # the loader deals out the whole run
+            logger=loggers,
+            log_every_n_steps=1,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            default_root_dir=cfg.run_dir,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}: {error}"
+        ) from error
+
+
+def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[WandbLogger]:
+    """W&B: as the recipe says, else as WANDB_MODE says, else offline. run_id: the run that this one goes on with."""
+    named = os.environ.get("WANDB_MODE") or "offline"
+    mode = cfg.wandb.mode if cfg.wandb.mode is not None else WANDB_MODES.get(named, named)
+    if mode == "disabled":
+        return []
+    try:
+        import wandb  # noqa: F401
+        from lightning.pytorch.loggers import WandbLogger
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"wandb.mode={cfg.wandb.mode}: {error}; install wandb, or set wandb.mode=disabled") from error
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return [
+        WandbLogger(
+            project=cfg.wandb.project,
+            entity=cfg.wandb.entity,
+            group=cfg.wandb.group,
+            name=cfg.wandb.name or run_dir.name,
+            tags=list(cfg.wandb.tags),
+            save_dir=str(run_dir),
+            id=run_id,
+            # Not WandbLogger's `offline`, which would overwrite WANDB_MODE.
+            mode=mode,
+            config=config,
+        )
+    ]
+
+
+@contextmanager
+def closing(loggers: list[WandbLogger]) -> Iterator[None]:
+    """Finish the W&B run whatever happens, so that what it holds is on disk."""
+    try:
+        yield
+    finally:
+        if loggers:
+            import wandb
+
+            wandb.finish()

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data_builders.sources.geox_records import RejectedRecordError
+from data_builders.sources.photos import PhotoFolder
+from data_builders.sources.tables import Row, Table, open_table, plain_name, read_cells
+from geotune.errors import ConfigError
+from geotune.tasks.coordinates import CoordinateError, Coordinates
+
+
+def table(tmp_path: Path, text: str | bytes, **columns: str) -> Table:
+    path = tmp_path / "photos, (1).csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return open_table(path, columns)
+
+
+def rows(table: Table) -> dict[str, tuple[float, float] | str]:
+    """Coordinates by id, or the reason why there are none."""
+    return {
+        row.id if isinstance(row, Row) else row.record_id: (row.at.lat, row.at.lon)
+        if isinstance(row, Row)
+        else row.reason
+        for row in table.rows()
+    }
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_delimiters_and_byte_order_marks(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    lines = ["id", "Latitude", "Longitude", "City"], ["007", "48.85", "2.35", "Orléans"], ["1e5", "-33.9", "18.4", ""]
+    text = "".join(delimiter.join(line) + "\r\n" for line in lines)
+    found = table(tmp_path, text.encode(encoding))
+    assert (found.delimiter, found.n_rows) == (delimiter, 2)
+    assert rows(found) == {"007": (48.85, 2.35), "1e5": (-33.9, 18.4)}
+    assert [row.names for row in found.rows() if isinstance(row, Row)] == [{"city": "Orléans"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("IMG_ID,AUTHOR,LAT,LON,S3_Label", {"id": "IMG_ID", "lat": "LAT", "lon": "LON"}),
+        ("image_id,url,city,country,continent,latitude,longitude,img_path", {"id": "image_id", "image": "img_path"}),
+        ("id,latitude,longitude,thumb_original_url,country,lon_bin,lat_bin", {"id": "id", "lat": "latitude"}),
+        ("image_id,pred_lat,pred_lon,true_lat,true_lon", {"lat": "true_lat", "lon": "true_lon"}),
+        ("file name;lng;lat", {"image": "file name", "lon": "lng", "lat": "lat"}),
+    ],
+)
+def test_published_headers_are_understood(tmp_path: Path, header: str, columns: dict[str, str]) -> None:
+    delimiter = ";" if ";" in header else ","
+    found = table(tmp_path, f"{header}\n" + delimiter.join("1" for _ in header.split(delimiter)) + "\n")
+    assert columns.items() <= found.columns.items()
+
+
+def test_each_bad_row_says_why_and_none_is_filled_in(tmp_path: Path) -> None:
+    text = """id,lat,lon,city
+ok,1.5,2.5,a
+pole,90,0,
+antimeridian,-18.1,180.0,
+empty,,,b
+half,3.5,,
+island,0,0,Unknown
+words,N/A,N/A,
+far,91,2,
+nan,nan,2,
+ok,7,8,twice
+,7,8,
+
+degrees,48°51'24"N,2°21'03"E,
+"""
+    text = text.replace("48°51'24\"N", '"48°51\'24""N"').replace("2°21'03\"E", '"2°21\'03""E"')
+    found = table(tmp_path, text + "cut,1\nshifted,Paris, France,48.8,2.3\n")
+    assert found.n_rows == 14
+    result = [(r.id, "") if isinstance(r, Row) else (r.record_id, r.reason) for r in found.rows()]
+    name = found.path.name
+    assert result == [
+        ("ok", ""),
+        ("pole", ""),
+        ("antimeridian", ""),
+        ("empty", "coordinates_missing"),
+        ("half", "coordinates_incomplete"),
+        ("island", "coordinates_null_island"),
+        ("words", "coordinates_missing"),
+        ("far", "coordinates_out_of_range"),
+        ("nan", "coordinates_not_a_number"),
+        ("ok", "duplicate_id"),
+        (f"{name}:12", "no_id"),
+        ("degrees", ""),
+        (f"{name}:15", "wrong_cell_count"),
+        (f"{name}:16", "wrong_cell_count"),
+    ]
+    assert rows(found)["degrees"] == (48.856667, 2.350833)
+
+
+def test_decimal_commas_only_where_commas_part_nothing() -> None:
+    assert read_cells("48,85", "-2,5", decimal_comma=True) == Coordinates(48.85, -2.5)
+    assert not isinstance(read_cells("48,85", "2,5,1", decimal_comma=True), Coordinates)
+    assert read_cells("1_0", "2") != Coordinates(10, 2)
+    assert read_cells("1e-5", "-0.00001") == Coordinates(0.00001, -0.00001)
+    assert read_cells("inf", "2") in (CoordinateError.not_a_number, CoordinateError.out_of_range)
+
+
+SWAPPED = "IMG_ID,LAT,LON\n" + "".join(f"p{i},{-120 + i},{40 + i / 10}\n" for i in range(40))
+
+
+def test_swapped_headers_are_found_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = table(tmp_path, SWAPPED)
+    assert "LAT and LON stand on each other's columns" in caplog.text
+    assert found.summary()["swapped_headers"] is True
+    assert rows(found)["p3"] == (40.3, -117)
+    assert len([at for at in rows(found).values() if isinstance(at, tuple)]) == 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # One slip among many rows, all of which would be legal either way round.
+        "id,lat,lon\nslip,95,3\n" + "".join(f"p{i},{40 + i},{i}\n" for i in range(40)),
+        # Rows that are legal one way only, of both kinds: no single mistake of the header.
+        "id,lat,lon\nslip,95,3\np1,40,-120\n",
+    ],
+)
+def test_slips_of_single_rows_swap_nothing(tmp_path: Path, text: str) -> None:
+    found = table(tmp_path, text)
+    assert not found.swapped
+    assert rows(found)["slip"] == "coordinates_out_of_range"
+
+
+def test_columns_by_name_settle_it(tmp_path: Path) -> None:
+    named = table(tmp_path, SWAPPED, lat="LAT", lon="LON")
+    assert rows(named)["p3"] == "coordinates_out_of_range"
+    right = table(tmp_path, "a,b,c\n1,2,3\n", id="a", lat="c", lon="b")
+    assert rows(right) == {"1": (3, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "said"),
+    [
+        (b"id,lat,lon\n1,2,3\nM\xfcnchen,2,3\n", {}, "line 3 is not UTF-8 (byte 0xfc at 2)"),
+        (b'id,lat,lon\n1,2,3\n"open,2,3\n', {}, "no CSV that can be read"),
+        (b"id,lat,lon\n", {}, "no row below the header"),
+        (b"", {}, "no column looks like the lat"),
+        (b"id,north,lon\n1,2,3\n", {}, "columns.lat=<name>"),
+        (b"who,lat,lon\n1,2,3\n", {}, "columns.id=<name>"),
+        (b"id,lat,lat,lon\n1,2,3,4\n", {}, "stands twice"),
+        (b"id,lat,lon\n1,2,3\n", {"lat": "y"}, "columns.lat=y"),
+        (b"id,lat,lon\n1,2,3\n", {"latitude": "lat"}, "columns.latitude=lat"),
+    ],
+)
+def test_tables_that_cannot_be_read_say_why(tmp_path: Path, text: bytes, columns: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        table(tmp_path, text, **columns)
+    assert said in str(error.value)
+
+
+def test_missing_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"csv=.*can't be read"):
+        open_table(tmp_path / "none.csv")
+
+
+# Files of the photos
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path, format="PNG")
+    return path
+
+
+def row(*files: str) -> Row:
+    return Row(plain_name(files[-1]), files, Coordinates(1, 2), {}, {})
+
+
+def test_photos_are_found_at_any_depth_whatever_their_ending(tmp_path: Path) -> None:
+    root = tmp_path / "a, b (c)"
+    names = ["x/00/12.jpg", "y/13.jpg.jpg", "14.JPEG", "a.b.png", "sp ace/15.webp", "1.jpg"]
+    made = {plain_name(name): image(root / name) for name in names}
+    (root / "12.txt").write_text("no image")
+    folder = PhotoFolder(root)
+    for asked in ("12", "12.jpg", "13", "13.jpg", "14.jpg", "a.b", "15", "1", "elsewhere/00/12.png", "x/00/12.jpg"):
+        assert folder.find(row(asked)) == made[plain_name(asked)]
+    assert folder.find(row("old/name.jpg", "14")) == made["14"]
+
+
+def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for name in ("a/1.jpg", "b/1.jpg", "2.jpg", "2.png"):
+        image(root / name)
+    secret = image(tmp_path / "secret.jpg")
+    (root / "link.jpg").symlink_to(secret)
+    (root / "inner.jpg").symlink_to(root / "2.jpg")
+    (root / "dangling.jpg").symlink_to(root / "gone.jpg")
+    (root / "away").symlink_to(tmp_path, target_is_directory=True)
+    image(Path(os.fsdecode(os.fsencode(root) + b"/\xff.jpg")))
+    folder = PhotoFolder(root)
+    assert folder.find(row("b/1.jpg")) == root / "b/1.jpg"
+    assert folder.find(row("2.png")) == root / "2.png"
+    assert folder.find(row("inner")) == root / "inner.jpg"
+    for name, reason in {
+        "1.jpg": "ambiguous_image",
+        "2": "ambiguous_image",
+        "3": "missing_image",
+        "dangling": "missing_image",
+        "link": "outside_folder",
+        "away/secret.jpg": "outside_folder",
+        str(secret): "outside_folder",
+        "../secret.jpg": "outside_folder",
+        "..\\secret.jpg": "outside_folder",
+        os.fsdecode(b"\xff.jpg"): "bad_file_name",
+        "x" * 400: "missing_image",
+        "a/nul\0.jpg": "outside_folder",
+    }.items():
+        with pytest.raises(RejectedRecordError) as error:
+            folder.find(row(name))
+        assert error.value.reason == reason, name
+
+
+def test_folders_without_images_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        PhotoFolder(tmp_path / "none")
+    with pytest.raises(ConfigError, match="no image in this folder"):
+        PhotoFolder(tmp_path)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from eval.evaluator import Evaluator
+from eval.report.terminal import evaluation_tables
+from eval.suites import CrossViewSuite, DistanceSuite
+from geotune.sample import Sample
+from geotune.tasks import get_task
+
+
+def shown(*arguments: Any) -> str:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(evaluation_tables(*arguments))
+    return console.export_text()
+
+
+@pytest.fixture
+def result(city: Path, fake: Any) -> dict[str, Any]:
+    def say(question: Sample) -> str:
+        if question.task == "geolocate":
+            return '{"latitude": 10, "longitude": 20}' if "/3/" in question.id else "?"
+        return get_task(question.task).target(get_task(question.task).options[1])
+
+    suites = {"geox": CrossViewSuite(path=str(city)), "geolocate": DistanceSuite(path=str(city))}
+    return Evaluator(suites).run(fake(say), 0)[0]
+
+
+def test_table_says_what_matters(result: dict[str, Any]) -> None:
+    text = shown(result)
+    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    low, high = (f"{100 * bound:.1f}" for bound in result["suites"]["geox"]["tasks"]["pose_fixed"]["ci95"])
+    assert lines["pose_fixed"].split() == ["pose_fixed", "48", "25.0%", "25.0%", low, "to", high, "100.0%"]
+    assert "30.2%" in lines["mean"]
+    assert "geox at step 0: generate" in text
+    assert "8.3%" in lines["coverage"]
+    assert "100.0%" not in lines["coverage"]
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_change_since_the_start(result: dict[str, Any]) -> None:
+    later = copy.deepcopy(result) | {"step": 100}
+    later["suites"]["geox"]["tasks"]["pose_fixed"]["accuracy"] += 0.125
+    later["suites"]["geolocate"]["geoscore"] += 250
+    text = shown(later, result)
+    assert "+12.5" in text
+    assert "+250" in text
+    other_mode = copy.deepcopy(result)
+    other_mode["suites"]["geox"]["answer_mode"] = "choice"
+    assert "+12.5" not in shown(later, other_mode)
+    fewer = copy.deepcopy(result)
+    fewer["suites"]["geox"]["tasks"]["pose_fixed"]["n"] = 7
+    assert "+12.5" not in shown(later, fewer)

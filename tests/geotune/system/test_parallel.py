@@ -1,0 +1,62 @@
+"""A map over processes: order, errors, one process where that is enough, and its source taken as it goes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import operator
+import os
+from functools import partial
+
+import pytest
+
+from geotune.system import progress
+from geotune.system.parallel import AHEAD, FEWEST_PER_PROCESS, parallel_map, usable_cores
+
+
+def test_the_order_is_kept_whatever_the_workers() -> None:
+    items = list(range(3 * FEWEST_PER_PROCESS))
+    for workers in (1, 2):
+        with parallel_map(workers, len(items)) as run:
+            assert list(run(operator.neg, items)) == [-item for item in items]
+
+
+def test_little_work_stays_in_this_process() -> None:
+    with parallel_map(8, FEWEST_PER_PROCESS) as run:
+        assert set(run(lambda _: os.getpid(), range(3))) == {os.getpid()}
+
+
+def test_an_error_of_a_worker_reaches_the_caller() -> None:
+    with parallel_map(2, 100) as run, pytest.raises(ZeroDivisionError):
+        list(run(partial(operator.truediv, 1), range(100)))
+
+
+def test_an_endless_source_is_taken_in_small_steps() -> None:
+    taken = itertools.count()
+    with parallel_map(2, 10**9, chunk=3) as run:
+        results = run(operator.neg, (next(taken) for _ in itertools.repeat(None)))
+        assert list(itertools.islice(results, 5)) == [0, -1, -2, -3, -4]
+    assert next(taken) <= (AHEAD * 2 + 2) * 3
+
+
+def test_long_work_leaves_lines_with_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "geotune"), progress.progress_bar("maps", 1000) as advance:
+        for _ in range(3):
+            advance(100)
+    assert caplog.messages == ["maps: 200 of 1,000, 5.0/s, 3 min left"]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")])
+def test_durations(seconds: float, said: str) -> None:
+    assert progress.duration(seconds) == said
+
+
+def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.progress_bar("work", 2) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+    assert usable_cores() >= 1
