@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,14 @@ def test_no_two_classes_or_functions_share_a_name() -> None:
                 homes[node.name].add(name_of(path))
     shared = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1 and name not in SHARED_NAMES}
     assert shared == {}
+
+
+def test_every_room_stands_in_the_documentation() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == ["geotune"])
+    rooms = {room for layer in layers for room in layer.split(" | ")} - {"__main__"}
+    for name in ("architecture.md", "architecture.svg"):
+        words = set(re.findall(r"\w+", (ROOT / "docs" / name).read_text(encoding="utf-8")))
+        assert rooms <= words, name
