@@ -69,22 +69,13 @@ def test_a_mention_is_seen(line: str, seen: bool) -> None:
     assert bool(ABOVE.search(line)) == seen
 
 
-SHARED_NAMES = {
-    # One of each per entry point or family: what differs is the module.
-    "main",
-    "run",
-    # The arithmetic and the figure that it becomes; the callback and the table.
-    "log",
-}
-
-
 def test_no_two_classes_or_functions_share_a_name() -> None:
     homes: dict[str, set[str]] = defaultdict(set)
     for path in SOURCES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
                 homes[node.name].add(name_of(path))
-    shared = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1 and name not in SHARED_NAMES}
+    shared = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1 and name != "main"}
     assert shared == {}
 
 
