@@ -28,7 +28,7 @@ from data_builders.questions.draw import balanced_choice, draw_among, generator,
 from data_builders.questions.sample import question_sample
 from data_builders.sources.blocks import Blocks, PlaceIndex
 from data_builders.sources.cross_view_places import READERS, SourcePlace
-from data_builders.sources.geox_records import RejectedRecordError
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
 from geotune.errors import BadRecord, ConfigError

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from data_builders.imagery.panorama import FULL_SPAN, Span
-from data_builders.sources.geox_records import RejectedRecordError, canonical_names
+from data_builders.sources.geox_records import canonical_names
+from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.geo import TILE_SIZE_PX, mercator_tile_xy
 from geotune.tasks.coordinates import Coordinates, check_coordinates

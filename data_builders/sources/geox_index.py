@@ -25,12 +25,12 @@ from data_builders.sources.geox_records import (
     POOL,
     POSE,
     MapRef,
-    RejectedRecordError,
     View,
     canonical_names,
     index_files,
     read_views,
 )
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
 from geotune.geo import haversine_km, metres_per_pixel

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
@@ -25,16 +26,6 @@ FAMILIES = ("CVGloable", "CVUSA", "LMMGeo", "OmniCity", "VIGOR_Chicago")
 _FAMILY_BY_NAME = {name.lower(): name for name in FAMILIES} | {"cvglobal": "CVGloable", "llmgeo": "LMMGeo"}
 _STEM = re.compile(r"(?P<family>.+?)(?:_(?P<kind>zoom|view)(?P<number>\d+))?", re.IGNORECASE)
 _VIEW_IN_PATH = re.compile(r"view(\d+)", re.IGNORECASE)
-
-
-class RejectedRecordError(Exception):
-    """An index record that can't be used: `reason` is a word to count by, `detail` says what is wrong."""
-
-    def __init__(self, record_id: str, reason: str, detail: str) -> None:
-        super().__init__(f"{record_id}: {reason}: {detail}")
-        self.record_id = record_id
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
