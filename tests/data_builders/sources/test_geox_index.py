@@ -437,7 +437,7 @@ def test_mistakes_of_the_user(index: Any, tmp_path: Path) -> None:
     fails(r"image_root=.*nowhere: there is no such folder", image_root=tmp_path / "nowhere")
     fails("index_dir=.*no index file", index_dir=tmp_path)
     fails("image_root=.*no folder CVGloable.*sources=", image_root=tmp_path)
-    fails("sources=CVUSA: no index file of Orin4_SameLocation.* is called so", sources=["CVGloable", "CVUSA"])
+    fails("sources=CVUSA: no index file of Orin4_SameLocation.* has this name", sources=["CVGloable", "CVUSA"])
     fails("tasks=pose: set=benchmark has pose_fixed", tasks=["pose"])
     fails("tasks=pose_random: set=train has", set="train", tasks=["pose_random"])
     fails("set=test", set="test")
