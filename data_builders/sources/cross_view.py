@@ -12,8 +12,9 @@ from typing import ClassVar
 from data_builders.builder import Builder
 from data_builders.imagery.place_images import ImageJob, ImageSettings, PlaceImages, make_place_images
 from data_builders.questions.draw import generator
-from data_builders.sources.cross_view_places import READERS, SourcePlace
+from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.cross_view_questions import CrossViewQuestions
+from data_builders.sources.cross_view_readers import READERS
 from data_builders.sources.cross_view_settings import CrossViewSettings
 from data_builders.sources.cross_view_split import places_of_part
 from data_builders.sources.rejected import RejectedRecordError

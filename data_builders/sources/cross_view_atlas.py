@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_builders.imagery.place_images import PlaceImages
 from data_builders.sources.blocks import PlaceIndex
-from data_builders.sources.cross_view_places import SourcePlace
+from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.cross_view_settings import CrossViewSettings
 from geotune.geo import metres_per_pixel
 

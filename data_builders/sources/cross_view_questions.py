@@ -31,7 +31,7 @@ from data_builders.questions.placed_view import (
     view_sample,
 )
 from data_builders.sources.cross_view_atlas import MapAtlas
-from data_builders.sources.cross_view_places import SourcePlace
+from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.cross_view_settings import CrossViewSettings
 from data_builders.writer import DatasetWriter
 from geotune.geo import compass_to_heading, haversine_km

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_builders.sources.cross_view_places import READERS
+from data_builders.sources.cross_view_readers import READERS
 from geotune.errors import ConfigError
 from geotune.imagery.symmetry import SYMMETRIES
 from geotune.tasks import CROSS_VIEW_TASKS
@@ -28,7 +28,7 @@ class CrossViewSettings:
     part: Literal["train", "test"] = "train"
     """Side of the split to write."""
     split: Literal["published", "blocks"] = "published"
-    """published: the dataset's own split, whose overlap is reported; blocks: the same blocks for any source."""
+    """Origin of the split: `published` is the dataset's own; `blocks` holds out blocks of the earth by `split_seed`."""
     guard_km: float = 0.5
     """Smallest distance in km from a training place to a held-out place (split=blocks) and to places of `held_out`."""
     block_km: float = 5.0
@@ -66,7 +66,7 @@ class CrossViewSettings:
     heading_offset_deg: float = 0.0
     """Degrees to add to the heading of a panorama's center column, for a copy of the data that is rotated."""
     heading_from_name: bool | None = None
-    """Whether d<degrees> in a file name is the center column's heading; null: as the source has it (CVGlobal: yes)."""
+    """Whether d<degrees> in a file name is the center column's heading; null follows the source (CVGlobal: yes)."""
     span_deg: tuple[float, float] | None = None
     """Horizontal and vertical extent of the panoramas in degrees; null derives it from their aspect ratio."""
     tiles: Path | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_builders.questions.draw import generator
 from data_builders.sources.blocks import Blocks, PlaceIndex
-from data_builders.sources.cross_view_places import SourcePlace
+from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.cross_view_settings import CrossViewSettings, as_list
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset

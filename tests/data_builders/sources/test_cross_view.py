@@ -32,7 +32,7 @@ from data_builders.imagery.place_images import (
 from data_builders.merge import merge_shards
 from data_builders.sources import cross_view
 from data_builders.sources.cross_view import CrossView
-from data_builders.sources.cross_view_places import CVUSA_RAW_SPAN
+from data_builders.sources.cross_view_readers import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
 from geotune.errors import ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, mercator_lat_lon, mercator_tile_xy

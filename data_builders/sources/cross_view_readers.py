@@ -8,11 +8,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from data_builders.imagery.panorama import FULL_SPAN, Span
+from data_builders.imagery.panorama import Span
+from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.geox_records import canonical_names
 from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
@@ -34,71 +34,10 @@ _LLMGEO = re.compile(
 )
 _IMAGES = (".jpg", ".jpeg", ".png")
 
-
-@dataclass(frozen=True, slots=True)
-class SourcePlace:
-    """One camera position: its panorama or single view, and its satellite image if the dataset has one."""
-
-    source: str
-    """Family and scale: `CVUSA_zoom19`, `OmniCity_view2`."""
-    family: str
-    """The source without its scale, in the spelling of GeoX-Bench's index files."""
-    image_id: str
-    lat: float
-    lon: float
-    split: str
-    """`train` or `test` as published; empty if no split is published."""
-    ground: Path
-    """File of the panorama or view."""
-    is_panorama: bool = True
-    centre_heading_deg: float = 0.0
-    """Heading of a panorama's center column, or of a single view."""
-    span_of_2_to_1: Span = FULL_SPAN
-    """Extent in degrees that a panorama covers if it is twice as wide as high."""
-    fov_deg: float | None = None
-    """Field of view of a single view; None for a panorama."""
-    satellite: Path | None = None
-    zoom: int | None = None
-    """Zoom level of the satellite image; None if the dataset does not state it."""
-    camera_px: tuple[float, float] = (0.0, 0.0)
-    """Offset of the camera right of and below the satellite image's center, in pixels of an image `nominal_px` wide."""
-    nominal_px: int | None = None
-    """Published width of the satellite images; None takes the width of the file."""
-    keep: float = 1.0
-    """Share of the satellite image's side that is kept around the camera."""
-    capture_time: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
-    """Further entries of the samples' `meta`."""
-
-    @property
-    def place(self) -> str:
-        """Family and coordinates: the unit of splitting and grouping."""
-        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
-
-    @property
-    def record_id(self) -> str:
-        """Id under which the record is rejected, and the name of its map."""
-        return f"{self.source}/{self.image_id}"
-
-    @property
-    def scale(self) -> str:
-        """Scale of the map: `zoom18` or `view2`; empty if the dataset does not state it."""
-        suffix = self.source.rpartition("_")[2]
-        if suffix.startswith(("zoom", "view")):
-            return suffix
-        return f"zoom{self.zoom}" if self.zoom is not None else ""
-
-    @property
-    def degrees_in_name(self) -> float:
-        """The d<degrees> in the file name of a street view; 0 if there is none."""
-        parts = [part for part in self.ground.stem.split("_") if part.startswith("d") and part[1:].isdigit()]
-        return float(parts[-1][1:]) if parts else 0.0
+Records = Iterator[SourcePlace | RejectedRecordError]
 
 
-Read = Iterator[SourcePlace | RejectedRecordError]
-
-
-def read_cvusa(root: Path) -> Read:
+def read_cvusa(root: Path) -> Records:
     """Read CVUSA.
 
     Files: `splits/{train,val}*.csv` without a header (satellite image, panorama, ...), whose paths are relative to
@@ -140,7 +79,7 @@ def _cvusa(row: list[str], path: Path, gps: list[list[str]], root: Path) -> Sour
     )
 
 
-def read_vigor(root: Path) -> Read:
+def read_vigor(root: Path) -> Records:
     """Read VIGOR.
 
     Files: `<City>/panorama`, `<City>/satellite`, and `splits__corrected/<City>/` (or else `splits/<City>/`) with
@@ -198,7 +137,7 @@ def _vigor(fields: list[str], city: str, split: str, root: Path) -> SourcePlace:
     )
 
 
-def read_cvglobal(root: Path) -> Read:
+def read_cvglobal(root: Path) -> Records:
     """Read CVGlobal.
 
     Files: `<lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z3.jpg` in a folder `streetview...` at any depth, and the satellite
@@ -236,7 +175,7 @@ def _cvglobal(path: Path, folder: Path, listed: dict[str, str], root: Path) -> S
     )
 
 
-def read_omnicity(root: Path) -> Read:
+def read_omnicity(root: Path) -> Records:
     """Read OmniCity; each scale of a panorama's satellite image gives a `SourcePlace`.
 
     Files: panoramas in `street-level/image-panorama/image-panorama-{train,test}/`, and satellite images of the same
@@ -275,7 +214,7 @@ def _omnicity(path: Path, satellite: Path, split: str, view: int) -> SourcePlace
     )
 
 
-def read_llmgeo(root: Path) -> Read:
+def read_llmgeo(root: Path) -> Records:
     """Read LLMGeo, single views without satellite images.
 
     Files: `{train,test}/**/<lon>_<lat>_h<heading>_p<pitch>_f<fov>.jpg`, also in `dataset/`.
@@ -312,7 +251,7 @@ def _llmgeo(path: Path, split: str) -> SourcePlace:
     )
 
 
-READERS: dict[str, Callable[[Path], Read]] = {
+READERS: dict[str, Callable[[Path], Records]] = {
     "cvusa": read_cvusa,
     "vigor": read_vigor,
     "cvglobal": read_cvglobal,
