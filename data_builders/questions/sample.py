@@ -10,6 +10,11 @@ from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT, get_task
 
 
+def place_name(family: str, lat: float, lon: float) -> str:
+    """A sample's `place`, the unit of splitting and grouping: a family of sources and coordinates in degrees."""
+    return f"{family}/{lat:.6f},{lon:.6f}"
+
+
 def question_sample(
     sample_id: str,
     task_name: str,

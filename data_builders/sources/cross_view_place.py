@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_builders.imagery.panorama import FULL_SPAN, Span
+from data_builders.questions.sample import place_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class SourcePlace:
     @property
     def place(self) -> str:
         """Family and coordinates: the unit of splitting and grouping."""
-        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
+        return place_name(self.family, self.lat, self.lon)
 
     @property
     def record_id(self) -> str:

@@ -99,7 +99,7 @@ def read_vigor(root: Path) -> Records:
         )
         if not files:
             raise ConfigError(
-                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file"
+                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file; add it"
             )
         corrected = [path for path in files if "corrected" in path.name]
         for path in corrected or files:

@@ -35,7 +35,9 @@ from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 TRAINED_TASKS = ("pose_fixed", "localization_prior", "intra_map", "cross_map")
+"""Tasks that GeoX-Bench trains on."""
 NEAR_TRAINING_M = 150.0
+"""Distance in meters up to which a benchmark place counts as close to a training place."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class GeoxIndex(Builder):
         return TRAINED_TASKS if self.set == "train" else CROSS_VIEW_TASKS
 
     def build(self, writer: DatasetWriter) -> None:
-        """Write all questions, view by view, and the audit."""
+        """Write all questions, view by view, and fill the report's audit."""
         tasks = [task for task in self._legal_tasks if self.tasks is None or task in self.tasks]
         views = list(self._read(tasks, writer))
         if self.set == "benchmark":  # for training, any place's map may stand beside a view of this shard
@@ -117,9 +119,14 @@ class GeoxIndex(Builder):
         known = every_source | {canonical_names(source)[1] for source in every_source}
         for name in self.sources or ():
             if canonical_names(name)[0] not in known:
-                raise ConfigError(f"sources={name}: no index file of {names} in index_dir has this name")
+                raise ConfigError(
+                    f"sources={name}: no index file of {names} in index_dir has this name; "
+                    f"choose from {', '.join(sorted(known))}"
+                )
         if not every_source:
-            raise ConfigError(f"index_dir={self.index_dir}: there is no index file of {names}")
+            raise ConfigError(
+                f"index_dir={self.index_dir}: there is no index file of {names}; give the published indices"
+            )
         for kind, found in files.items():
             if missing := sorted(every_source - set(found)):
                 raise ConfigError(
@@ -202,7 +209,7 @@ def _accept(view: View, images: Mapping[Path, ImageFile], writer: DatasetWriter)
     if view.true_map is not None:
         image = images[view.maps[view.true_map].path]
         across, down = view.camera_offset_px
-        # Beyond a twelfth of the map, the camera falls into another ninth of the crops than their names say.
+        # Beyond a twelfth of the map, the camera falls into a different ninth of a crop than the crop's name says.
         if abs(across) > image.width / 12 or abs(down) > image.height / 12:
             writer.reject(
                 view.record_id, "out_of_frame", f"the camera stands {across:.0f}, {down:.0f} px off the center"

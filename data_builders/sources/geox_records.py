@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_builders.questions.placed_view import CROSS_MAP, LOCALIZATION, OWN_MAP
+from data_builders.questions.sample import place_name
 from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
 POOL = "pool"
-"""Kind of the training pool's index, beside the kinds of questions that the other indices serve."""
+"""Kind of the training pool; each benchmark index has the kind of the questions that it serves."""
 INDEX_NAMES = {
     OWN_MAP: "Orin4_SameLocation",
     LOCALIZATION: "Location4_50_in_range",
@@ -87,7 +88,7 @@ class View:
     @property
     def place(self) -> str:
         """Family and coordinates: the unit of splitting and grouping."""
-        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
+        return place_name(self.family, self.lat, self.lon)
 
     @property
     def heading_deg(self) -> float:
@@ -157,9 +158,9 @@ def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iter
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"index_dir: {path} is not JSON ({error}); download it again") from error
+        raise ConfigError(f"index_dir={index_dir}: {path} is not JSON ({error}); download it again") from error
     if not isinstance(records, list):
-        raise ConfigError(f"index_dir: {path} holds no list of records; download it again")
+        raise ConfigError(f"index_dir={index_dir}: {path} holds no list of records; download it again")
     source, family = canonical_names(path.stem)
     index = path.relative_to(index_dir).as_posix()
     images = image_folder(image_root, family)

@@ -1,4 +1,4 @@
-"""GeoX-Bench's index files to the questions of the benchmark, and what is rejected."""
+"""The builder geox_index: the questions of the benchmark, and the records that are rejected."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_repeated_record(index: Any, tmp_path: Path) -> None:
 
 
 def test_repeated_candidates(index: Any, tmp_path: Path) -> None:
-    """A wrong map that stands twice leaves one right answer (OmniCity_view3's 281376); the true one twice does not."""
+    """A wrong map listed twice leaves one right answer (281376 of OmniCity_view3); a true map listed twice does not."""
 
     def repeat(records: list[dict]) -> None:
         wrong = [c["AerialImage"] for c in records[0]["AerialCandidates"] if not c["is_original"]]

@@ -73,7 +73,7 @@ def test_draws_depend_on_the_seed_alone(index: Any, tmp_path: Path) -> None:
 
 
 def test_no_map_of_the_same_ground(index: Any, tmp_path: Path) -> None:
-    """Ten places in a row 100 m apart leave too few that lie 500 m away, and none within 500 m is drawn."""
+    """Of ten places in a row 100 m apart, some have too few others 500 m away; no nearer map is drawn."""
 
     def gather(records: list[dict]) -> None:
         for number, record in enumerate(records):
