@@ -1,4 +1,4 @@
-"""How every builder writes a question about a photo: prompt, answer and record in the one form of the project."""
+"""The one form in which every builder writes a question about images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT, get_task
+
+
+def place_name(family: str, lat: float, lon: float) -> str:
+    """A sample's `place`, the unit of splitting and grouping: a family of sources and coordinates in degrees."""
+    return f"{family}/{lat:.6f},{lon:.6f}"
 
 
 def question_sample(
@@ -22,9 +27,14 @@ def question_sample(
     explain: bool = False,
     explanation: str | None = None,
 ) -> Sample:
-    """The sample that asks `task_name` about `images` (the photo first, then its maps).
+    """The sample that asks the task `task_name` about images.
 
-    explain: whether the prompt asks for an explanation. explanation: what the assistant says before the answer.
+    Args:
+        answer: The gold answer, one that the task accepts.
+        images: Files of the images: the photo first, then its maps.
+        meta: Facts that are stored with the sample as a JSON object.
+        explain: Whether the prompt asks for an explanation.
+        explanation: Text of the assistant before the answer; None answers without one.
     """
     task = get_task(task_name)
     return Sample(

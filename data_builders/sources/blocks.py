@@ -1,9 +1,10 @@
-"""Where places lie: splits blocked in space, and places near others."""
+"""Splits of places by blocks of the earth's surface, and the search for places by distance."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,38 +13,41 @@ from numpy.typing import NDArray
 
 from geotune.geo import EARTH_RADIUS_KM, haversine_km
 
-_SURE = 1.001
-"""Rounding must not put a place inside a guard."""
-_GLANCE = 1024
-"""So many places are looked at before all of them are."""
+_MARGIN = 1.001
+"""Factor on a search radius, so that rounding leaves no place out."""
+_SAMPLED = 1024
+"""Number of places that are sampled before all places of a band are searched."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The earth cut into blocks, each of which is held out or not by seed alone.
+    """The earth cut into blocks; the seed alone decides which blocks are held out.
 
-    Whatever the source and whenever it is built, a place falls to the same side: training places of one source are
-    farther than `guard_km` from every held-out place of any other that is built with the same blocks.
+    A place falls on the same side in every source and every build. The training places of one source are therefore
+    farther than `guard_km` from every held-out place of any source that is built with the same blocks.
     """
 
     block_km: float
+    """Side of a block in km."""
     guard_km: float
+    """Largest distance in km to a held-out block at which a place belongs to neither side."""
     test_share: float
+    """Share of the blocks that is held out."""
     seed: int
     _known: dict[tuple[int, int], bool] = field(default_factory=dict, compare=False, repr=False)
 
     def split(self, lat: float, lon: float) -> str:
-        """`test` inside a held-out block, `guard` within `guard_km` of one, else `train`."""
+        """The side of a place: `test` in a held-out block, `guard` within `guard_km` of one, `train` elsewhere."""
         row = self._row(lat)
         if self._held_out(row, self._column(row, lon)):
             return "test"
         return "guard" if self._near_held_out(lat, lon) else "train"
 
     def _near_held_out(self, lat: float, lon: float) -> bool:
-        reach = self.guard_km * _SURE / EARTH_RADIUS_KM
+        reach = self.guard_km * _MARGIN / EARTH_RADIUS_KM
         around = math.degrees(reach)
         sine = math.sin(min(reach, math.pi / 2)) / max(math.cos(math.radians(lat)), 1e-12)
-        # Beyond this a circle of that radius holds the pole: every meridian is near.
+        # If the circle contains a pole, every meridian is near.
         beside = math.degrees(math.asin(sine)) if sine < 1 else 180.0
         for row in range(self._row(max(lat - around, -90.0)), self._row(min(lat + around, 90.0)) + 1):
             columns = self._columns(row)
@@ -76,26 +80,38 @@ class Blocks:
 
 
 class PlaceIndex:
-    """Finds places by distance. Coordinates in degrees, (n,) each."""
+    """Finds places by distance.
+
+    A place's number is its position in `lats` and `lons`, which have the shape (n,) and are in degrees.
+    """
 
     def __init__(self, lats: NDArray[np.float64], lons: NDArray[np.float64]) -> None:
         self.order = np.argsort(lats, kind="stable")
         self.lats, self.lons = lats[self.order], lons[self.order]
 
+    @classmethod
+    def of(cls, places: Iterable[tuple[float, float]]) -> PlaceIndex:
+        """An index of (lat, lon) pairs."""
+        lats, lons = np.array(list(places), np.float64).reshape(-1, 2).T
+        return cls(lats, lons)
+
     def between(
         self, lat: float, lon: float, low_km: float, high_km: float, *, enough: int, rng: Generator
     ) -> NDArray[np.intp]:
-        """Numbers of places at a distance in [low_km, high_km]: all of them, or a sample of at least `enough`."""
+        """Numbers of the places at a distance in [low_km, high_km].
+
+        If many places lie in the band of latitudes, a random sample of at least `enough` numbers may be returned.
+        """
         first, last = self._band(lat, high_km)
-        if last - first > _GLANCE:
-            glance = np.unique(rng.integers(first, last, _GLANCE))
-            found = self._within(glance, lat, lon, low_km, high_km)
+        if last - first > _SAMPLED:
+            sampled = np.unique(rng.integers(first, last, _SAMPLED))
+            found = self._within(sampled, lat, lon, low_km, high_km)
             if len(found) >= enough:
                 return found
         return self._within(np.arange(first, last), lat, lon, low_km, high_km)
 
     def nearest(self, lat: float, lon: float, within_km: float) -> tuple[int, float] | None:
-        """Number and distance of the nearest place up to `within_km`; None when there is none."""
+        """Number of the nearest place and its distance in km; None if no place lies within `within_km`."""
         rows = np.arange(*self._band(lat, within_km))
         if not len(rows):
             return None
@@ -104,8 +120,8 @@ class PlaceIndex:
         return (int(self.order[rows[closest]]), float(distances[closest])) if distances[closest] <= within_km else None
 
     def _band(self, lat: float, reach_km: float) -> tuple[int, int]:
-        """Rows whose latitude lies within reach."""
-        degrees = math.degrees(reach_km * _SURE / EARTH_RADIUS_KM)
+        """The range of rows, sorted by latitude, whose latitude lies within reach."""
+        degrees = math.degrees(reach_km * _MARGIN / EARTH_RADIUS_KM)
         return int(np.searchsorted(self.lats, lat - degrees)), int(np.searchsorted(self.lats, lat + degrees, "right"))
 
     def _within(

@@ -1,4 +1,4 @@
-"""Reads the index files that GeoX-Bench publishes (arXiv 2511.13259): every record becomes a `View` or says why not."""
+"""Reader of GeoX-Bench's index files (arXiv 2511.13259): each record becomes a `View` or is rejected."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_builders.questions.placed_view import CROSS_MAP, LOCALIZATION, OWN_MAP
+from data_builders.questions.sample import place_name
+from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
-POSE, LOCALIZATION, CROSS_MAP, POOL = "Orin4_SameLocation", "Location4_50_in_range", "LocationSelection", "Orin4"
-# Each index under the folder names that it was published with; copies under two names are identical.
+POOL = "pool"
+"""Kind of the training pool; each benchmark index has the kind of the questions that it serves."""
+INDEX_NAMES = {
+    OWN_MAP: "Orin4_SameLocation",
+    LOCALIZATION: "Location4_50_in_range",
+    CROSS_MAP: "LocationSelection",
+    POOL: "Orin4",
+}
+"""Published name of the index of each kind."""
 INDEX_FOLDERS: dict[str, tuple[str, ...]] = {
-    POSE: ("Orin4_SameLocation",),
+    OWN_MAP: ("Orin4_SameLocation",),
     LOCALIZATION: ("Location4_50_in_range", "Location4_80InRange"),
     CROSS_MAP: ("LocationSelection",),
     POOL: ("Sampled400Data/Orin4",),
 }
+"""Folder names under which each index was published; copies under two names are identical."""
 FAMILIES = ("CVGloable", "CVUSA", "LMMGeo", "OmniCity", "VIGOR_Chicago")
 _FAMILY_BY_NAME = {name.lower(): name for name in FAMILIES} | {"cvglobal": "CVGloable", "llmgeo": "LMMGeo"}
 _STEM = re.compile(r"(?P<family>.+?)(?:_(?P<kind>zoom|view)(?P<number>\d+))?", re.IGNORECASE)
 _VIEW_IN_PATH = re.compile(r"view(\d+)", re.IGNORECASE)
-
-
-class RejectedRecordError(Exception):
-    """An index record that can't be used: `reason` is a word to count by, `detail` says what is wrong."""
-
-    def __init__(self, record_id: str, reason: str, detail: str) -> None:
-        super().__init__(f"{record_id}: {reason}: {detail}")
-        self.record_id = record_id
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +43,31 @@ class MapRef:
     """One satellite map as an index names it."""
 
     name: str
-    """Its path inside the source's folder of images."""
+    """Path of its file inside the family's folder of images."""
     path: Path
     zoom: int | None
+    """Zoom level; None if the index does not state it."""
     scale: str
-    """`zoom18`; `view2` where only the path says it (OmniCity); empty where the index does not say."""
+    """`zoom18`, or `view2` if only the path states it (OmniCity); empty if nothing states it."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One ground view with its map or candidate maps: a validated index record."""
+    """One validated index record: a ground view with its map or its candidate maps."""
 
     kind: str
-    """Which questions it serves: POSE, LOCALIZATION or CROSS_MAP (POOL as read from the training pool)."""
+    """Kind of the questions that it serves: OWN_MAP, LOCALIZATION or CROSS_MAP; POOL in the training pool."""
     index: str
-    """Its file relative to the folder of indices."""
+    """Path of its index file relative to the folder of indices."""
     source: str
-    """The file's stem, in one spelling."""
+    """Stem of the index file in its canonical spelling."""
     family: str
+    """The source without its scale."""
     image_id: str
     heading: str
     ground: Path
     panorama: str
-    """What the views of one panorama share: the ground path without its heading."""
+    """Ground path without the heading, which all views of one panorama share."""
     lat: float
     lon: float
     fov_deg: float
@@ -73,39 +76,46 @@ class View:
     capture_time: str | None
     maps: tuple[MapRef, ...]
     true_map: int | None
-    """Position of the true map in `maps`; None when it is not among them."""
+    """Position of the true map in `maps`; None if it is not among them."""
     camera_offset_px: tuple[float, float]
-    """Where the camera stands relative to the map's centre (only CVUSA says; else 0, 0)."""
+    """Pixels by which the camera stands off the map's center, (x, y); only CVUSA states it, (0, 0) elsewhere."""
 
     @property
     def record_id(self) -> str:
+        """Id under which the record is rejected."""
         return f"{self.index}/{self.image_id}/{self.heading}"
 
     @property
     def place(self) -> str:
-        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
+        """Family and coordinates: the unit of splitting and grouping."""
+        return place_name(self.family, self.lat, self.lon)
 
     @property
     def heading_deg(self) -> float:
+        """Heading in degrees clockwise from north."""
         return HEADINGS[self.heading]
 
 
 def canonical_names(stem: str) -> tuple[str, str]:
-    """(source, family) of an index file: `OmniCity_View1` -> (`OmniCity_view1`, `OmniCity`). Unknown names stay."""
+    """The (source, family) that the stem of an index file names: `OmniCity_View1` -> (`OmniCity_view1`, `OmniCity`).
+
+    Unknown families keep their spelling.
+    """
     match = _STEM.fullmatch(stem)
-    assert match is not None  # the pattern takes any name
+    assert match is not None  # the pattern matches any name
     family = _FAMILY_BY_NAME.get(match["family"].lower(), match["family"])
     suffix = f"_{match['kind'].lower()}{match['number']}" if match["kind"] else ""
     return family + suffix, family
 
 
 def index_files(index_dir: Path, kind: str, sources: Sequence[str] | None = None) -> dict[str, Path]:
-    """The files of one index by source, in the order of their names; empty when the index is not there.
+    """The files of one index by source, sorted by file name; empty if the index folder does not exist.
 
-    sources: families or sources to keep, in any published spelling.
+    Args:
+        sources: Families or sources to keep, in any published spelling; None keeps all.
 
     Raises:
-        ConfigError: two files of one index are the same source.
+        ConfigError: Two files of the index belong to the same source.
     """
     wanted = None if sources is None else {canonical_names(name)[0] for name in sources}
     found: dict[str, Path] = {}
@@ -116,13 +126,17 @@ def index_files(index_dir: Path, kind: str, sources: Sequence[str] | None = None
         if wanted is not None and not wanted & {source, family}:
             continue
         if source in found:
-            raise ConfigError(f"index_dir={index_dir}: {found[source]} and {path} are both {source}; remove one")
+            raise ConfigError(f"index_dir={index_dir}: {found[source]} and {path} both hold {source}; remove one")
         found[source] = path
     return found
 
 
 def image_folder(image_root: Path, family: str) -> Path:
-    """The folder of a family's images, in any published spelling. ConfigError when there is none."""
+    """The folder of a family's images, in any published spelling.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
     exact = image_root / family
     if exact.is_dir():
         return exact
@@ -130,23 +144,23 @@ def image_folder(image_root: Path, family: str) -> Path:
         if folder.is_dir() and canonical_names(folder.name)[1] == family:
             return folder
     raise ConfigError(
-        f"image_root={image_root}: there is no folder {family}; put that source's images there, "
+        f"image_root={image_root}: there is no folder {family}; put the images of that family there, "
         "or choose other sources with sources="
     )
 
 
 def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iterator[View | RejectedRecordError]:
-    """Every record of one index file, in its order.
+    """Yield each record of one index file, in file order, as a view or as its rejection.
 
     Raises:
-        ConfigError: the file is not a JSON array.
+        ConfigError: The file is not a JSON array.
     """
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"index_dir: {path} is not JSON ({error}); download it again") from error
+        raise ConfigError(f"index_dir={index_dir}: {path} is not JSON ({error}); download it again") from error
     if not isinstance(records, list):
-        raise ConfigError(f"index_dir: {path} holds no list of records; download it again")
+        raise ConfigError(f"index_dir={index_dir}: {path} holds no list of records; download it again")
     source, family = canonical_names(path.stem)
     index = path.relative_to(index_dir).as_posix()
     images = image_folder(image_root, family)
@@ -155,7 +169,7 @@ def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iter
         try:
             view = _view(record, f"{index}/{number}", kind, index, source, family, images)
             if view.record_id in seen:
-                raise RejectedRecordError(view.record_id, "duplicate_record", "this view stands in the file already")
+                raise RejectedRecordError(view.record_id, "duplicate_record", "the file describes this view twice")
             seen.add(view.record_id)
             yield view
         except RejectedRecordError as rejected:
@@ -163,7 +177,7 @@ def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iter
 
 
 class _Fields:
-    """Typed access to a record's fields; a field that is wrong rejects the record."""
+    """Typed access to the fields of a record; a missing or wrong field rejects the record."""
 
     def __init__(self, values: Any, record_id: str, where: str = "") -> None:
         self.record_id = record_id
@@ -196,8 +210,8 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
         section.record_id = f"{index}/{image_id}/{heading}"
     name = _inside(ground)
     degree = ground.get("degree", int, float)
-    said, panorama = _heading_in_path(name, family)
-    if degree % 360 != HEADINGS[heading] or said not in (heading, f"{HEADINGS[heading]:.0f}"):
+    heading_in_path, panorama = _heading_in_path(name, family)
+    if degree % 360 != HEADINGS[heading] or heading_in_path not in (heading, f"{HEADINGS[heading]:.0f}"):
         raise ground.wrong(f"orientation {heading}, degree {degree}, file {name}", reason="heading_mismatch")
     place = parse_coordinates(ground.get("real_location", str), pair_order="lat_lon")
     if not isinstance(place, Coordinates):
@@ -228,15 +242,16 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
 
 
 def _maps(fields: _Fields, ground: _Fields, kind: str, images: Path) -> tuple[tuple[MapRef, ...], int | None]:
+    """The maps of a record, and the position of the true map among them (None if it is not there)."""
     if kind == CROSS_MAP:
-        # Its `in_range` is always false and means nothing: the true map is the candidate that says so.
+        # `in_range` is always false in this index and means nothing: `is_original` marks the true map.
         sections = [_Fields(entry, fields.record_id, "candidate.") for entry in fields.get("AerialCandidates", list)]
         maps = tuple(_map(section, images) for section in sections)
         original = [number for number, section in enumerate(sections) if section.get("is_original", bool)]
         if len(maps) != N_CANDIDATES or len(original) != 1:
             raise fields.wrong(f"{len(maps)} candidates, {len(original)} of them true; expected {N_CANDIDATES} and 1")
         if sum(candidate.path == maps[original[0]].path for candidate in maps) > 1:
-            raise fields.wrong(f"the true map stands twice: {maps[original[0]].name}", reason="ambiguous_candidates")
+            raise fields.wrong(f"the true map is listed twice: {maps[original[0]].name}", reason="ambiguous_candidates")
         return maps, original[0]
     true = ground.get("in_range", bool) if kind == LOCALIZATION else True
     return (_map(fields, images),), 0 if true else None
@@ -252,7 +267,7 @@ def _map(parent: _Fields, images: Path) -> MapRef:
 
 
 def _inside(fields: _Fields) -> str:
-    """The section's file path without `./`; rejects one that leaves the source's folder."""
+    """The section's file path without `./`; a path that leaves the folder of images rejects the record."""
     name = fields.get("file_path", str)
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name or "\0" in name:
@@ -261,7 +276,10 @@ def _inside(fields: _Fields) -> str:
 
 
 def _heading_in_path(name: str, family: str) -> tuple[str, str]:
-    """(heading as the file says it, path without it): a directory of degrees in LMMGeo, a suffix elsewhere."""
+    """The heading that a file's path states, and the path without it.
+
+    In LMMGeo the heading is a directory named by degrees; elsewhere it is the last letter of the file's stem.
+    """
     path = PurePosixPath(name)
     if family == "LMMGeo":
         return path.parent.name, str(path.parent.parent / path.name)
@@ -269,6 +287,7 @@ def _heading_in_path(name: str, family: str) -> tuple[str, str]:
 
 
 def _camera_offset(fields: _Fields) -> tuple[float, float]:
+    """Pixels by which the camera stands off the map's center, (x, y); (0, 0) if the record does not state it."""
     offset = fields.values.get("pixel distance", [0.0, 0.0])
     match offset:
         case [int() | float() as across, int() | float() as down]:

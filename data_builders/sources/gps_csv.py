@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.photos import PhotoTable, photo_sample
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 
 from data_builders.builder import Builder
 from data_builders.imagery.prepare import ImageFile, prepare_images
-from data_builders.sources.geox_records import RejectedRecordError
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.errors import BadRecord, ConfigError
 from geotune.geo import haversine_km

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_builders.builder import Builder
-from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.photos import Photo, PhotoFolder, photo_sample, read_photos
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError

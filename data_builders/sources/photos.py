@@ -17,7 +17,7 @@ import numpy as np
 from data_builders.builder import Builder
 from data_builders.imagery.prepare import ImageFile, prepare_image
 from data_builders.questions.draw import generator
-from data_builders.sources.geox_records import RejectedRecordError
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError

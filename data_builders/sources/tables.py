@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from data_builders.sources.geox_records import RejectedRecordError
+from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates
 from geotune.tasks.geolocate import read_coordinates

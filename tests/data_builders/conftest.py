@@ -1,4 +1,4 @@
-"""A small index folder in the shapes that GeoX-Bench publishes, quirks included, with images at every path."""
+"""Small index folders in the layouts that GeoX-Bench publishes, quirks included, with an image at every path."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_builders.sources.geox_index import GeoxIndex
+from geotune.records import read_samples
+from geotune.sample import Sample
+
 HEADINGS = {"N": 0, "E": 90, "S": 180, "W": 270}
 PLACES = 5
 SIZE = 48
@@ -20,17 +24,26 @@ SIZE = 48
 
 @dataclass(frozen=True)
 class Index:
+    """A folder of index files and the folder of their images."""
+
     index_dir: Path
     image_root: Path
 
     def settings(self, **more: Any) -> dict[str, Any]:
         return {"index_dir": self.index_dir, "image_root": self.image_root, "workers": 1, **more}
 
+    def build(
+        self, out: Path, *, max_reject_fraction: float = 0.01, **settings: Any
+    ) -> tuple[dict[str, Any], list[Sample]]:
+        """Build the dataset `geox` in `out`; returns its report and its samples."""
+        report = GeoxIndex(**self.settings(**settings)).make(out, "geox", max_reject_fraction=max_reject_fraction)
+        return report, list(read_samples(out / "geox.jsonl"))
+
     def file(self, name: str) -> Path:
         return self.index_dir / f"{name}.json"
 
     def edit(self, name: str, change: Callable[[list[dict[str, Any]]], Any]) -> None:
-        """Rewrite one index file after `change` has been at its records."""
+        """Apply `change` to the records of one index file and write the file anew."""
         records = json.loads(self.file(name).read_text())
         change(records)
         self.file(name).write_text(json.dumps(records))
@@ -103,14 +116,14 @@ def _draw(index_dir: Path, image_root: Path) -> None:
                 if path.exists():
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
-                colours = np.random.default_rng(list(str(path.relative_to(image_root)).encode())).integers(
+                colors = np.random.default_rng(list(str(path.relative_to(image_root)).encode())).integers(
                     0, 256, (6, 6, 3)
                 )
-                Image.fromarray(colours.astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.NEAREST).save(path)
+                Image.fromarray(colors.astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.NEAREST).save(path)
 
 
 def make_index(root: Path, benchmark: list[str], pool: list[str]) -> Index:
-    """Index files of the named sources; `PLACES` places each, four views a place."""
+    """Write the index files of the named sources, with `PLACES` places each and four views per place."""
     index = Index(root / "index", root / "images (real)")
     for source in benchmark:
         views = [(number, heading) for number in range(PLACES) for heading in HEADINGS]
@@ -141,22 +154,22 @@ def make_index(root: Path, benchmark: list[str], pool: list[str]) -> Index:
     return index
 
 
-ALL_SHAPES = ["CVGloable", "CVUSA_zoom18", "CVUSA_zoom19", "LMMGeo_zoom20", "OmniCity_view1", "VIGOR_Chicago"]
+ALL_LAYOUTS = ["CVGloable", "CVUSA_zoom18", "CVUSA_zoom19", "LMMGeo_zoom20", "OmniCity_view1", "VIGOR_Chicago"]
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    """One source for the benchmark and its training pool."""
+    """An index of one source, for the benchmark and for the training pool."""
     return make_index(tmp_path, ["CVGloable"], ["CVGloable"])
 
 
 @pytest.fixture
 def new_index(tmp_path: Path) -> Callable[[list[str], list[str]], Index]:
-    """An index of one's own: names of the benchmark's sources, names of the pool's."""
+    """A function that writes an index from the names of the benchmark's sources and of the pool's sources."""
     return partial(make_index, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def every_shape(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """All shapes of records; read it, do not change it."""
-    return make_index(tmp_path_factory.mktemp("geox"), ALL_SHAPES, ["CVGloable", "CVUSA_zoom18", "CVUSA_zoom19"])
+    """An index with records of all published layouts; tests must not change it."""
+    return make_index(tmp_path_factory.mktemp("geox"), ALL_LAYOUTS, ["CVGloable", "CVUSA_zoom18", "CVUSA_zoom19"])

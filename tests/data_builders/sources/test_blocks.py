@@ -1,4 +1,4 @@
-"""Splits blocked in space, anywhere on earth, and the search for near places."""
+"""Splits by blocks, anywhere on earth, and the search for places by distance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def around(lat: float, lon: float, n: int, seed: int) -> tuple[np.ndarray, np.nd
 @pytest.mark.parametrize("corner", CORNERS)
 @pytest.mark.parametrize("guard_km", [0.3, 7.0])
 def test_no_training_place_is_near_a_held_out_one(corner: str, guard_km: float) -> None:
-    """Two sources that know nothing of each other, one giving training places and one held-out ones."""
+    """Two sources are split independently; one gives training places and the other held-out places."""
     sides = []
     for seed in (1, 2):
         blocks = Blocks(5.0, guard_km, 0.2, seed=0)

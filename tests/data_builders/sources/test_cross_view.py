@@ -1,4 +1,4 @@
-"""Raw imagery to questions: small copies of the five downloads in their published layouts.
+"""The builder cross_view on small copies of the five downloads in their published layouts.
 
 Their panoramas hold east, north and up of each direction as red, green and blue; their satellite images a white mark
 where the camera stands.
@@ -32,7 +32,7 @@ from data_builders.imagery.place_images import (
 from data_builders.merge import merge_shards
 from data_builders.sources import cross_view
 from data_builders.sources.cross_view import CrossView
-from data_builders.sources.cross_view_places import CVUSA_RAW_SPAN
+from data_builders.sources.cross_view_readers import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
 from geotune.errors import ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, mercator_lat_lon, mercator_tile_xy
@@ -61,7 +61,7 @@ def save(path: Path, pixels: np.ndarray) -> None:
 def compass(
     number: int, centre_heading_deg: float, size: tuple[int, int] = PANORAMA, span: float = 180.0
 ) -> np.ndarray:
-    """A panorama that tells its directions; its darkness tells the places apart."""
+    """A panorama whose colors encode directions; its brightness tells the places apart."""
     width, height = size
     heading = np.radians((np.arange(width) + 0.5) / width * 360 - 180 + centre_heading_deg)
     elevation = np.radians(span / 2 - (np.arange(height) + 0.5) / height * span)[:, None]
@@ -71,7 +71,7 @@ def compass(
 
 
 def marked(number: int, side: int, at: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """A satellite image of dim noise with a white mark `at` pixels right of and below its middle."""
+    """A satellite image of dim noise with a white mark `at` pixels right of and below its center."""
     image = np.random.default_rng(number).integers(0, 90, (side, side, 3))
     x, y = round(side / 2 + at[0]), round(side / 2 + at[1])
     image[y - 2 : y + 2, x - 2 : x + 2] = 255
@@ -79,7 +79,7 @@ def marked(number: int, side: int, at: tuple[float, float] = (0.0, 0.0)) -> np.n
 
 
 def beside(at: tuple[float, float], offset_px: tuple[float, float], zoom: int) -> tuple[float, float]:
-    """Coordinates of an image's middle when the camera `at` stands `offset_px` right of and below it."""
+    """Coordinates of an image's center when the camera `at` stands `offset_px` right of and below it."""
     x, y = mercator_tile_xy(*at, zoom)
     lat, lon = mercator_lat_lon(x - offset_px[0] / 256, y - offset_px[1] / 256, zoom)
     return float(lat), float(lon)
@@ -181,12 +181,9 @@ SOURCES: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-# Tests
-
-
 @pytest.fixture(scope="session")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All five, and tiles; read them, do not change them."""
+    """Copies of all five downloads, and tiles; tests must not change them."""
     root = tmp_path_factory.mktemp("downloads (all)")
     for name, make in SOURCES.items():
         make(root / name, PLACES)
@@ -287,7 +284,7 @@ def test_crops_are_where_they_say(built: Any, source: str) -> None:
 
 
 @pytest.mark.parametrize("source", PANORAMAS)
-def test_other_maps_are_those_that_were_asked_for(built: Any, source: str) -> None:
+def test_other_maps_are_of_the_same_scale_and_at_the_right_distance(built: Any, source: str) -> None:
     report, samples, _ = built[source]
     at = {json.loads(s.meta)["maps"][0]: json.loads(s.meta) for s in samples if s.task == "pose_fixed"}
     used: Counter[str] = Counter()
@@ -374,7 +371,7 @@ def test_vigors_labels_agree_with_its_coordinates(built: Any) -> None:
 
 
 def test_wide_panoramas_give_wide_views(built: Any) -> None:
-    """65 degrees from top to bottom do not fill a square of 90: the view is cut, not padded with black."""
+    """A panorama of 65 degrees does not fill a square view of 90 degrees: the view is cut, not padded with black."""
     _, samples, out = built["cvusa"]
     view = pixels(out, samples[0].images[0])
     assert view.shape[:2] == (view_height(48, 90, 360 / 5.5), 48) == (30, 48)
@@ -400,7 +397,7 @@ def test_eight_views_of_130_degrees(downloads: Path, tmp_path: Path) -> None:
 
 
 def test_headings_can_be_corrected(downloads: Path, tmp_path: Path) -> None:
-    """What the recipe calls north becomes north: half a turn swaps the images of north and south."""
+    """An offset of 180 degrees swaps the images of north and south."""
     settings: dict[str, Any] = {"tasks": ["pose_fixed"]}
     _, plain = build(downloads, "vigor", tmp_path / "a", **settings)
     _, turned = build(downloads, "vigor", tmp_path / "b", heading_offset_deg=180, **settings)
@@ -437,7 +434,7 @@ def test_the_published_split_is_kept_and_its_overlap_told(built: Any, downloads:
 
 
 def test_blocks_part_the_sources_from_each_other(tmp_path: Path) -> None:
-    """Built apart, one source's training places stay away from another's held-out ones."""
+    """The training places of one build stay away from the held-out places of another."""
     for name in ("vigor", "cvglobal"):
         SOURCES[name](tmp_path / name, 40)
     settings: dict[str, Any] = {
@@ -498,7 +495,7 @@ def test_explanations_where_the_source_has_text(downloads: Path, tmp_path: Path)
 def test_augmented_labels_are_true_of_the_city_drawn_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: str
 ) -> None:
-    """Built from images of a town, every question shows what the mirrored and turned town would show."""
+    """Every augmented question shows the images that a mirrored and turned town would give."""
     monkeypatch.setattr(city, "OFF_MIDDLE", 0.0)
     first_walls = city._first_walls
     monkeypatch.setattr(city, "_first_walls", lambda heading: _unshaded(*first_walls(heading)))
@@ -587,8 +584,8 @@ def test_every_bad_record_is_named(tmp_path: Path) -> None:
     assert report["source_records"] == 11
 
 
-def test_a_lonely_place_is_not_asked_about_whose_map_is_shown(tmp_path: Path) -> None:
-    """It has no other place's map, so that all its answers would be true."""
+def test_a_lonely_place_has_pose_questions_only(tmp_path: Path) -> None:
+    """No other place's map can stand beside its own, so that all its localization answers would be true."""
     cvglobal(tmp_path / "cvglobal")
     name = "10.00000000,20.00000000_2022-01_lonely_d0_z3.jpg"
     save(tmp_path / "cvglobal/train/streetview2048" / name, compass(0, 0))

@@ -1,8 +1,9 @@
+"""The builder geox_index: the questions of the benchmark, and the records that are rejected."""
+
 from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,13 @@ import pytest
 from PIL import Image
 
 from data_builders.build import main
-from data_builders.sources.geox_index import GeoxIndex
-from data_builders.sources.geox_records import canonical_names
 from geotune.errors import ConfigError
-from geotune.geo import haversine_km
 from geotune.imagery.crops import crop_box
-from geotune.records import read_samples
 from geotune.sample import Sample
 from geotune.system import parallel
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 CROPPED = {name for name in CROSS_VIEW_TASKS if get_task(name).cropped}
-
-
-def build(index: Any, out: Path, *, max_reject_fraction: float = 0.01, **settings: Any) -> tuple[dict, list[Sample]]:
-    report = GeoxIndex(**index.settings(**settings)).make(out, "geox", max_reject_fraction=max_reject_fraction)
-    return report, list(read_samples(out / "geox.jsonl"))
 
 
 def rejects(out: Path) -> dict[str, str]:
@@ -38,16 +30,7 @@ def rejects(out: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def benchmark(every_shape: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[Sample], Path]:
     out = tmp_path_factory.mktemp("benchmark")
-    return *build(every_shape, out), out
-
-
-@pytest.fixture(scope="module")
-def train(every_shape: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[Sample], Path]:
-    out = tmp_path_factory.mktemp("train")
-    return *build(every_shape, out, set="train", min_distance_m=100), out
-
-
-# The benchmark
+    return *every_shape.build(out), out
 
 
 def test_39_questions_a_view(benchmark: Any) -> None:
@@ -122,8 +105,8 @@ def test_questions_of_a_view_stand_together(benchmark: Any) -> None:
 
 
 def test_tasks_and_sources_can_be_chosen(every_shape: Any, tmp_path: Path) -> None:
-    report, samples = build(
-        every_shape, tmp_path, tasks=["cross_map", "pose_fixed"], sources=["CVUSA", "omnicity_VIEW1"]
+    report, samples = every_shape.build(
+        tmp_path, tasks=["cross_map", "pose_fixed"], sources=["CVUSA", "omnicity_VIEW1"]
     )
     assert report["tasks"] == {"pose_fixed": 60, "cross_map": 60}
     assert {sample.source for sample in samples} == {"CVUSA_zoom18", "CVUSA_zoom19", "OmniCity_view1"}
@@ -134,10 +117,10 @@ def test_tasks_and_sources_can_be_chosen(every_shape: Any, tmp_path: Path) -> No
 def test_relative_folders(index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folders = {"index_dir": Path(index.index_dir.name), "image_root": Path(index.image_root.name)}
-    _, samples = build(index, Path("out"), tasks=["pose_fixed"], **folders)
+    _, samples = index.build(Path("out"), tasks=["pose_fixed"], **folders)
     assert all(Path(image).is_relative_to(index.image_root) for sample in samples for image in sample.images)
     # Images inside the dataset's folder are named relative to it.
-    _, samples = build(index, tmp_path, tasks=["pose_fixed"], **folders)
+    _, samples = index.build(tmp_path, tasks=["pose_fixed"], **folders)
     assert all((tmp_path / image).is_file() for sample in samples for image in sample.images)
     assert not any(Path(image).is_absolute() for sample in samples for image in sample.images)
 
@@ -145,16 +128,16 @@ def test_relative_folders(index: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_progress_shows_on_a_terminal_only(
     index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build(index, tmp_path)
+    index.build(tmp_path)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    build(index, tmp_path)
+    index.build(tmp_path)
     assert "25/25" in capsys.readouterr().err
 
 
 def test_crops_are_reused(index: Any, tmp_path: Path) -> None:
-    first, samples = build(index, tmp_path)
-    again, same = build(index, tmp_path)
+    first, samples = index.build(tmp_path)
+    again, same = index.build(tmp_path)
     assert first["images"] == 9 * 5
     assert first["images_reused"] == 0
     assert again["images"] == 0
@@ -163,21 +146,21 @@ def test_crops_are_reused(index: Any, tmp_path: Path) -> None:
     # A map that changes gets new crops, under new names.
     (path,) = (index.image_root / "CVGloable" / "satellite").glob("*p0_*")
     Image.new("RGB", (48, 48), "red").save(path)
-    third, changed = build(index, tmp_path)
+    third, changed = index.build(tmp_path)
     assert third["images"] == 9
     assert changed != samples
 
 
 def test_processes_give_the_same(index: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "FEWEST_PER_PROCESS", 1)
-    report, samples = build(index, tmp_path / "one")
-    spread, same = build(index, tmp_path / "two", workers=2)
+    report, samples = index.build(tmp_path / "one")
+    spread, same = index.build(tmp_path / "two", workers=2)
     assert same == samples
     assert report["images"] == spread["images"]
 
 
 def test_zoom_shortcut_is_told(index: Any, tmp_path: Path) -> None:
-    report, _ = build(index, tmp_path / "fair")
+    report, _ = index.build(tmp_path / "fair")
     assert report["audit"]["shortcuts"]["zoom"] == {"CVGloable": 0.5}
 
     def leak(records: list[dict]) -> None:
@@ -186,7 +169,7 @@ def test_zoom_shortcut_is_told(index: Any, tmp_path: Path) -> None:
                 record["AerialImage"]["zoom_level"] = 20
 
     index.edit("Location4_50_in_range/CVGloable", leak)
-    report, _ = build(index, tmp_path / "leaky")
+    report, _ = index.build(tmp_path / "leaky")
     assert report["audit"]["shortcuts"]["zoom"] == {"CVGloable": 1.0}
 
 
@@ -204,7 +187,7 @@ def test_zoom_shortcut_reads_the_view_in_the_path(new_index: Callable[..., Any],
                 aerial["file_path"] = name
 
     index.edit("Location4_50_in_range/OmniCity_View1", leak)
-    report, _ = build(index, tmp_path / "out")
+    report, _ = index.build(tmp_path / "out")
     assert report["audit"]["shortcuts"]["zoom"] == {"OmniCity_view1": 1.0}
 
 
@@ -213,116 +196,21 @@ def test_places_near_the_training_pool_are_told(index: Any, tmp_path: Path) -> N
         for record in records[:4]:
             record["GroundImage"]["real_location"] = "40.1005,-80.1"
 
-    report, _ = build(index, tmp_path / "apart")
+    report, _ = index.build(tmp_path / "apart")
     assert report["audit"]["near_training"] == {"threshold_m": 150.0, "places": 5, "near": []}
     index.edit("Sampled400Data/Orin4/CVGloable", move)
-    report, _ = build(index, tmp_path / "near")
+    report, _ = index.build(tmp_path / "near")
     assert report["audit"]["near_training"]["near"] == [
         {"place": "CVGloable/40.100000,-80.100000", "training_place": "CVGloable/40.100500,-80.100000", "metres": 56}
     ]
-
-
-@pytest.mark.parametrize(
-    ("stem", "names"),
-    [
-        ("OmniCity_View1", ("OmniCity_view1", "OmniCity")),
-        ("LLMGeo_zoom20", ("LMMGeo_zoom20", "LMMGeo")),
-        ("VIGOR_Chicago", ("VIGOR_Chicago", "VIGOR_Chicago")),
-        ("CVGlobal", ("CVGloable", "CVGloable")),
-        ("my_city_zoom7", ("my_city_zoom7", "my_city")),
-    ],
-)
-def test_names_vary(stem: str, names: tuple[str, str]) -> None:
-    assert canonical_names(stem) == names
 
 
 def test_folders_vary(new_index: Callable[..., Any], tmp_path: Path) -> None:
     index = new_index(["LMMGeo_zoom20"], [])
     (index.index_dir / "Location4_50_in_range").rename(index.index_dir / "Location4_80InRange")
     (index.image_root / "LMMGeo").rename(index.image_root / "LLMGeo")
-    report, _ = build(index, tmp_path / "out")
+    report, _ = index.build(tmp_path / "out")
     assert report["written"] == 39 * 20
-
-
-# Training
-
-
-def test_48_questions_a_location(train: Any) -> None:
-    report, samples, _ = train
-    # CVUSA's ten locations stand in both of its files and are asked about once.
-    assert Counter(Counter(sample.place for sample in samples).values()) == {48: 20}
-    assert report["written"] == 48 * 20
-    assert report["tasks"] == {"pose_fixed": 80, "localization_prior": 80, "intra_map": 720, "cross_map": 80}
-    assert Counter(sample.source for sample in samples) == {
-        "CVGloable": 480,
-        "CVUSA_zoom18": 240,
-        "CVUSA_zoom19": 240,
-    }
-
-
-def test_drawn_maps_tell_nothing_by_themselves(train: Any) -> None:
-    report, samples, _ = train
-    assert set(report["audit"]["shortcuts"]["zoom"].values()) == {0.5}
-    assert report["audit"]["answers"]["localization_prior"] == {"false": 40, "true": 40}
-    assert report["audit"]["answers"]["cross_map"] == {str(position): 20 for position in range(4)}
-    places = {}
-    for sample in samples:
-        if sample.task == "pose_fixed":
-            places[sample.source, json.loads(sample.meta)["maps"][0]] = sample.place
-    others: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in samples:
-        meta = json.loads(sample.meta)
-        assert len(set(meta["map_scales"])) == 1
-        assert len(set(sample.images)) == len(sample.images)
-        if sample.task in ("localization_prior", "cross_map"):
-            for number, name in enumerate(meta["maps"]):
-                other = places.get((sample.source, name))
-                assert (other == sample.place) == (number == meta["true_map"]) or other is None
-                if other is not None and number != meta["true_map"]:
-                    lat, lon = map(float, other.partition("/")[2].split(","))
-                    assert haversine_km(meta["lat"], meta["lon"], lat, lon) > 0.1
-                if number != meta["true_map"]:
-                    others[f"{sample.source} {sample.task}"][name] += 1
-    for used in others.values():
-        assert max(used.values()) - min(used.values()) <= 2
-
-
-def test_draws_depend_on_the_seed_alone(index: Any, tmp_path: Path) -> None:
-    _, first = build(index, tmp_path / "a", set="train", seed=3)
-    _, again = build(index, tmp_path / "b", set="train", seed=3, workers=2)
-    _, other = build(index, tmp_path / "c", set="train", seed=4)
-
-    def question(sample: Sample) -> tuple[str, str, str]:
-        return sample.id, sample.answer, sample.meta
-
-    assert list(map(question, first)) == list(map(question, again))
-    assert [sample.id for sample in first] == [sample.id for sample in other]
-    assert list(map(question, first)) != list(map(question, other))
-
-
-def test_no_map_of_the_same_ground(index: Any, tmp_path: Path) -> None:
-    """Ten places in a row 100 m apart leave too few that lie 500 m away, and none within 500 m is drawn."""
-
-    def gather(records: list[dict]) -> None:
-        for number, record in enumerate(records):
-            record["GroundImage"]["real_location"] = f"{41 + number // 4 * 0.0009:.6f},-80.0"
-
-    index.edit("Sampled400Data/Orin4/CVGloable", gather)
-    report, samples = build(index, tmp_path / "out", set="train", max_reject_fraction=1)
-    assert report["rejected"]["too_few_other_maps"] > 0
-    latitudes = {
-        json.loads(sample.meta)["maps"][0]: json.loads(sample.meta)["lat"]
-        for sample in samples
-        if sample.task == "pose_fixed"
-    }
-    for sample in samples:
-        meta = json.loads(sample.meta)
-        for number, name in enumerate(meta["maps"]):
-            if number != meta["true_map"]:
-                assert abs(latitudes[name] - meta["lat"]) * 111_200 > 499
-
-
-# What is wrong in the source
 
 
 def _set(*path: Any) -> Callable[[dict], None]:
@@ -359,7 +247,7 @@ def _set(*path: Any) -> Callable[[dict], None]:
 )
 def test_a_bad_record_costs_itself_only(index: Any, tmp_path: Path, reason: str, change: Callable[[dict], Any]) -> None:
     index.edit("Orin4_SameLocation/CVGloable", lambda records: change(records[0]))
-    report, samples = build(index, tmp_path, max_reject_fraction=0.1)
+    report, samples = index.build(tmp_path, max_reject_fraction=0.1)
     assert report["rejected"] == {reason: 1}
     assert report["written"] == len(samples) == 39 * 20 - 19
     (record_id,) = rejects(tmp_path)
@@ -368,19 +256,19 @@ def test_a_bad_record_costs_itself_only(index: Any, tmp_path: Path, reason: str,
 
 def test_a_record_that_is_no_object(index: Any, tmp_path: Path) -> None:
     index.edit("Orin4_SameLocation/CVGloable", lambda records: records.__setitem__(3, "text"))
-    _report, _ = build(index, tmp_path, max_reject_fraction=0.1)
+    _report, _ = index.build(tmp_path, max_reject_fraction=0.1)
     assert rejects(tmp_path) == {"Orin4_SameLocation/CVGloable.json/3": "invalid_record"}
 
 
 def test_a_repeated_record(index: Any, tmp_path: Path) -> None:
     index.edit("Orin4_SameLocation/CVGloable", lambda records: records.append(records[0]))
-    report, samples = build(index, tmp_path, max_reject_fraction=0.1)
+    report, samples = index.build(tmp_path, max_reject_fraction=0.1)
     assert report["rejected"] == {"duplicate_record": 1}
     assert len(samples) == 39 * 20
 
 
 def test_repeated_candidates(index: Any, tmp_path: Path) -> None:
-    """A wrong map that stands twice leaves one right answer (OmniCity_view3's 281376); the true one twice does not."""
+    """A wrong map listed twice leaves one right answer (281376 of OmniCity_view3); a true map listed twice does not."""
 
     def repeat(records: list[dict]) -> None:
         wrong = [c["AerialImage"] for c in records[0]["AerialCandidates"] if not c["is_original"]]
@@ -393,7 +281,7 @@ def test_repeated_candidates(index: Any, tmp_path: Path) -> None:
         records[3]["AerialCandidates"].pop()
 
     index.edit("LocationSelection/CVGloable", repeat)
-    report, samples = build(index, tmp_path, max_reject_fraction=0.1)
+    report, samples = index.build(tmp_path, max_reject_fraction=0.1)
     assert report["rejected"] == {"ambiguous_candidates": 1, "invalid_record": 2}
     assert report["audit"]["repeated_candidates"] == ["LocationSelection/CVGloable.json/0_0/N"]
     assert len(samples) == 39 * 20 - 3 * 10
@@ -414,30 +302,21 @@ def test_bad_images(index: Any, tmp_path: Path, reason: str, content: bytes | No
         Image.new("RGB", (200, 200)).save(path)
     else:
         path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    report, samples = build(index, tmp_path, max_image_pixels=10_000, max_reject_fraction=0.1)
+    report, samples = index.build(tmp_path, max_image_pixels=10_000, max_reject_fraction=0.1)
     assert report["rejected"] == {reason: 3}
     assert len(samples) == 39 * 19
-
-
-def test_a_map_that_is_gone_is_not_drawn(index: Any, tmp_path: Path) -> None:
-    (gone,) = (index.image_root / "CVGloable" / "satellite").glob("*p12_*")
-    gone.unlink()
-    report, samples = build(index, tmp_path, set="train", max_reject_fraction=0.2)
-    assert report["rejected"] == {"missing_image": 4}
-    assert len(samples) == 9 * 48
-    assert not any(str(gone) in sample.images for sample in samples)
 
 
 def test_mistakes_of_the_user(index: Any, tmp_path: Path) -> None:
     def fails(said: str, **settings: Any) -> None:
         with pytest.raises(ConfigError, match=said):
-            build(index, tmp_path / "out", **settings)
+            index.build(tmp_path / "out", **settings)
 
     fails(r"index_dir=.*nowhere: there is no such folder", index_dir=tmp_path / "nowhere")
     fails(r"image_root=.*nowhere: there is no such folder", image_root=tmp_path / "nowhere")
     fails("index_dir=.*no index file", index_dir=tmp_path)
     fails("image_root=.*no folder CVGloable.*sources=", image_root=tmp_path)
-    fails("sources=CVUSA: no index file of Orin4_SameLocation.* is called so", sources=["CVGloable", "CVUSA"])
+    fails("sources=CVUSA: no index file of Orin4_SameLocation.* has this name", sources=["CVGloable", "CVUSA"])
     fails("tasks=pose: set=benchmark has pose_fixed", tasks=["pose"])
     fails("tasks=pose_random: set=train has", set="train", tasks=["pose_random"])
     fails("set=test", set="test")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_builders.sources.geox_records import RejectedRecordError
 from data_builders.sources.photos import PhotoFolder
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name, read_cells
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import CoordinateError, Coordinates

@@ -1,6 +1,6 @@
-"""Readers of the five datasets that pair ground images with satellite images: every record becomes a `SourcePlace`.
+"""Readers of five datasets of ground images with coordinates: each record becomes a `SourcePlace` or is rejected.
 
-Layouts are those of the downloads; each reader says in its docstring which files it looks for.
+The layouts are those of the downloads; the docstring of each reader names the files that it reads.
 """
 
 from __future__ import annotations
@@ -8,78 +8,41 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from data_builders.imagery.panorama import FULL_SPAN, Span
-from data_builders.sources.geox_records import RejectedRecordError, canonical_names
+from data_builders.imagery.panorama import Span
+from data_builders.sources.cross_view_place import SourcePlace
+from data_builders.sources.geox_records import canonical_names
+from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError
 from geotune.geo import TILE_SIZE_PX, mercator_tile_xy
 from geotune.tasks.coordinates import Coordinates, check_coordinates
 
 CVUSA_RAW_SPAN: Span = (308.57, 154.29)
-"""Of the raw CVUSA panoramas, which are twice as wide as high; those of the common subset go all round."""
+"""Extent in degrees of the raw CVUSA panoramas, twice as wide as high; those of the common subset are full circles."""
 CVUSA_MAP_PX, VIGOR_MAP_PX, VIGOR_ZOOM, CVGLOBAL_ZOOM = 750, 640, 20, 18
 CROSS_AREA = {"NewYork": "train", "Seattle": "train", "SanFrancisco": "test", "Chicago": "test"}
-"""VIGOR's split by city, where its same-area files are not there."""
+"""VIGOR's split by city, for downloads without the same-area files."""
 _SPLIT_OF = {"train": "train", "val": "test", "test": "test"}
 _STREET_VIEW = re.compile(
     r"(?P<lat>-?\d+(?:\.\d+)?),(?P<lon>-?\d+(?:\.\d+)?)_(?P<time>\d{4}-\d{2})_(?P<pano>.+)_d(?P<deg>-?\d+(?:\.\d+)?)_z\d+"
 )
-"""How CVGlobal and OmniCity name a panorama and its satellite image."""
+"""Names of CVGlobal's and OmniCity's panoramas and satellite images."""
 _LLMGEO = re.compile(
     r"(?P<lon>-?\d+(?:\.\d+)?)_(?P<lat>-?\d+(?:\.\d+)?)_h(?P<h>\d+(?:\.\d+)?)_p(?P<p>-?\d+(?:\.\d+)?)_f(?P<f>\d+(?:\.\d+)?)"
 )
 _IMAGES = (".jpg", ".jpeg", ".png")
 
-
-@dataclass(frozen=True, slots=True)
-class SourcePlace:
-    """One camera with what its dataset holds of it: a panorama or one view, and a satellite image or none."""
-
-    source: str
-    """Family and scale: `CVUSA_zoom19`, `OmniCity_view2`."""
-    family: str
-    """The same without the scale, spelt as GeoX-Bench's index files spell it."""
-    image_id: str
-    lat: float
-    lon: float
-    split: str
-    """`train` or `test` as published; empty where nothing is."""
-    ground: Path
-    is_panorama: bool = True
-    centre_heading_deg: float = 0.0
-    """Of a panorama, the heading of its centre column; of a view, its heading."""
-    span_of_2_to_1: Span = FULL_SPAN
-    """What a panorama twice as wide as high covers."""
-    fov_deg: float | None = None
-    """Of a ready view."""
-    satellite: Path | None = None
-    zoom: int | None = None
-    camera_px: tuple[float, float] = (0.0, 0.0)
-    """Where the camera stands, right of and below the satellite image's middle, in pixels of one `nominal_px` wide."""
-    nominal_px: int | None = None
-    keep: float = 1.0
-    """Share of the satellite image's side that is kept around the camera."""
-    capture_time: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def place(self) -> str:
-        return f"{self.family}/{self.lat:.6f},{self.lon:.6f}"
-
-    @property
-    def record_id(self) -> str:
-        return f"{self.source}/{self.image_id}"
+Records = Iterator[SourcePlace | RejectedRecordError]
 
 
-Read = Iterator[SourcePlace | RejectedRecordError]
+def read_cvusa(root: Path) -> Records:
+    """Read CVUSA.
 
-
-def read_cvusa(root: Path) -> Read:
-    """CVUSA: `splits/{train,val}*.csv` (no header; satellite, panorama, ...) and `all.csv` (row id - 1: the camera's
-    latitude and longitude, then the satellite image's), also under `split/` or `splits/`; images where the rows say.
+    Files: `splits/{train,val}*.csv` without a header (satellite image, panorama, ...), whose paths are relative to
+    `root`; and `all.csv`, also in `split/` or `splits/`, whose row id - 1 holds latitude and longitude of the camera,
+    then of the satellite image's center.
     """
     everywhere = _first(root, ("all.csv", "split/all.csv", "splits/all.csv"), "CVUSA's coordinates")
     with everywhere.open(encoding="utf-8-sig", newline="") as file:
@@ -96,7 +59,7 @@ def _cvusa(row: list[str], path: Path, gps: list[list[str]], root: Path) -> Sour
     zoom = next((int(part) for part in reversed(satellite.parent.parts) if part.isdigit()), 19)
     image_id = panorama.stem
     if int(image_id) < 1:
-        raise ValueError(f"{panorama.name}: ids begin at 1")
+        raise ValueError(f"{panorama.name}: ids start at 1")
     at = [float(value) for value in gps[int(image_id) - 1][:4]]
     here = _place(at[0], at[1])
     return SourcePlace(
@@ -116,17 +79,19 @@ def _cvusa(row: list[str], path: Path, gps: list[list[str]], root: Path) -> Sour
     )
 
 
-def read_vigor(root: Path) -> Read:
-    """VIGOR: `<City>/panorama`, `<City>/satellite`, and `splits__corrected/<City>/` (else `splits/<City>/`) with
-    `same_area_balanced_{train,test}[__corrected].txt`, or `pano_label_balanced[__corrected].txt` alone: then New York
-    and Seattle train, San Francisco and Chicago test. Where the camera stands in its satellite image comes from the
-    coordinates in both names.
+def read_vigor(root: Path) -> Records:
+    """Read VIGOR.
+
+    Files: `<City>/panorama`, `<City>/satellite`, and `splits__corrected/<City>/` (or else `splits/<City>/`) with
+    `same_area_balanced_{train,test}[__corrected].txt`, or with `pano_label_balanced[__corrected].txt` alone. In the
+    latter case New York and Seattle train, and San Francisco and Chicago test. The camera's position in its satellite
+    image follows from the coordinates in both file names.
     """
     labels = next((root / name for name in ("splits__corrected", "splits") if (root / name).is_dir()), None)
     cities = sorted(folder.parent.name for folder in root.glob("*/panorama") if folder.is_dir())
     if labels is None or not cities:
         raise ConfigError(
-            f"root={root}: VIGOR has <City>/panorama and splits/ or splits__corrected/ there; name that folder"
+            f"root={root}: there is no <City>/panorama, or no splits/ or splits__corrected/; give VIGOR's folder"
         )
     for city in cities:
         files = sorted((labels / city).glob("same_area_balanced_t*.txt")) or sorted(
@@ -134,7 +99,7 @@ def read_vigor(root: Path) -> Read:
         )
         if not files:
             raise ConfigError(
-                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file"
+                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file; add it"
             )
         corrected = [path for path in files if "corrected" in path.name]
         for path in corrected or files:
@@ -167,15 +132,17 @@ def _vigor(fields: list[str], city: str, split: str, root: Path) -> SourcePlace:
         camera_px=offset,
         nominal_px=VIGOR_MAP_PX,
         keep=0.5,
-        # The published pixel is (row 320 + down, column 320 - left).
+        # The published pixel of the camera is (row 320 + down, column 320 - left).
         extra={"label_differs_px": f"{max(abs(offset[0] + left), abs(offset[1] - down)):.1f}"},
     )
 
 
-def read_cvglobal(root: Path) -> Read:
-    """CVGlobal: `<lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z3.jpg` in a folder called `streetview...` at any depth, the
-    satellite image of that name in `satellite/` beside it. A part of the path called train, val or test is the split,
-    or `splits_csv/{train,val,test}.csv`.
+def read_cvglobal(root: Path) -> Records:
+    """Read CVGlobal.
+
+    Files: `<lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z3.jpg` in a folder `streetview...` at any depth, and the satellite
+    image of the same name in `satellite/` beside that folder. The split is the one whose file
+    `splits_csv/{train,val,test}.csv` lists the image, or else the part of its path named train, val or test.
     """
     listed: dict[str, str] = {}
     for path in sorted((root / "splits_csv").glob("*.csv")):
@@ -184,9 +151,7 @@ def read_cvglobal(root: Path) -> Read:
                 listed |= {PurePosixPath(name).stem: _SPLIT_OF.get(path.stem, "") for name in row[:2]}
     folders = sorted(path for path in root.rglob("streetview*") if path.is_dir())
     if not folders:
-        raise ConfigError(
-            f"root={root}: CVGlobal has a folder streetview2048/ (or streetview/) there; name that folder"
-        )
+        raise ConfigError(f"root={root}: there is no folder streetview2048/ or streetview/; give CVGlobal's folder")
     for folder in folders:
         for path in _images(folder):
             yield _caught(path.name, partial(_cvglobal, path, folder, listed, root))
@@ -210,13 +175,15 @@ def _cvglobal(path: Path, folder: Path, listed: dict[str, str], root: Path) -> S
     )
 
 
-def read_omnicity(root: Path) -> Read:
-    """OmniCity: `street-level/image-panorama/image-panorama-{train,test}/` and the satellite image of the same name in
-    `satellite-level/image-satellite/satellite-image-view{1,2,3}/view{n}-{train,test}/`: one place for each scale.
+def read_omnicity(root: Path) -> Records:
+    """Read OmniCity; each scale of a panorama's satellite image gives a `SourcePlace`.
+
+    Files: panoramas in `street-level/image-panorama/image-panorama-{train,test}/`, and satellite images of the same
+    name in `satellite-level/image-satellite/satellite-image-view{1,2,3}/view{n}-{train,test}/`.
     """
     panoramas = root / "street-level" / "image-panorama"
     if not panoramas.is_dir():
-        raise ConfigError(f"root={root}: OmniCity has street-level/image-panorama/ there; name that folder")
+        raise ConfigError(f"root={root}: there is no street-level/image-panorama/; give OmniCity's folder")
     for folder in sorted(path for path in panoramas.iterdir() if path.is_dir()):
         split = _SPLIT_OF.get(folder.name.rpartition("-")[2], "")
         for path in _images(folder):
@@ -240,19 +207,22 @@ def _omnicity(path: Path, satellite: Path, split: str, view: int) -> SourcePlace
         lon=here.lon,
         split=split,
         ground=path,
-        # The panoramas are stored with south at their centre column.
+        # The panoramas are stored with south at their center column.
         centre_heading_deg=180.0,
         satellite=satellite,
         capture_time=match["time"],
     )
 
 
-def read_llmgeo(root: Path) -> Read:
-    """LLMGeo: `{train,test}/**/<lon>_<lat>_h<heading>_p<pitch>_f<fov>.jpg`, single views without satellite images."""
+def read_llmgeo(root: Path) -> Records:
+    """Read LLMGeo, single views without satellite images.
+
+    Files: `{train,test}/**/<lon>_<lat>_h<heading>_p<pitch>_f<fov>.jpg`, also in `dataset/`.
+    """
     base = root / "dataset" if (root / "dataset").is_dir() else root
     folders = [base / name for name in ("train", "test") if (base / name).is_dir()]
     if not folders:
-        raise ConfigError(f"root={root}: LLMGeo has dataset/train/ and dataset/test/ there; name that folder")
+        raise ConfigError(f"root={root}: there is no dataset/train/ or dataset/test/; give LLMGeo's folder")
     for folder in folders:
         for path in _images(folder, deep=True):
             yield _caught(str(path.relative_to(base)), partial(_llmgeo, path, folder.name))
@@ -263,7 +233,7 @@ def _llmgeo(path: Path, split: str) -> SourcePlace:
     if match is None:
         raise ValueError(f"{path.name} is not <lon>_<lat>_h<heading>_p<pitch>_f<fov>")
     if float(match["p"]) != 0:
-        raise ValueError(f"{path.name} looks up or down")
+        raise ValueError(f"{path.name} has a pitch other than 0")
     here = _place(float(match["lat"]), float(match["lon"]))
     family = canonical_names("LLMGeo")[1]
     return SourcePlace(
@@ -281,7 +251,7 @@ def _llmgeo(path: Path, split: str) -> SourcePlace:
     )
 
 
-READERS: dict[str, Callable[[Path], Read]] = {
+READERS: dict[str, Callable[[Path], Records]] = {
     "cvusa": read_cvusa,
     "vigor": read_vigor,
     "cvglobal": read_cvglobal,
@@ -291,16 +261,17 @@ READERS: dict[str, Callable[[Path], Read]] = {
 
 
 def _caught(record_id: str, read: Callable[[], SourcePlace]) -> SourcePlace | RejectedRecordError:
-    """What `read` returns, or the record's rejection."""
+    """The place that `read` returns, or a rejection if it raises IndexError or ValueError."""
     try:
         return read()
     except IndexError:
-        return RejectedRecordError(record_id, "invalid_record", "too few fields, or no coordinates of that number")
+        return RejectedRecordError(record_id, "invalid_record", "it has too few fields, or no coordinates")
     except ValueError as error:
         return RejectedRecordError(record_id, "invalid_record", str(error))
 
 
 def _place(lat: float, lon: float) -> Coordinates:
+    """The checked coordinates; raises ValueError if they are not on the earth."""
     found = check_coordinates(lat, lon)
     if not isinstance(found, Coordinates):
         raise ValueError(f"coordinates {lat}, {lon}: {found}")
@@ -308,12 +279,13 @@ def _place(lat: float, lon: float) -> Coordinates:
 
 
 def _offset_px(camera: Coordinates, middle: Coordinates, zoom: int) -> tuple[float, float]:
-    """Where the camera stands, in pixels right of and below the middle of a map at `zoom`."""
+    """Offset of the camera right of and below the center `middle` of a map, in pixels at `zoom`."""
     here, there = (mercator_tile_xy(at.lat, at.lon, zoom) for at in (camera, middle))
     return (here[0] - there[0]) * TILE_SIZE_PX, (here[1] - there[1]) * TILE_SIZE_PX
 
 
 def _street_view(path: Path) -> tuple[re.Match[str], Coordinates]:
+    """The parts of a street view's file name, and its coordinates; raises ValueError for any other name."""
     match = _STREET_VIEW.fullmatch(path.stem)
     if match is None:
         raise ValueError(f"{path.name} is not <lat>,<lon>_<YYYY-MM>_<pano>_d<deg>_z<n>")
@@ -321,31 +293,36 @@ def _street_view(path: Path) -> tuple[re.Match[str], Coordinates]:
 
 
 def _split_in(path: Path, root: Path) -> str:
+    """The split that a part of the path names; empty if none does."""
     return next((_SPLIT_OF[part] for part in path.relative_to(root).parts if part in _SPLIT_OF), "")
 
 
 def _inside(root: Path, name: PurePosixPath) -> Path:
+    """The file `name` in `root`; raises ValueError if the name leads out of it."""
     if name.is_absolute() or ".." in name.parts or "\0" in str(name):
         raise ValueError(f"{str(name)!r} leaves the folder of images")
     return root / name
 
 
 def _images(folder: Path, *, deep: bool = False) -> Iterator[Path]:
+    """The image files of a folder in sorted order; with `deep`, those of its subfolders as well."""
     found = folder.rglob("*") if deep else folder.iterdir()
     yield from sorted(path for path in found if path.suffix.lower() in _IMAGES and path.is_file())
 
 
 def _first(root: Path, names: tuple[str, ...], what: str) -> Path:
+    """The first file of `names` that exists in `root`. Raises ConfigError if none does."""
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise ConfigError(f"root={root}: {what} are not there ({' or '.join(names)}); name the download's folder")
+    raise ConfigError(f"root={root}: {what} are missing ({' or '.join(names)}); give the download's folder")
 
 
 def _files(folder: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
+    """The files of a folder that match any pattern. Raises ConfigError if there are none."""
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if not found:
         raise ConfigError(
-            f"root={folder.parent}: {what} are not there ({folder.name}/{patterns[0]}); name the download's folder"
+            f"root={folder.parent}: {what} are missing ({folder.name}/{patterns[0]}); give the download's folder"
         )
     return found
