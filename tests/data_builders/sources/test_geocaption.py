@@ -372,7 +372,7 @@ def test_photos_without_a_response_are_rejected_and_asked_by_the_next_build(endp
         ("302", 1, "check the address"),
         ("429 x-quota=0", 1, "status_429"),
         ("429 Retry-After=7200", 1, "asks to wait 7200 s"),
-        ("400", 12, "turns every request down"),
+        ("400", 12, "refuses every request"),
         ("500", 27, "the last 20 calls failed"),
     ],
 )
@@ -383,7 +383,7 @@ def test_stops_where_every_call_would_fail(
     with pytest.raises(ConfigError) as error:
         build(photos, concurrency=4)
     assert said in str(error.value)
-    assert "24 photos are without an answer" in str(error.value)
+    assert "24 photos have no answer yet" in str(error.value)
     assert len(endpoint.requests) <= calls
     kept = (photos / "out/geocaption/calls.jsonl").read_text()
     assert KEY not in str(error.value) + kept + capsys.readouterr().err
@@ -462,7 +462,7 @@ def test_the_estimate_comes_before_the_first_call(
     with pytest.raises(ConfigError, match="wrote no sample"):
         build(photos, ask=False)
     assert not endpoint.requests
-    said = r"24 to ask of gpt-test at http\S+; about (\S+) USD \((\S+) if each .* a budget of 100.00 USD"
+    said = r"24 are to be described by gpt-test at http\S+; estimated cost (\S+) USD \((\S+) USD .* budget 100.00 USD"
     expected, worst = map(float, re.search(said, caplog.text).groups())
     assert 24 * CALL_USD / 3 < expected < worst
     caplog.clear()
