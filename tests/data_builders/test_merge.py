@@ -99,7 +99,7 @@ def test_a_real_builder_draws_its_own_places_only(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main([f"out={out}"]) == 2
-    assert "no part of a dataset there" in capsys.readouterr().err
+    assert "has no part of a dataset" in capsys.readouterr().err
     for number in (1, 3):
         Toy().make(out, "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
     with pytest.raises(ConfigError, match=r"1 of 3 parts are missing; build shard=2/3"):

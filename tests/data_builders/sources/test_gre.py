@@ -234,7 +234,7 @@ def test_mistakes_name_the_key(root: Path, tmp_path: Path) -> None:
         Gre(root=root, part="all")
     with pytest.raises(ConfigError, match="root="):
         Gre(root=tmp_path / "nowhere", part="cot")
-    with pytest.raises(ConfigError, match=r"part=seed has no file there"):
+    with pytest.raises(ConfigError, match=r"it has no file of part=seed"):
         build(root, tmp_path / "out", "seed")
 
 

@@ -111,7 +111,7 @@ SWAPPED = "IMG_ID,LAT,LON\n" + "".join(f"p{i},{-120 + i},{40 + i / 10}\n" for i 
 def test_swapped_headers_are_found_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = table(tmp_path, SWAPPED)
-    assert "LAT and LON stand on each other's columns" in caplog.text
+    assert "LAT and LON are swapped" in caplog.text
     assert found.summary()["swapped_headers"] is True
     assert rows(found)["p3"] == (40.3, -117)
     assert len([at for at in rows(found).values() if isinstance(at, tuple)]) == 40
@@ -143,12 +143,12 @@ def test_columns_by_name_settle_it(tmp_path: Path) -> None:
     ("text", "columns", "said"),
     [
         (b"id,lat,lon\n1,2,3\nM\xfcnchen,2,3\n", {}, "line 3 is not UTF-8 (byte 0xfc at 2)"),
-        (b'id,lat,lon\n1,2,3\n"open,2,3\n', {}, "no CSV that can be read"),
+        (b'id,lat,lon\n1,2,3\n"open,2,3\n', {}, "can't be read as CSV"),
         (b"id,lat,lon\n", {}, "no row below the header"),
         (b"", {}, "no column looks like the lat"),
         (b"id,north,lon\n1,2,3\n", {}, "columns.lat=<name>"),
         (b"who,lat,lon\n1,2,3\n", {}, "columns.id=<name>"),
-        (b"id,lat,lat,lon\n1,2,3,4\n", {}, "stands twice"),
+        (b"id,lat,lat,lon\n1,2,3,4\n", {}, "(its lat) twice"),
         (b"id,lat,lon\n1,2,3\n", {"lat": "y"}, "columns.lat=y"),
         (b"id,lat,lon\n1,2,3\n", {"latitude": "lat"}, "columns.latitude=lat"),
     ],
@@ -224,5 +224,5 @@ def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
 def test_folders_without_images_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         PhotoFolder(tmp_path / "none")
-    with pytest.raises(ConfigError, match="no image in this folder"):
+    with pytest.raises(ConfigError, match="this folder has no image"):
         PhotoFolder(tmp_path)
