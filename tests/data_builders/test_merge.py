@@ -1,4 +1,4 @@
-"""Several jobs build one dataset: what one build in one go gives, whatever order and whichever is killed."""
+"""Several jobs build one dataset: it equals that of a single build, in any order of the jobs and after a kill."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PARTS = 3
 
 @dataclass
 class Toy(Builder):
-    """Two questions a place, and a source that loses a record in nine."""
+    """Two questions per place, from a source of whose records one in nine is rejected."""
 
     places: int = 30
     asks: bool = True
-    """Whether it leaves out other jobs' places by itself."""
+    """Whether the builder skips the places of other jobs."""
     made: ClassVar[list[int]] = []
 
     def build(self, writer: DatasetWriter) -> None:
         asked: Counter[str] = Counter()
         for place in range(self.places):
             writer.count_source(1)
-            if place == 17:  # a record that stands in the source twice
+            if place == 17:  # a record that the source has twice
                 writer.reject("toy/17", "broken", "as ever")
             if place % 9 == 8:
                 writer.reject(f"toy/{place}", "broken", "as ever")

@@ -1,4 +1,4 @@
-"""What a build says of itself: of bounded size, complete, and a page that needs nothing else."""
+"""The audit of a build: statistics of bounded size, complete findings, and a page without outside resources."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_page_of_a_real_build(every_shape: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_shortcut_is_told(tmp_path: Path, missing: bool) -> None:
-    """Bright maps are the true ones; where images are not there, that can't be known and is no error."""
+    """Bright maps are the true ones; missing images hide that, and are no error."""
     for number in range(120):
         shade = 200 if number % 2 else 40
         if not missing:

@@ -1,4 +1,4 @@
-"""Judge samples from a model's own predictions: verdicts, balance, determinism, and what is refused."""
+"""Judge samples from a model's own predictions: verdicts, balance, determinism, and errors."""
 
 from __future__ import annotations
 
