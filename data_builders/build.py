@@ -1,4 +1,4 @@
-"""`python -m data_builders.build builder=<name> out=<dir> [key=value ...]`: one source dataset -> sharegpt samples."""
+"""`python -m data_builders.build builder=<name> out=<dir> [key=value ...]`: turn a source dataset into samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build(cfg: DictConfig) -> dict[str, Any]:
-    """Build what the config asks for, say what was written, and return the report."""
+    """Build the dataset that the config names, print a summary, and return the report."""
     builder = instantiate_checked(cfg.builder, "builder")
     report = builder.make(
         cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
@@ -24,7 +24,7 @@ def build(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_summary(report: dict[str, Any], out: Path) -> str:
-    """The report in a few lines of text."""
+    """A report in a few lines of text."""
     part = report.get("shard")
     where = f"part {part[0]} of {part[1]}; geotune merge out={out}" if part else f"{out / report['name']}.jsonl"
     lines = [f"{report['written']:,} samples -> {where} ({report['seconds']:.1f} s)"]
@@ -41,6 +41,7 @@ def build_summary(report: dict[str, Any], out: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `build` and return its exit status."""
     return run_command("build", build, argv)
 
 

@@ -1,4 +1,4 @@
-"""The base of all builders: from the fields that a recipe sets to a dataset in a folder."""
+"""The base class of all builders: turns the fields that a recipe sets into a dataset in a folder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from geotune.data.building import builder_config, config_fingerprint
 
 
 class Builder(ABC):
-    """A dataclass whose fields are what a recipe sets; a subclass says which samples its source gives.
+    """Base class of the builders. A subclass is a dataclass whose fields a recipe sets; it defines `build`.
 
-    A subclass may state a `version`: increase it when the same fields would produce different records.
+    A subclass may have a class variable `version`, to be increased when the same fields would produce different
+    records.
     """
 
     @abstractmethod
     def build(self, writer: DatasetWriter) -> None:
-        """Write every sample of the source to `writer`, and note every source record that gives none."""
+        """Write every sample of the source to `writer`, and reject every source record that gives no sample."""
 
     def make(
         self,
@@ -34,10 +35,10 @@ class Builder(ABC):
         Args:
             paths: How the records name their images.
             max_reject_fraction: Largest share of the source records that may be rejected.
-            shard: `i/n` to write one part of n, for `geotune merge` to join.
+            shard: `i/n` to write part i of n, to be joined by `geotune merge`; None to write the whole dataset.
 
         Raises:
-            ConfigError: A mistake in the builder's settings or in its source, or a folder that can't be written.
+            ConfigError: The builder's settings or its source are wrong, or the folder can't be written.
         """
         config = builder_config(self)
         part = read_shard(shard)

@@ -1,4 +1,4 @@
-"""`python -m data_builders.merge out=<dir>`: the parts that several jobs built -> one dataset."""
+"""`python -m data_builders.merge out=<dir>`: join the parts that several jobs built into one dataset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_builders.build import build_summary
-from data_builders.writer import SHARDS, DatasetWriter
+from data_builders.writer import SHARDS, DatasetWriter, shard_path
 from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError
 from geotune.records import parse_line
@@ -19,32 +19,38 @@ from geotune.system.progress import progress_bar
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SUFFIX = ".report.json"
+PART_SUFFIXES = ("report.json", "jsonl", "rejected.jsonl")
+"""Endings of the files that make up a part."""
 
 
 def merge_shards(out: str | Path, name: str | None = None) -> dict[str, Any]:
-    """Join the parts in `out`, which go when that is done; the report.
+    """Join the parts of the dataset `name` in `out`, delete them, and return the report of the whole.
 
-    The records stand part by part; their order is not that of a build in one go. A record that the source lost is
-    counted once, however many jobs noted it.
+    The records are in the order of the parts, which differs from that of a single build. A rejected source record
+    counts once, however many jobs rejected it.
+
+    Args:
+        out: Folder of the dataset, as the jobs were given it.
+        name: Name of the dataset; None if the folder holds the parts of one dataset only.
 
     Raises:
-        ConfigError: a part is missing, or parts are not of one build; what is wrong with the whole.
+        ConfigError: A part is missing, the parts were built with different settings, or the whole dataset is empty or
+            has too many rejected records.
     """
     folder = Path(out) / SHARDS
-    reports = _complete(folder, name)
+    reports = _reports_of_all_parts(folder, name)
     first = reports[0]
     fraction = first["max_reject_fraction"]
     with DatasetWriter(out, first["name"], paths=first["paths"], max_reject_fraction=fraction) as writer:
         writer.extra = first["extra"]
         with progress_bar("merging", sum(report["written"] for report in reports)) as advance:
             for report in reports:
-                for sample in _samples(_path(folder, report, "jsonl")):
+                for sample in _samples(_part_path(out, report, "jsonl")):
                     writer.write(sample)
                     advance(1)
         rejects: Counter[str] = Counter()
         for report in reports:
-            rejects |= Counter(_lines(_path(folder, report, "rejected.jsonl")))
+            rejects |= Counter(_lines(_part_path(out, report, "rejected.jsonl")))
         for line in rejects.elements():
             reject = json.loads(line)
             writer.reject(reject["id"], reject["reason"], reject["detail"])
@@ -54,27 +60,31 @@ def merge_shards(out: str | Path, name: str | None = None) -> dict[str, Any]:
             writer.count_images(report["images"], reused=report["images_reused"])
         writer.audit = _joined_audit([report["audit"] for report in reports], first["counts"])
     for report in reports:
-        for suffix in ("report.json", "jsonl", "rejected.jsonl"):
-            _path(folder, report, suffix).unlink()
+        for suffix in PART_SUFFIXES:
+            _part_path(out, report, suffix).unlink()
     if not any(folder.iterdir()):
         folder.rmdir()
     return writer.report
 
 
-def _complete(folder: Path, name: str | None) -> list[dict[str, Any]]:
-    """The reports of all parts of one build, in order."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+def _reports_of_all_parts(folder: Path, name: str | None) -> list[dict[str, Any]]:
+    """The reports of all parts of one dataset, in the order of the parts. Raises ConfigError as `merge_shards`."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.report.json"))]
     names = sorted({report["name"] for report in reports})
     if not names:
-        raise ConfigError(f"out={folder.parent}: no part of a dataset there; build with shard=1/n to shard=n/n first")
+        raise ConfigError(
+            f"out={folder.parent}: this folder has no part of a dataset; build with shard=1/n to shard=n/n first"
+        )
     if name is None and len(names) > 1:
-        raise ConfigError(f"name=null: {folder} has parts of {', '.join(names)}; say which")
+        raise ConfigError(f"name=null: {folder} has parts of {', '.join(names)}; give one of these names")
     chosen = [report for report in reports if report["name"] == (name or names[0])]
     if not chosen:
         raise ConfigError(f"name={name}: {folder} has parts of {', '.join(names)} only")
     counts = sorted({report["shard"][1] for report in chosen})
     if len(counts) > 1:
-        raise ConfigError(f"out={folder.parent}: parts of {' and of '.join(map(str, counts))} there; remove one set")
+        raise ConfigError(
+            f"out={folder.parent}: it has builds in {' and in '.join(map(str, counts))} parts; remove all but one"
+        )
     missing = sorted(set(range(1, counts[0] + 1)) - {report["shard"][0] for report in chosen})
     if missing:
         again = ", ".join(f"shard={number}/{counts[0]}" for number in missing[:10])
@@ -85,9 +95,10 @@ def _complete(folder: Path, name: str | None) -> list[dict[str, Any]]:
     return sorted(chosen, key=lambda report: report["shard"][0])
 
 
-def _path(folder: Path, report: dict[str, Any], suffix: str) -> Path:
+def _part_path(out: str | Path, report: dict[str, Any], suffix: str) -> Path:
+    """The file with this suffix of the part that a report describes."""
     number, count = report["shard"]
-    return folder / f"{report['name']}.{number:05d}-of-{count:05d}.{suffix}"
+    return shard_path(Path(out), report["name"], (number, count), suffix)
 
 
 def _samples(path: Path) -> Iterator[Sample]:
@@ -102,7 +113,11 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _joined_audit(audits: Sequence[dict[str, Any]], counts: Sequence[str]) -> dict[str, Any]:
-    """What all parts found alike, what each found for itself, and the sums of what each counted (`counts`)."""
+    """The audit of the whole dataset.
+
+    Entries named in `counts` are added up. Other entries are taken over if all parts agree on them; if not, the values
+    of all parts stand under `by_shard`.
+    """
     joined: dict[str, Any] = {}
     for key in dict.fromkeys(key for audit in audits for key in audit):
         values = [audit.get(key) for audit in audits]
@@ -116,13 +131,14 @@ def _joined_audit(audits: Sequence[dict[str, Any]], counts: Sequence[str]) -> di
 
 
 def merge(cfg: DictConfig) -> dict[str, Any]:
-    """Join what the config names, say what was written, and return the report."""
+    """Join the parts that the config names, print a summary, and return the report."""
     report = merge_shards(cfg.out, cfg.name)
     show(build_summary(report, Path(cfg.out)))
     return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `merge` and return its exit status."""
     return run_command("merge", merge, argv)
 
 

@@ -1,4 +1,4 @@
-"""The one writer of built datasets: samples, index entry, report and rejects, all or nothing."""
+"""Writes built datasets: samples, index entry, report and rejected records, either all of them or none."""
 
 from __future__ import annotations
 
@@ -25,41 +25,48 @@ from geotune.system.files import open_atomically
 from geotune.system.progress import duration
 
 SHARDS = "shards"
-"""Folder of `out` for what the jobs of a cluster write until it is merged."""
+"""Folder of `out` in which the jobs of a cluster write their parts of a dataset."""
 SECONDS_BETWEEN_LINES = 30.0
+"""Shortest time between two lines of the log about progress."""
 
 log = logging.getLogger(__name__)
 
 
 def read_shard(shard: str | None) -> tuple[int, int] | None:
-    """(i, n) of `i/n`, the first of n being 1. Raises ConfigError."""
+    """(i, n) for the text `i/n`, counted from 1; None for None. Raises ConfigError for any other text."""
     if shard is None:
         return None
     first, _, last = shard.partition("/")
     if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
         return int(first), int(last)
-    raise ConfigError(f"shard={shard}: say which part of how many, from 1/n to n/n")
+    raise ConfigError(f"shard={shard}: this is no part of a dataset; give one from 1/n to n/n")
+
+
+def shard_path(out: Path, name: str, shard: tuple[int, int], suffix: str) -> Path:
+    """The file with this suffix of part `shard` (number and count) of the dataset `name` in `out`."""
+    return out / SHARDS / f"{name}.{shard[0]:05d}-of-{shard[1]:05d}.{suffix}"
 
 
 class DatasetWriter:
     """Writes one dataset into a folder; a context manager.
 
-    While it is open, samples stream into a temporary file. On a clean exit everything takes its final name, the report
-    last; on an error the temporary files go, and what an earlier build left stays as it was.
+    While the writer is open, samples stream into a temporary file. On exit without an error every file takes its final
+    name, the report last. On an error the temporary files are deleted, and the files of an earlier build stay as they
+    are.
 
-    Images named by a sample are absolute, or relative to `out`. With `paths="relative"` those inside `out` are
-    written relative to it and those outside stay absolute (they are referred to, not copied); with
-    `paths="absolute"` all are absolute.
+    A sample names its images by absolute paths or by paths relative to `out`. With `paths="relative"`, images inside
+    `out` are written relative to it, and images outside stay absolute, because they are referred to and not copied.
+    With `paths="absolute"`, all are absolute.
 
-    With `shard` it writes one part of a dataset that several jobs build, to be joined by `data_builders.merge`. Every
-    job runs the builder on the whole source; only the questions about the part's own places are written. A builder
-    that asks `mine` beforehand spares itself the work of the others.
+    With `shard`, the writer writes one part of a dataset that several jobs build, to be joined by
+    `data_builders.merge`. Every job runs the builder on the whole source, but only the samples of the part's own places
+    are written. A builder can skip the work for other places by asking `mine` first.
 
     Raises:
-        ConfigError: `out` can't be written, nothing was written, or the rejected share of the source records is
-            more than `max_reject_fraction`.
-        BadRecord: a sample that loaders of sharegpt records would refuse.
-        ValueError: an id that was written before.
+        ConfigError: `out` can't be written, no sample was written, or the rejected share of the source records is
+            larger than `max_reject_fraction`.
+        BadRecord: Loaders of sharegpt records would refuse a sample.
+        ValueError: A sample's id was written before.
     """
 
     def __init__(
@@ -72,12 +79,12 @@ class DatasetWriter:
         shard: tuple[int, int] | None = None,
     ) -> None:
         if paths not in ("relative", "absolute"):
-            raise ConfigError(f"paths={paths}: say relative or absolute")
+            raise ConfigError(f"paths={paths}: choose relative or absolute")
         if not 0 <= max_reject_fraction <= 1:
             raise ConfigError(f"max_reject_fraction={max_reject_fraction}: must lie between 0 and 1")
         if not name or name != Path(name).name or name.startswith(".") or "," in name:
             raise ConfigError(
-                f"name={name!r}: the dataset's name becomes a file name, and LLaMA-Factory parts names at commas; "
+                f"name={name!r}: the dataset's name becomes a file name, and LLaMA-Factory splits names at commas; "
                 "give a plain word"
             )
         self.out = Path(out).absolute()
@@ -90,15 +97,15 @@ class DatasetWriter:
         self.survey = Survey()
         self.index = IndexMaker()
         self.audit: dict[str, Any] = {}
-        """What the builder found. A Counter counts what this job did: it is added up when jobs are merged."""
+        """The builder's findings. Entries that are a Counter are added up when the parts of several jobs are merged."""
         self.extra: dict[str, Any] = {}
         """Further entries of the report (the builder's configuration and its fingerprint)."""
         self.report: dict[str, Any] = {}
-        """The report as written; empty until the writer is closed."""
+        """The report as it was written; empty while the writer is open."""
         self._rejected: Counter[str] = Counter()
         self._tasks: Counter[str] = Counter()
         self._ids: set[int] = set()
-        """Digests of all ids: a dataset may have millions."""
+        """Digests of all ids, which take less memory than the ids of millions of samples."""
         self._images = 0
         self._reused = 0
         self._source_records = 0
@@ -106,39 +113,41 @@ class DatasetWriter:
         self._samples: IO[str]
         self._rejects: IO[str]
         self._started: float
-        self._told: float
+        self._last_progress: float
 
     @property
     def images_dir(self) -> Path:
-        """Where a builder puts the images that it makes; exists while the writer is open."""
+        """Folder for the images that a builder makes; it exists while the writer is open."""
         return self.out / "images"
 
     @property
     def dataset_path(self) -> Path:
-        return self.out / f"{self.name}.jsonl" if self.shard is None else self._shard_path("jsonl")
+        """The file of the samples, of this part if there are several."""
+        return self.out / f"{self.name}.jsonl" if self.shard is None else self._part_path("jsonl")
 
     @property
     def rejected_path(self) -> Path:
-        return self.out / "rejected.jsonl" if self.shard is None else self._shard_path("rejected.jsonl")
+        """The file of the rejected source records, of this part if there are several."""
+        return self.out / "rejected.jsonl" if self.shard is None else self._part_path("rejected.jsonl")
 
-    def _shard_path(self, suffix: str) -> Path:
+    def _part_path(self, suffix: str) -> Path:
         assert self.shard is not None
-        return self.out / SHARDS / f"{self.name}.{self.shard[0]:05d}-of-{self.shard[1]:05d}.{suffix}"
+        return shard_path(self.out, self.name, self.shard, suffix)
 
     def mine(self, place: str) -> bool:
-        """Whether this job writes the questions about `place` (of a sample without a place: its id)."""
+        """Whether this job writes the samples of `place`; a sample without a place goes by its id."""
         return self.turn(place) == 0
 
     def turn(self, place: str) -> int:
-        """How many jobs on, in a circle, is the one that writes the questions about `place`; 0 for this one.
+        """Distance, counted around the circle of jobs, from this job to the job that writes the samples of `place`.
 
-        Jobs that all need all places' images begin with their own and go on by this number: on a shared disk each
-        then finds most of the others' made.
+        0 means this job. If every job needs the images of all places, it makes them in the order of this number: it
+        begins with its own, and finds most of the others already made on a shared disk.
         """
         return 0 if self.shard is None else (zlib.crc32(place.encode()) - self.shard[0] + 1) % self.shard[1]
 
     def write(self, sample: Sample) -> None:
-        """Append one sample, unless it is another job's; its id must be new."""
+        """Append one sample, unless it belongs to another job. Raises ValueError if its id was written before."""
         if not self.mine(sample.place or sample.id):
             return
         digest = digest64(sample.id)
@@ -153,39 +162,39 @@ class DatasetWriter:
             self.index.add(sample, line)
             self.survey.add(sample)
         if len(self._ids) % 1000 == 0:
-            self._tell()
+            self._log_progress()
 
     def reject(self, record_id: str, reason: str, detail: str = "") -> None:
-        """Note one source record that gave no samples. `reason` is a short word to count by; `detail` is free text."""
+        """Record that a source record gave no sample: `reason` is a name to count by, `detail` is free text."""
         line = {"id": record_id, "reason": reason, "detail": detail}
         self._rejects.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._rejected[reason] += 1
 
     def count_images(self, n: int, reused: int = 0) -> None:
-        """Add `n` to the number of images that this build made, and `reused` to those that an earlier one had made."""
+        """Add to the number `n` of images that this build made and to the number `reused` from an earlier build."""
         self._images += n
         self._reused += reused
 
     def count_source(self, n: int) -> None:
-        """Add `n` to the number of source records, of which rejects are a fraction.
+        """Add `n` to the number of source records, to which the number of rejected ones is compared.
 
-        A builder that never calls this has as many source records as it wrote samples and rejected records.
+        If a builder never calls this, the source records are the samples written plus the records rejected.
         """
         self._source_records += n
 
     def _clear_leftovers(self) -> None:
-        """Delete what killed builds of this dataset on this machine had written so far."""
+        """Delete the temporary files of this dataset whose process on this machine was killed."""
         for path in (self.dataset_path, self.rejected_path):
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-                pid = left.name.split(".")[-2]
+            for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+                pid = leftover.name.split(".")[-2]
                 if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
-                    left.unlink(missing_ok=True)
+                    leftover.unlink(missing_ok=True)
 
-    def _tell(self) -> None:
-        """Now and then a line of the log on how the records come along."""
+    def _log_progress(self) -> None:
+        """Log the number of samples written, unless that was done a moment ago."""
         now = time.perf_counter()
-        if now - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = now
+        if now - self._last_progress >= SECONDS_BETWEEN_LINES:
+            self._last_progress = now
             log.info("%s: %s records written in %s", self.name, f"{len(self._ids):,}", duration(now - self._started))
 
     def __enter__(self) -> DatasetWriter:
@@ -198,7 +207,7 @@ class DatasetWriter:
             except (OSError, ConfigError) as error:
                 raise ConfigError(f"out={self.out}: can't write there ({error}); choose another folder") from error
             self._files = opened.pop_all()
-        self._started = self._told = time.perf_counter()
+        self._started = self._last_progress = time.perf_counter()
         return self
 
     def __exit__(
@@ -209,22 +218,22 @@ class DatasetWriter:
             return
         if self.shard is not None:
             with self._files:
-                self._shard_path("report.json").unlink(missing_ok=True)
+                self._part_path("report.json").unlink(missing_ok=True)
             self.report = self._report() | self._for_merge()
-            self._write_json(str(self._shard_path("report.json").relative_to(self.out)), self.report)
+            self._write_json(self._part_path("report.json"), self.report)
             return
         with self._files:
             self._check()
             known = self._known_datasets()
-            # Gone before the files are replaced and back after them: a report means a complete dataset.
+            # The report is deleted before the files are replaced and written after them: it means a complete dataset.
             (self.out / "build_report.json").unlink(missing_ok=True)
-        self._write_json("dataset_info.json", known | {self.name: self._dataset_info()})
+        self._write_json(self.out / "dataset_info.json", known | {self.name: self._dataset_info()})
         self._write_report()
         self.index.keep(self.dataset_path)
 
     def _write_report(self) -> None:
-        """The page, then the report: what the builder found, and what the records show."""
-        # Not at the top: only here are tokenizers and images looked at.
+        """Write the HTML page and then the report, with the findings of the builder and those of the audit."""
+        # Imported here, because a part of a dataset needs no tokenizer and opens no image.
         from data_builders.audit.findings import Findings
         from data_builders.audit.page import page
 
@@ -233,10 +242,10 @@ class DatasetWriter:
         self.report = self._report()
         with open_atomically(self.out / "build_report.html") as file:
             file.write(page(self.report, findings))
-        self._write_json("build_report.json", self.report)
+        self._write_json(self.out / "build_report.json", self.report)
 
     def _for_merge(self) -> dict[str, Any]:
-        """What merging needs to know beside the report."""
+        """Further entries of a part's report, which merging needs."""
         return {
             "shard": list(self.shard or ()),
             "source_counted": self._source_records > 0,
@@ -247,7 +256,7 @@ class DatasetWriter:
         }
 
     def _check(self) -> None:
-        """Raises ConfigError unless what was written is worth keeping."""
+        """Raise ConfigError if too many source records were rejected or no sample was written."""
         rejected, source = self._rejected.total(), self._source
         if rejected > self.max_reject_fraction * source:
             worst = ", ".join(f"{reason} ({count})" for reason, count in self._rejected.most_common(3))
@@ -255,7 +264,7 @@ class DatasetWriter:
             shutil.copyfile(self._rejects.name, self.out / "rejected.jsonl")
             raise ConfigError(
                 f"max_reject_fraction={self.max_reject_fraction}: {rejected} of {source} source records were rejected: "
-                f"{worst}. See {self.out / 'rejected.jsonl'}; mend the source or raise max_reject_fraction"
+                f"{worst}. See {self.out / 'rejected.jsonl'}; fix the source or raise max_reject_fraction"
             )
         if not self._ids:
             raise ConfigError(f"out={self.out}: the builder wrote no sample; check its source and tasks")
@@ -283,7 +292,7 @@ class DatasetWriter:
         return {"file_name": self.dataset_path.name, "formatting": "sharegpt", "columns": columns}
 
     def _known_datasets(self) -> dict[str, Any]:
-        """LLaMA-Factory's entries of other datasets in the same folder."""
+        """The entries of LLaMA-Factory's index in this folder, of this dataset and others."""
         path = self.out / "dataset_info.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
@@ -292,17 +301,18 @@ class DatasetWriter:
         except ValueError:
             known = None
         if not isinstance(known, dict):
-            raise ConfigError(f"out={self.out}: dataset_info.json there is no JSON object; remove or mend it")
+            raise ConfigError(f"out={self.out}: dataset_info.json in this folder is no JSON object; fix or remove it")
         return known
 
-    def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        with open_atomically(self.out / name) as file:
-            # ASCII: LLaMA-Factory opens its index in the encoding of the locale.
+    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+        with open_atomically(path) as file:
+            # Written as ASCII, because LLaMA-Factory reads its index in the encoding of the locale.
             json.dump(content, file, indent=2)
             file.write("\n")
 
     def _image_name(self, image: str) -> str:
-        # Text, not Path objects: every image of every sample passes here.
+        """The name under which a sample's record refers to an image."""
+        # Strings instead of Path objects, for speed: this runs for every image of every sample.
         root = f"{self.out}{os.sep}"
         path = os.path.normpath(os.path.join(root, image))
         if self.paths == "relative" and path.startswith(root):

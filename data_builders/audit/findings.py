@@ -1,4 +1,4 @@
-"""From a survey to what the report says: balance, duplicates, token lengths and shortcut rules."""
+"""Evaluates a survey for the report: balance of answers, duplicates, token lengths and shortcut rules."""
 
 from __future__ import annotations
 
@@ -21,38 +21,47 @@ from data_builders.audit.rules import (
     table_score,
     value_score,
 )
-from data_builders.audit.survey import Looked, Survey
+from data_builders.audit.survey import AuditSample, Survey
 from geotune.errors import BadRecord
 from geotune.geo import haversine_km
 from geotune.system.images import image_facts, resolve_image
 from geotune.system.parallel import usable_cores
 
-QUESTIONS_WITH_IMAGES = 2000
-"""Of all tasks and sources together, questions whose images are opened."""
+SAMPLES_WITH_IMAGES = 2000
+"""Number of samples whose images are opened, over all tasks and sources."""
 PIXELS_PER_TOKEN = 28
 """Side of the patch that Qwen2.5-VL reads as one token."""
 MEASURED = ("file_size", "brightness", "aspect_ratio")
+"""Measures of an image that have a rule of their own."""
 CONSTANT_KM = (25, 200, 750, 2500)
+"""Distances for which the accuracy of a constant answer is found."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What an image gives away without being looked at."""
+class ImageFacts:
+    """Measures of an image that do not depend on what it shows."""
 
     file_size: float
+    """Size of the file in bytes."""
     brightness: float
+    """Mean brightness, 0 to 255."""
     aspect_ratio: float
+    """Width divided by height."""
     tokens: int
+    """Number of patches of PIXELS_PER_TOKEN a side."""
 
 
 class Findings:
-    """Everything that the page shows; `report` is what goes into build_report.json."""
+    """The findings of the audit: the page shows all of them, `report` gives those for build_report.json.
+
+    `folder` is the folder of the dataset, to which images are relative.
+    """
 
     def __init__(self, survey: Survey, folder: Path) -> None:
         self.survey = survey
         self.folder = folder
-        per_group = max(20, QUESTIONS_WITH_IMAGES // max(1, len(survey.looked)))
-        self.looked = {group: chosen[:per_group] for group, chosen in survey.looked.items()}
+        per_group = max(20, SAMPLES_WITH_IMAGES // max(1, len(survey.examined)))
+        self.examined = {group: samples[:per_group] for group, samples in survey.examined.items()}
         self.images = self._open_images()
         self.tokens = self._token_lengths()
         self.rules = self._rules()
@@ -84,7 +93,7 @@ class Findings:
         }
 
     def leaks(self) -> list[tuple[str, str, str, Score]]:
-        """(rule, task, source, score) of every shortcut, the worst first."""
+        """(rule, task, source, score) of every shortcut, in descending order of accuracy above chance."""
         found = [
             (rule, task, source, score)
             for rule, by_task in self.rules.items()
@@ -94,13 +103,14 @@ class Findings:
         ]
         return sorted(found, key=lambda entry: entry[3].chance - entry[3].accuracy)
 
-    def _open_images(self) -> dict[str, Facts | None]:
-        names = {name for chosen in self.looked.values() for looked in chosen for name in looked.sample.images}
+    def _open_images(self) -> dict[str, ImageFacts | None]:
+        """The facts of all images of the examined samples, by name."""
+        names = {name for group in self.examined.values() for entry in group for name in entry.sample.images}
         with ThreadPoolExecutor(usable_cores()) as pool:
             return dict(zip(names, pool.map(self._facts, names), strict=True))
 
-    def _facts(self, name: str) -> Facts | None:
-        """None for an image that can't be opened: whether that is a mistake is the builder's to say."""
+    def _facts(self, name: str) -> ImageFacts | None:
+        """The facts of one image; None if it can't be opened, which the builder may have allowed."""
         try:
             path = resolve_image(self.folder, name)
             width, height, brightness = image_facts(path)
@@ -108,82 +118,85 @@ class Findings:
         except (BadRecord, OSError):
             return None
         tokens = max(1, round(width / PIXELS_PER_TOKEN)) * max(1, round(height / PIXELS_PER_TOKEN))
-        return Facts(size, brightness, width / height, tokens)
+        return ImageFacts(size, brightness, width / height, tokens)
 
     def _token_lengths(self) -> dict[str, list[int]]:
-        """Tokens of the looked-at questions: their words, and their words with the images."""
+        """Numbers of tokens of the examined samples: of the text alone, and of the text with the images."""
         from tokenizers import Tokenizer
 
         from geotune.system.files import ASSETS
 
         tokenizer = Tokenizer.from_file(str(ASSETS / "tiny" / "tokenizer.json"))
         lengths: dict[str, list[int]] = {"text": [], "with_pictures": []}
-        for chosen in self.looked.values():
-            texts = ["\n".join([one.sample.system, *(turn.text for turn in one.sample.turns)]) for one in chosen]
-            for looked, encoding in zip(chosen, tokenizer.encode_batch(texts), strict=True):
+        for group in self.examined.values():
+            texts = ["\n".join([entry.sample.system, *(turn.text for turn in entry.sample.turns)]) for entry in group]
+            for entry, encoding in zip(group, tokenizer.encode_batch(texts), strict=True):
                 lengths["text"].append(len(encoding.ids))
-                facts = [self.images[name] for name in looked.sample.images]
+                facts = [self.images[name] for name in entry.sample.images]
                 known = [fact.tokens for fact in facts if fact is not None]
                 if len(known) == len(facts):
                     lengths["with_pictures"].append(len(encoding.ids) + sum(known))
         return lengths
 
     def _rules(self) -> dict[str, dict[str, dict[str, Score]]]:
+        """The scores of all rules that apply, by rule, task and source."""
         found: dict[str, dict[str, dict[str, Score]]] = defaultdict(lambda: defaultdict(dict))
         tables = self.survey.scale_tables()
-        for (task, source), chosen in self.looked.items():
+        surveyed = self.survey.examined
+        for (task, source), group in self.examined.items():
             options = self.survey.options_of(task)
             if len(options) < 2:
                 continue
-            places = len({one.sample.place for one in self.survey.looked[task, source]})
-            answers = np.array([options.index(one.sample.answer) for one in chosen])
-            folds = np.array([fold_of(one.sample.place or one.sample.id) for one in chosen])
+            places = len({entry.sample.place for entry in surveyed[task, source]})
+            answers = np.array([options.index(entry.sample.answer) for entry in group])
+            folds = np.array([fold_of(entry.sample.place or entry.sample.id) for entry in group])
             if (task, source) in tables:
-                # Of one map, as the zoom leak of published data is stated: each scale's majority answer.
+                # With one map: the majority answer of each scale, as the zoom leak of published data is stated.
                 rule = majority_score if tables[task, source].maps == 1 else table_score
                 found["zoom"][task][source] = rule(tables[task, source].counts, places)
             for name in MEASURED:
-                if (score := self._measured(name, chosen, answers, folds, len(options), places)) is not None:
+                if (score := self._measured(name, group, answers, folds, len(options), places)) is not None:
                     found[name][task][source] = score
-            if all(len(one.sample.images) == 2 for one in chosen):
-                maps = np.array([one.sample.images[1] for one in chosen])
+            if all(len(entry.sample.images) == 2 for entry in group):
+                maps = np.array([entry.sample.images[1] for entry in group])
                 found["known_map"][task][source] = identity_score(maps, answers, folds, len(options), places)
-            said = [options.index(one.sample.answer) for one in self.survey.looked[task, source]]
-            found["answer_prior"][task][source] = prior_score(np.bincount(said, minlength=len(options)), places)
-            points = [one.point or (np.nan, np.nan) for one in chosen]
+            gold = [options.index(entry.sample.answer) for entry in surveyed[task, source]]
+            found["answer_prior"][task][source] = prior_score(np.bincount(gold, minlength=len(options)), places)
+            points = [entry.point or (np.nan, np.nan) for entry in group]
             if np.isfinite(points).any():
-                column = _cells(np.array(points))
+                column = _regions(np.array(points))
                 found["place"][task][source] = value_score(column[None], answers, folds, len(options), places)
         return found
 
     def _measured(
         self,
         name: str,
-        chosen: Sequence[Looked],
+        group: Sequence[AuditSample],
         answers: np.ndarray,
         folds: np.ndarray,
         options: int,
         places: int,
     ) -> Score | None:
-        """Score of a rule that sees one measure of the images; None where they can't be opened or vary in number."""
-        counts = {len(one.sample.images) for one in chosen}
+        """Score of the rule that sees one measure of the images; None if one can't be opened or their number varies."""
+        counts = {len(entry.sample.images) for entry in group}
         if len(counts) > 1 or counts == {0}:
             return None
-        facts = [[self.images[image] for image in one.sample.images] for one in chosen]
+        facts = [[self.images[image] for image in entry.sample.images] for entry in group]
         if any(fact is None for row in facts for fact in row):
             return None
         values = np.array([[getattr(fact, name) for fact in row] for row in facts])
-        if values.shape[1] == options + 1 > 2:  # one of several maps
+        if values.shape[1] == options + 1 > 2:  # a photo and several maps, one of which is the answer
             return candidate_score(values[:, 1:], values[:, 0], answers, folds, places)
         return value_score(values.T, answers, folds, options, places)
 
     def _constant_place(self) -> dict[str, float]:
-        """How often one and the same answer is near enough, for questions about coordinates: by distance in km."""
-        chosen = [one for (task, _), some in self.looked.items() if task == "geolocate" for one in some if one.point]
-        if len(chosen) < 2:
+        """Accuracy of the best constant answer to the geolocation questions, for each distance of CONSTANT_KM."""
+        groups = [group for (task, _), group in self.examined.items() if task == "geolocate"]
+        located = [entry for group in groups for entry in group if entry.point]
+        if len(located) < 2:
             return {}
-        points = np.array([one.point for one in chosen])
-        folds = np.array([fold_of(one.sample.place or one.sample.id) for one in chosen])
+        points = np.array([entry.point for entry in located])
+        folds = np.array([fold_of(entry.sample.place or entry.sample.id) for entry in located])
         right = dict.fromkeys(CONSTANT_KM, 0)
         for fold in np.unique(folds):
             learned, asked = points[folds != fold], points[folds == fold]
@@ -193,15 +206,18 @@ class Findings:
             for km in CONSTANT_KM:
                 lat, lon = learned[int((np.asarray(apart) <= km).sum(axis=1).argmax())]
                 right[km] += int((np.asarray(haversine_km(lat, lon, asked[:, 0], asked[:, 1])) <= km).sum())
-        return {f"acc@{km}km": round(count / len(chosen), 4) for km, count in right.items()}
+        return {f"acc@{km}km": round(count / len(located), 4) for km, count in right.items()}
 
 
-def _cells(points: np.ndarray) -> np.ndarray:
-    """A number per place for the part of the sources' ground that it lies in, (questions,)."""
-    cells = np.full(len(points), np.nan)
+def _regions(points: np.ndarray) -> np.ndarray:
+    """The region of each point (questions, 2), as a number (questions,); NaN for an unknown point.
+
+    The regions are 2 x 4 cells, cut at quantiles of the latitudes and longitudes.
+    """
+    regions = np.full(len(points), np.nan)
     known = np.isfinite(points).all(axis=1)
     lat, lon = points[known].T
     rows = np.searchsorted(np.quantile(lat, (0.5,)), lat, "right")
     columns = np.searchsorted(np.quantile(lon, (0.25, 0.5, 0.75)), lon, "right")
-    cells[known] = rows * 4 + columns
-    return cells
+    regions[known] = rows * 4 + columns
+    return regions

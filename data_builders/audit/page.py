@@ -1,35 +1,26 @@
-"""build_report.html: the report as one page that needs nothing but itself."""
+"""Writes build_report.html: the report and the findings of the audit as one page without outside resources."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from data_builders.audit.drawing import bar_histogram, bars, point_map, thumbnail
 from data_builders.audit.findings import Findings
 from data_builders.audit.rules import Score
-from data_builders.audit.survey import Looked
-from geotune.errors import BadRecord
-from geotune.gazetteer import entries
-from geotune.system.images import load_image, resolve_image
+from data_builders.audit.survey import AuditSample
+from geotune.sample import Sample
 
-SHOWN_PER_TASK = 3
-SHOWN = 30
-THUMBNAIL_PX = 132
-BINS = 10
-"""Bars of a histogram."""
-WORLD = (720, 360)
-"""Size of a map in its own units."""
+SAMPLES_PER_TASK = 3
+"""Number of samples per task on the page."""
+SAMPLES = 30
+"""Largest number of samples on the page."""
 INSET_SHARE = 0.25
-"""Places that span less of the world's width than this are drawn on a map of their own as well."""
+"""A second, closer map is drawn if the places span less than this share of the world's width."""
 RULES = {
     "zoom": "zoom",
     "known_map": "known map",
@@ -39,6 +30,7 @@ RULES = {
     "answer_prior": "top answer",
     "place": "place",
 }
+"""Headings of the rules."""
 STYLE = """
 :root { --ink: #1b2733; --soft: #5c6b7a; --line: #d9e0e7; --paper: #ffffff; --tint: #f3f6f9; --mark: #1f6f8b;
   --bad: #b3261e; --badtint: #fdecea; }
@@ -78,84 +70,88 @@ svg { display: block; width: 100%; height: auto; border: 1px solid var(--line); 
 
 
 def page(report: Mapping[str, Any], findings: Findings) -> str:
-    """The whole page."""
+    """The HTML of the whole page, for a report and the findings that it is drawn from."""
     survey, leaks = findings.survey, findings.leaks()
     rejected = sum(report["rejected"].values())
     duplicates = survey.duplicates()
     cards = [
-        (f"{report['written']:,}", "questions", False),
+        (f"{report['written']:,}", "samples", False),
         (f"{survey.n_places:,}", "places", False),
         (f"{rejected:,}", f"of {report['source_records']:,} source records rejected", rejected > 0),
-        (f"{duplicates['repeated_questions']:,}", "repeated questions", duplicates["repeated_questions"] > 0),
+        (f"{duplicates['repeated_questions']:,}", "repeated samples", duplicates["repeated_questions"] > 0),
         (f"{len(leaks):,}", "shortcuts found", bool(leaks)),
         (f"{report['images']:,}", f"images made, {report['images_reused']:,} reused", False),
         (f"{report['seconds']:,.0f} s", "to build", False),
     ]
     sections = [
-        _counts(findings),
-        _rejects(report["rejected"], duplicates),
-        _shortcuts(findings, leaks),
-        _balance(findings),
-        _tokens(findings),
-        _where(findings),
-        _when(survey.gaps),
-        _contact_sheet(findings),
+        _count_section(findings),
+        _reject_section(report["rejected"], duplicates),
+        _shortcut_section(findings, leaks),
+        _answer_section(findings),
+        _length_section(findings),
+        _place_section(findings),
+        _date_section(survey.gaps),
+        _sample_section(findings),
     ]
     name = html.escape(report["name"])
-    shown = "".join(
+    boxes = "".join(
         f'<div class="card{" bad" if bad else ""}"><b>{value}</b><span>{html.escape(label)}</span></div>'
         for value, label, bad in cards
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}: build report</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
-        f'<h1>{name}</h1><p class="soft">{html.escape(_about(report))}</p><div class="cards">{shown}</div>'
+        f'<h1>{name}</h1><p class="soft">{html.escape(_description(report))}</p><div class="cards">{boxes}</div>'
         f"{''.join(sections)}</body></html>\n"
     )
 
 
-def _about(report: Mapping[str, Any]) -> str:
+def _description(report: Mapping[str, Any]) -> str:
+    """The builder's class and its settings in one line."""
     builder = report.get("builder")
     if not isinstance(builder, Mapping):
         return "Build report"
-    said = ", ".join(f"{key}={value}" for key, value in builder.items() if key not in ("_target_", "version"))
-    return f"{str(builder.get('_target_', '')).rpartition('.')[2]}: {said}"
+    settings = ", ".join(f"{key}={value}" for key, value in builder.items() if key not in ("_target_", "version"))
+    return f"{str(builder.get('_target_', '')).rpartition('.')[2]}: {settings}"
 
 
-def _counts(findings: Findings) -> str:
+def _count_section(findings: Findings) -> str:
     survey = findings.survey
     parts = [
-        f"<div><h3>{head}</h3>{_bars([(name or '(none)', count) for name, count in counts.most_common(30)])}</div>"
+        f"<div><h3>{head}</h3>{bars([(name or '(none)', count) for name, count in counts.most_common(30)])}</div>"
         for head, counts in (("By task", survey.tasks), ("By source", survey.sources))
     ]
     return f"<h2>Counts</h2><div class='balance'>{''.join(parts)}</div>"
 
 
-def _rejects(rejected: Mapping[str, int], duplicates: Mapping[str, int]) -> str:
-    text = "<h2>Left out, and seen twice</h2>"
+def _reject_section(rejected: Mapping[str, int], duplicates: Mapping[str, int]) -> str:
+    text = "<h2>Rejected and repeated</h2>"
     if rejected:
-        text += _bars(sorted(rejected.items(), key=lambda entry: -entry[1]))
-        text += '<p class="soft">One line per rejected source record stands in rejected.jsonl.</p>'
+        text += bars(sorted(rejected.items(), key=lambda entry: -entry[1]))
+        text += '<p class="soft">The file rejected.jsonl has one line per rejected source record.</p>'
     else:
         text += "<p>No source record was rejected.</p>"
     return text + (
-        f"<p>{duplicates['repeated_questions']:,} questions show the images and words of an earlier one; "
-        f"{duplicates['contradictions']:,} of these are answered differently.</p>"
+        f"<p>{duplicates['repeated_questions']:,} samples repeat the images and the question of an earlier sample; "
+        f"{duplicates['contradictions']:,} of them have a different answer.</p>"
     )
 
 
-def _shortcuts(findings: Findings, leaks: Sequence[tuple[str, str, str, Score]]) -> str:
+def _shortcut_section(findings: Findings, leaks: Sequence[tuple[str, str, str, Score]]) -> str:
     text = (
-        "<h2>Shortcuts</h2><p>How often a rule is right that sees one thing only, which should not tell the answer. "
-        "Rules are learned on four fifths of the places and scored on the rest; what knows nothing scores the chance. "
-        "Of several sources, the mean; red where a source is above chance by more than luck. Zoom: of one map, the "
-        "most frequent answer of each zoom. Known map: one that stood in questions about other places. Top answer: "
-        "always the most frequent one. Place: where it lies.</p>"
+        "<h2>Shortcuts</h2><p>A shortcut is a simple rule that answers better than chance from one property of a "
+        "question that should not reveal the answer. The table shows the accuracy of each rule. Rules are learned on "
+        "four fifths of the places and scored on the rest; a rule that knows nothing scores the chance. Figures are "
+        "means over the sources, and a red figure means that at least one source is significantly above chance.</p>"
+        '<p class="soft">Zoom: the zoom levels of the maps; with one map, the most frequent answer of each level, '
+        "with nothing held out. Known map: the map, recognized from questions about other places. File size, "
+        "brightness, aspect ratio: these measures of the images. Top answer: always the most frequent answer. Place: "
+        "the region in which the place lies.</p>"
     )
     names = [rule for rule in RULES if rule in findings.rules]
     tasks = [task for task in findings.survey.tasks if any(task in findings.rules[rule] for rule in names)]
     if not tasks:
-        return text + "<p>No task has options to choose from.</p>" + _constant(findings)
+        return text + "<p>No task has a fixed set of answers.</p>" + _constant_answer(findings)
     head = "".join(f"<th>{RULES[rule]}</th>" for rule in names)
     rows = []
     for task in tasks:
@@ -171,14 +167,14 @@ def _shortcuts(findings: Findings, leaks: Sequence[tuple[str, str, str, Score]])
             for rule, task, source, score in leaks[:25]
         )
         text += (
-            '<h3>Where</h3><div class="scroll"><table><tr><th>rule</th><th class=names>task</th>'
-            "<th class=names>source</th><th>right</th>"
+            '<h3>Shortcuts found</h3><div class="scroll"><table><tr><th>rule</th><th class=names>task</th>'
+            "<th class=names>source</th><th>accuracy</th>"
             f"<th>chance</th><th>questions</th></tr>{lines}</table></div>"
         )
-    return text + _by_source(findings, tasks, names) + _constant(findings)
+    return text + _source_table(findings, tasks, names) + _constant_answer(findings)
 
 
-def _by_source(findings: Findings, tasks: Sequence[str], names: Sequence[str]) -> str:
+def _source_table(findings: Findings, tasks: Sequence[str], names: Sequence[str]) -> str:
     rows = []
     for task in tasks:
         for source in sorted({source for rule in names for source in findings.rules[rule].get(task, {})}):
@@ -194,169 +190,101 @@ def _by_source(findings: Findings, tasks: Sequence[str], names: Sequence[str]) -
     )
 
 
-def _constant(findings: Findings) -> str:
+def _constant_answer(findings: Findings) -> str:
     if not findings.constant:
         return ""
-    said = ", ".join(f"{share:.1%} within {name[4:-2]} km" for name, share in findings.constant.items())
-    return f"<p>Always giving the same coordinates is right for {said} of the geolocation questions.</p>"
+    shares = ", ".join(f"{share:.1%} within {name[4:-2]} km" for name, share in findings.constant.items())
+    return f"<p>One constant answer to all geolocation questions would reach this share of the photos: {shares}.</p>"
 
 
 def _cell(scores: Iterable[Score]) -> str:
-    known = list(scores)
-    if not known:
+    """A table cell with the mean accuracy over several sources, red if one of them leaks."""
+    by_source = list(scores)
+    if not by_source:
         return '<td class="none">-</td>'
-    mean = sum(score.accuracy * score.n for score in known) / sum(score.n for score in known)
-    return f"<td{' class=bad' if any(score.leaks for score in known) else ''}>{mean:.2f}</td>"
+    mean = sum(score.accuracy * score.n for score in by_source) / sum(score.n for score in by_source)
+    return f"<td{' class=bad' if any(score.leaks for score in by_source) else ''}>{mean:.2f}</td>"
 
 
-def _balance(findings: Findings) -> str:
+def _answer_section(findings: Findings) -> str:
     survey = findings.survey
     parts = []
     for task, counts in survey.answers.items():
         if not survey.options_of(task):
-            parts.append(f"<div><h3>{html.escape(task)}</h3><p class='soft'>An open answer.</p></div>")
+            parts.append(f"<div><h3>{html.escape(task)}</h3><p class='soft'>The answers are open-ended.</p></div>")
         else:
-            shown = sorted(counts.items())
-            parts.append(f"<div><h3>{html.escape(task or '(no task)')}</h3>{_bars(shown[:20])}</div>")
+            rows = sorted(counts.items())[:20]
+            parts.append(f"<div><h3>{html.escape(task or '(no task)')}</h3>{bars(rows)}</div>")
     return f"<h2>Answers</h2><div class='balance'>{''.join(parts)}</div>"
 
 
-def _tokens(findings: Findings) -> str:
+def _length_section(findings: Findings) -> str:
     text = "<h2>Length</h2><div class='balance'>"
-    for name, title in (("text", "Tokens of the words"), ("with_pictures", "Tokens with the images")):
+    for name, title in (("text", "Tokens of the text"), ("with_pictures", "Tokens of text and images")):
         if values := findings.tokens[name]:
-            summary = f"median {int(np.median(values)):,}, longest {max(values):,}, {len(values):,} questions looked at"
-            text += f"<div><h3>{title}</h3>{_histogram(values)}<p class='soft'>{summary}</p></div>"
+            summary = f"median {int(np.median(values)):,}, longest {max(values):,}, over {len(values):,} samples"
+            text += f"<div><h3>{title}</h3>{bar_histogram(values)}<p class='soft'>{summary}</p></div>"
     return (
-        text + "</div><p class='soft'>Words as the embedded backbone cuts them, which has a small vocabulary; images "
-        "at 28 x 28 px a token, unscaled. geotune train dry_run=true counts with the backbone that will be trained.</p>"
+        text + "</div><p class='soft'>Text is counted with the tokenizer of the embedded backbone, whose vocabulary is "
+        "small; images are counted unscaled, at one token per 28 x 28 px. To count with the backbone that will be "
+        "trained, run geotune train with dry_run=true.</p>"
     )
 
 
-def _where(findings: Findings) -> str:
+def _place_section(findings: Findings) -> str:
     points = findings.survey.points
     if not points:
         return "<h2>Places</h2><p>The records do not say where their photos were taken.</p>"
     lat, lon = np.array([point[:2] for point in points]).T
-    text = f"<h2>Places</h2>{_map(points, (-180.0, -90.0, 180.0, 90.0))}"
+    text = f"<h2>Places</h2>{point_map(points, (-180.0, -90.0, 180.0, 90.0))}"
     middle = (lon.min() + lon.max()) / 2, (lat.min() + lat.max()) / 2
     span = max(float(np.ptp(lon)), 2 * float(np.ptp(lat)))
     if span < INSET_SHARE * 360:
         half = max(span * 0.55, 0.01)
         box = (middle[0] - half, middle[1] - half / 2, middle[0] + half, middle[1] + half / 2)
-        text += f"<p></p>{_map(points, box)}"
-    shown = "all" if len(points) == findings.survey.n_places else "a sample"
+        text += f"<p></p>{point_map(points, box)}"
     return (
-        f"{text}<p class='soft'>{len(points):,} places, {shown}. Grey: towns, for orientation. "
-        f"Latitude {lat.min():.3f} to {lat.max():.3f}, longitude {lon.min():.3f} to {lon.max():.3f}.</p>"
+        f"{text}<p class='soft'>The map shows {len(points):,} of {findings.survey.n_places:,} places; grey dots are "
+        f"towns, for orientation. Latitude {lat.min():.3f} to {lat.max():.3f}, "
+        f"longitude {lon.min():.3f} to {lon.max():.3f}.</p>"
     )
 
 
-def _map(points: Sequence[tuple[float, float, str]], box: tuple[float, float, float, float]) -> str:
-    """Points on an equirectangular map of `box` (west, south, east, north in degrees), with a graticule."""
-    west, south, east, north = box
-    width, height = WORLD
-
-    def at(lat: float, lon: float) -> tuple[float, float]:
-        return (lon - west) / (east - west) * width, (north - lat) / (north - south) * height
-
-    step = _round_step((east - west) / 12)
-    lines = []
-    for lon in np.arange(math.ceil(west / step) * step, east, step):
-        x, _ = at(0, lon)
-        lines.append(f'<path d="M{x:.1f} 0V{height}"/><text x="{x + 2:.1f}" y="{height - 3}">{lon:g}°</text>')
-    for lat in np.arange(math.ceil(south / step) * step, north, step):
-        _, y = at(lat, 0)
-        lines.append(f'<path d="M0 {y:.1f}H{width}"/><text x="2" y="{y - 2:.1f}">{lat:g}°</text>')
-    towns = "".join(
-        f"M{x:.1f} {y:.1f}h0"
-        for x, y in (
-            at(town.lat, town.lon) for town in entries() if west < town.lon < east and south < town.lat < north
-        )
-    )
-    marks = "".join(
-        f"M{x:.1f} {y:.1f}h0"
-        for x, y in (at(lat, lon) for lat, lon, _ in points if west <= lon <= east and south <= lat <= north)
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="map of the places">'
-        f'<g stroke="#c8d5df" stroke-width=".5" fill="none">{"".join(lines)}</g>'
-        f'<path d="{towns}" stroke="#a9b7c2" stroke-width="1.6" stroke-linecap="round" fill="none"/>'
-        f'<path d="{marks}" stroke="#c2410c" stroke-opacity=".75" stroke-width="4.5" stroke-linecap="round" '
-        'fill="none"/>'
-        "<style>text{font:7px sans-serif;fill:#7b8a97;stroke:none}</style></svg>"
-    )
-
-
-def _round_step(step: float) -> float:
-    """The next larger of 1, 2, 3, 5 or 10 times a power of ten."""
-    power = 10 ** math.floor(math.log10(step))
-    return float(next(times * power for times in (1, 2, 3, 5, 10) if times * power >= step * 0.999))
-
-
-def _when(gaps: Mapping[int, int]) -> str:
+def _date_section(gaps: Mapping[int, int]) -> str:
     if not gaps:
-        return "<h2>From view to map</h2><p>No record dates both its photo and its map.</p>"
+        return "<h2>Age of the maps</h2><p>No record has the dates of both its photo and its map.</p>"
     months = [gap for gap, count in gaps.items() for _ in range(count)]
     years = sum(count for gap, count in gaps.items() if abs(gap) > 24) / len(months)
     return (
-        f"<h2>From view to map</h2>{_histogram(months, unit='months')}<p class='soft'>Months from the photo to "
-        f"its map, below zero where the map is older; {years:.0%} are more than two years apart.</p>"
+        f"<h2>Age of the maps</h2>{bar_histogram(months, unit='months')}<p class='soft'>Months from the photo to "
+        f"its map, negative if the map is older; {years:.0%} are more than two years apart.</p>"
     )
 
 
-def _contact_sheet(findings: Findings) -> str:
-    chosen: list[Looked] = []
-    by_task: dict[str, list[Looked]] = {}
-    for (task, _), some in findings.looked.items():
-        by_task.setdefault(task, []).extend(some[:SHOWN_PER_TASK])
-    for turn in range(SHOWN_PER_TASK):
-        for some in by_task.values():
-            # From a different source each time, where there are several.
-            chosen += some[turn * max(1, len(some) // SHOWN_PER_TASK) :][:1]
-    ordered = sorted(chosen[:SHOWN], key=lambda one: list(by_task).index(one.sample.task))
-    return f"<h2>Samples</h2><div class='sheet'>{''.join(_question(one, findings.folder) for one in ordered)}</div>"
+def _sample_section(findings: Findings) -> str:
+    """A few samples of each task, from different sources if there are several."""
+    by_task: dict[str, list[AuditSample]] = {}
+    for (task, _), examined in findings.examined.items():
+        by_task.setdefault(task, []).extend(examined[:SAMPLES_PER_TASK])
+    chosen: list[AuditSample] = []
+    for turn in range(SAMPLES_PER_TASK):
+        for candidates in by_task.values():
+            chosen += candidates[turn * max(1, len(candidates) // SAMPLES_PER_TASK) :][:1]
+    tasks = list(by_task)
+    ordered = sorted(chosen[:SAMPLES], key=lambda entry: tasks.index(entry.sample.task))
+    sheet = "".join(_sample_box(entry.sample, findings.folder) for entry in ordered)
+    return f"<h2>Samples</h2><div class='sheet'>{sheet}</div>"
 
 
-def _question(looked: Looked, folder: Path) -> str:
-    sample = looked.sample
-    images = "".join(_thumbnail(folder, name) for name in sample.images)
-    asked = " ".join(sample.prompt.replace("<image>", " ").split())
+def _sample_box(sample: Sample, folder: Path) -> str:
+    images = "".join(thumbnail(folder, name) for name in sample.images)
+    question = " ".join(sample.prompt.replace("<image>", " ").split())
     return (
         f'<div class="question"><div>{images}</div><b>{html.escape(sample.task)}</b> '
-        f'<span class="soft">{html.escape(sample.id)}</span><div>{html.escape(_short(asked, 420))}</div>'
+        f'<span class="soft">{html.escape(sample.id)}</span><div>{html.escape(_short(question, 420))}</div>'
         f'<div class="said">{html.escape(_short(sample.response, 420))}</div></div>'
     )
 
 
 def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 2]} …"
-
-
-def _thumbnail(folder: Path, name: str) -> str:
-    try:
-        image = load_image(resolve_image(folder, name))
-    except BadRecord:
-        return '<span class="gone">no image</span>'
-    image.thumbnail((4 * THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=78)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _bars(rows: Sequence[tuple[str, int]]) -> str:
-    most = max((count for _, count in rows), default=1)
-    lines = "".join(
-        f"<span>{html.escape(str(name))}</span><i style='width:{100 * count / most:.1f}%'></i><span>{count:,}</span>"
-        for name, count in rows
-    )
-    return f"<div class='bars'>{lines}</div>"
-
-
-def _histogram(values: list[int], *, unit: str = "") -> str:
-    distinct = sorted(set(values))
-    if len(distinct) <= BINS:
-        return _bars([(f"{value:,} {unit}".strip(), values.count(value)) for value in distinct])
-    counts, edges = np.histogram(values, bins=BINS)
-    names = [f"{low:,.0f} to {high:,.0f} {unit}".strip() for low, high in itertools.pairwise(edges)]
-    return _bars(list(zip(names, counts.tolist(), strict=True)))

@@ -1,9 +1,10 @@
-"""Shortcut rules: how far one gets on a question from something that does not show the answer.
+"""Shortcut rules: how often a question can be answered from a property that should not reveal the answer.
 
-A rule that knows nothing scores exactly the chance: it is learned on four fifths of the places and scored on the fifth
-(by place, so that questions about one place never stand on both sides), every answer counts the same however frequent
-it is, and between answers that its counts do not tell apart it has an equal share in each. Without the last two,
-leaving questions out of a balanced set would make the answers left out look rare, and rules would score below chance.
+A rule that knows nothing scores exactly the chance, for three reasons. It is learned on four fifths of the places and
+scored on the remaining fifth, so that questions about one place are never on both sides. Every answer has the same
+weight, however frequent it is. Answers that the rule's counts do not distinguish share the credit equally. Without the
+last two, holding questions out of a balanced set would make their answers look rare, and rules would score below
+chance.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import numpy as np
 
 FOLDS = 5
 BINS = 8
-"""Levels that a measured value is cut into."""
+"""Number of levels into which a measured value is divided."""
 CERTAIN = 2.0
-"""Standard errors by which an answer must be more frequent than another for a rule to prefer it."""
+"""Number of standard errors by which an answer must be more frequent than another for a rule to prefer it."""
 NOTABLE = 0.03
-"""How far above chance a rule must be to be called a shortcut, beside 2.5 standard errors."""
+"""Smallest distance above chance at which a rule is called a shortcut; it must also exceed 2.5 standard errors."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How often a rule is right, averaged over the answers."""
+    """Accuracy of a rule, averaged over the answers, with the number of questions `n` and of places."""
 
     accuracy: float
     chance: float
@@ -33,38 +34,44 @@ class Score:
 
     @property
     def leaks(self) -> bool:
-        """Whether it is above chance by more than luck; as luck goes, the questions of a place are one."""
+        """Whether the accuracy is significantly above chance; the questions about a place count as one observation."""
         error = np.sqrt(self.chance * (1 - self.chance) / max(self.places, 1))
         return bool(self.accuracy > self.chance + max(NOTABLE, 2.5 * error))
 
     def as_json(self) -> dict[str, float | int | bool]:
+        """The score as it stands in the report."""
         numbers = {"accuracy": round(self.accuracy, 4), "chance": round(self.chance, 4)}
         return {**numbers, "n": self.n, "places": self.places, "leaks": self.leaks}
 
 
 def fold_of(place: str) -> int:
-    """The fold that a place's questions belong to."""
+    """The fold of the questions about a place, in range(FOLDS)."""
     return zlib.crc32(place.encode()) % FOLDS
 
 
 def table_score(table: np.ndarray, places: int) -> Score:
-    """Score of the rule that sees one value, from counts (fold, value, answer)."""
+    """Score of the rule that sees one value, from counts of shape (fold, value, answer)."""
     return _score([table], places)
 
 
 def majority_score(table: np.ndarray, places: int) -> Score:
-    """Score of the rule that gives each value's most frequent answer, from counts (fold, value, answer).
+    """Score of the rule that gives each value's most frequent answer, from counts of shape (fold, value, answer).
 
-    Nothing is held out: for a value that takes so few levels that they can't be learned by heart.
+    Nothing is held out, so the value must have too few levels for the rule to memorize single questions.
     """
     counts = table.sum(axis=0)
     return Score(float(counts.max(axis=1).sum() / counts.sum()), 1 / counts.shape[1], int(counts.sum()), places)
 
 
 def value_score(columns: np.ndarray, answers: np.ndarray, folds: np.ndarray, options: int, places: int) -> Score:
-    """Score of the rule that sees the best of several measured values, chosen where it is learned.
+    """Score of the rule that sees the best of several measured values, which is chosen on the training folds.
 
-    columns: (values, questions); NaN where nothing was measured. answers: (questions,) in range(options).
+    Args:
+        columns: (values, questions), NaN for a value that was not measured.
+        answers: (questions,) in range(options).
+        folds: (questions,) in range(FOLDS).
+        options: Number of answers to choose from.
+        places: Number of different places.
     """
     tables = []
     for column in columns:
@@ -76,9 +83,9 @@ def value_score(columns: np.ndarray, answers: np.ndarray, folds: np.ndarray, opt
 
 
 def identity_score(names: np.ndarray, answers: np.ndarray, folds: np.ndarray, options: int, places: int) -> Score:
-    """Score of the rule that knows an image again from the questions of other places, names (questions,)."""
-    kinds, level = np.unique(names, return_inverse=True)
-    table = np.zeros((FOLDS, len(kinds), options))
+    """Score of the rule that recognizes an image from the questions of other places; `names` has shape (questions,)."""
+    distinct, level = np.unique(names, return_inverse=True)
+    table = np.zeros((FOLDS, len(distinct), options))
     np.add.at(table, (folds, level, answers), 1)
     return _score([table], places)
 
@@ -86,38 +93,49 @@ def identity_score(names: np.ndarray, answers: np.ndarray, folds: np.ndarray, op
 def candidate_score(
     values: np.ndarray, photo: np.ndarray, answers: np.ndarray, folds: np.ndarray, places: int
 ) -> Score:
-    """Score of the rule that picks one of several maps by a measured value: the largest, the smallest, the one that is
-    least like the others or most like the photo, whichever is best where it is learned.
+    """Score of the rule that picks one of several maps by a measured value.
 
-    values: (questions, maps). photo: (questions,).
+    It picks the map with the largest value, the smallest, the one farthest from the maps' median, or the one closest
+    to the photo's, whichever is best on the training folds.
+
+    Args:
+        values: (questions, maps), the value of each map.
+        photo: (questions,), the value of the photo.
+        answers: (questions,) in range(maps).
+        folds: (questions,) in range(FOLDS).
+        places: Number of different places.
     """
     count = values.shape[1]
-    centre = np.median(values, axis=1, keepdims=True)
-    ways = (values, -values, np.abs(values - centre), -np.abs(values - photo[:, None]))
-    picked = []
-    for way in ways:
-        best = way == way.max(axis=1, keepdims=True)
-        picked.append(best[np.arange(len(answers)), answers] / best.sum(axis=1))
-    credit = np.stack(picked)
+    median = np.median(values, axis=1, keepdims=True)
+    criteria = (values, -values, np.abs(values - median), -np.abs(values - photo[:, None]))
+    columns = []
+    for criterion in criteria:
+        best = criterion == criterion.max(axis=1, keepdims=True)
+        columns.append(best[np.arange(len(answers)), answers] / best.sum(axis=1))
+    credit = np.stack(columns)
     right = 0.0
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
         if not test.any():
             continue
-        learned = credit[:, train].mean(axis=1) if train.any() else np.zeros(len(ways))
+        learned = credit[:, train].mean(axis=1) if train.any() else np.zeros(len(criteria))
         error = np.sqrt(1 / count * (1 - 1 / count) / max(int(train.sum()), 1))
-        way = int(learned.argmax())
-        right += credit[way, test].sum() if learned[way] > 1 / count + CERTAIN * error else test.sum() / count
+        choice = int(learned.argmax())
+        certain = learned[choice] > 1 / count + CERTAIN * error
+        right += credit[choice, test].sum() if certain else test.sum() / count
     return Score(float(right / len(answers)), 1 / count, len(answers), places)
 
 
 def prior_score(counts: np.ndarray, places: int) -> Score:
-    """Score of always giving the most frequent answer: a share of the questions, as there is nothing to learn."""
+    """Score of always giving the most frequent answer, from the counts of the answers.
+
+    It is a plain share of the questions, because the rule learns nothing.
+    """
     return Score(float(counts.max() / counts.sum()), 1 / len(counts), int(counts.sum()), places)
 
 
 def _score(tables: list[np.ndarray], places: int) -> Score:
-    """Of several rules, each given by its counts, the best where it is learned."""
+    """Score of the rule that is best on the training folds, among rules given by their counts (fold, value, answer)."""
     options = tables[0].shape[2]
     right = np.zeros(options)
     for fold in range(FOLDS):
@@ -132,9 +150,10 @@ def _score(tables: list[np.ndarray], places: int) -> Score:
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """What part of a question it answers with each answer, (value, answer): equal among those it can't tell apart.
+    """Probability of each answer given the value, (value, answer), from counts of that shape.
 
-    It compares how frequent a value is among the questions of each answer, so frequent answers have no advantage.
+    Answers that the counts do not distinguish have equal probabilities. Compared is how frequent a value is among the
+    questions with each answer, so frequent answers have no advantage.
     """
     asked = counts.sum(axis=0, keepdims=True) + 1
     rate = (counts + 0.5) / asked
@@ -147,7 +166,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def _levels(column: np.ndarray) -> np.ndarray:
-    """Values as a few levels; a level of its own for what was not measured."""
+    """Values (questions,) divided into a few levels by quantiles; level 0 is for values that were not measured."""
     known = np.isfinite(column)
     levels = np.zeros(len(column), np.int64)
     values = np.unique(column[known])

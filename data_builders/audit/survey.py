@@ -1,7 +1,8 @@
-"""What a build learns of its records as they pass: counts, and a sample of them, whatever their number.
+"""Collects statistics of the samples of a build while they are written, in memory that barely grows with their number.
 
-Records say what the audit asks for in `meta`: `lat` and `lon` (degrees) of the photo, `capture_time` of the photo and
-`map_time` of its map (YYYY, YYYY-MM or YYYY-MM-DD), `map_scales` (a word per map: zoom18). Each may be missing.
+The audit reads these entries of a sample's `meta`, each of which may be missing: `lat` and `lon` of the photo in
+degrees, `capture_time` of the photo and `map_time` of its map (YYYY, YYYY-MM or YYYY-MM-DD), and `map_scales` (a name
+per map, such as zoom18).
 """
 
 from __future__ import annotations
@@ -22,94 +23,94 @@ from geotune.system.digests import digest64
 from geotune.tasks import TASKS
 
 PER_GROUP = 240
-"""Questions of a task and source that are looked at closely."""
-POINTS = 4000
-"""Places on the map."""
-CLOSED = 16
-"""A task that geotune does not know and that has more different answers than this has no options to choose from."""
+"""Number of samples per task and source that the audit examines closely."""
+MAX_POINTS = 4000
+"""Largest number of places on the page's map."""
+MAX_OPTIONS = 16
+"""A task that geotune does not know counts as open-ended if it has more different answers than this."""
 _COORDINATES = re.compile(r"(-?\d+\.\d+),(-?\d+\.\d+)$")
-"""How a place ends, by contract."""
+"""End of a place's name, as the record format defines it."""
 _DATE = re.compile(r"(\d{4})(?:-(\d\d))?")
 
 
 @dataclass(frozen=True)
-class Looked:
-    """A question that is looked at closely."""
+class AuditSample:
+    """A sample that the audit examines closely, with its `meta` decoded."""
 
     sample: Sample
     meta: dict[str, Any]
 
     @property
     def point(self) -> tuple[float, float] | None:
-        """(lat, lon) of the photo, where the record says them."""
+        """(lat, lon) of the photo in degrees; None if the record does not have them."""
         return _point(self.sample, self.meta)
 
 
 @dataclass(frozen=True)
 class ScaleTable:
-    """Counts of questions by the scales of their maps."""
+    """Counts of the questions of a task and source by the scales of their maps."""
 
     maps: int
-    """How many maps a question shows."""
+    """Number of maps that a question shows."""
     counts: np.ndarray
-    """(fold, scales, answer)."""
+    """Counts of shape (fold, scales, answer)."""
 
 
-class Smallest:
-    """The `size` items whose keys are smallest: a sample that depends neither on order nor on how it was come by."""
+class BottomK:
+    """A bottom-k sample: keeps the `size` items with the smallest keys, whatever the order in which they arrive."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._held: list[tuple[int, Any]] = []
+        self._heap: list[tuple[int, Any]] = []
         self._keys: set[int] = set()
 
     def wants(self, key: int) -> bool:
-        """Whether an item of this key would be kept."""
-        return key not in self._keys and (len(self._held) < self.size or -key > self._held[0][0])
+        """Whether an item with this key would be kept."""
+        return key not in self._keys and (len(self._heap) < self.size or -key > self._heap[0][0])
 
     def add(self, key: int, item: Any) -> None:
-        """Keep an item that is wanted."""
-        if len(self._held) >= self.size:
-            gone, _ = heapq.heapreplace(self._held, (-key, item))
+        """Keep an item whose key is wanted."""
+        if len(self._heap) >= self.size:
+            gone, _ = heapq.heapreplace(self._heap, (-key, item))
             self._keys.discard(-gone)
         else:
-            heapq.heappush(self._held, (-key, item))
+            heapq.heappush(self._heap, (-key, item))
         self._keys.add(key)
 
     @property
     def items(self) -> list[Any]:
-        """By key."""
-        return [item for _, item in sorted(self._held, key=lambda entry: -entry[0])]
+        """The items, in the order of their keys."""
+        return [item for _, item in sorted(self._heap, key=lambda entry: -entry[0])]
 
 
 class Survey:
-    """Counts of the records of a build; memory does not grow with them but by some 30 bytes each."""
+    """Statistics of the samples of a build; memory grows by about 30 bytes per sample."""
 
     def __init__(self) -> None:
         self.tasks: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
-        """By task; of a task with an open answer, the first few."""
+        """Counts of the answers by task; of an open-ended task, only the first different answers are counted."""
         self.open: set[str] = set()
-        """Tasks whose answers are no options."""
+        """Open-ended tasks among those that geotune does not know."""
         self.scales: Counter[tuple[str, str, int, str, str]] = Counter()
-        """(task, source, fold, scales of the maps, answer)."""
+        """Counts by (task, source, fold, scales of the maps, answer)."""
         self.gaps: Counter[int] = Counter()
-        """Months from the photo to its map, or back."""
-        self._looked: dict[tuple[str, str], Smallest] = defaultdict(lambda: Smallest(PER_GROUP))
-        self._points = Smallest(POINTS)
+        """Counts by months from the photo to its map, negative if the map is older."""
+        self._examined: dict[tuple[str, str], BottomK] = defaultdict(lambda: BottomK(PER_GROUP))
+        self._points = BottomK(MAX_POINTS)
         self._questions = array("Q")
         self._answered = array("Q")
         self._places = array("Q")
         self._place = ""
 
     def add(self, sample: Sample) -> None:
-        """Count one record."""
+        """Add one sample to the statistics."""
         meta = json.loads(sample.meta)
         self.tasks[sample.task] += 1
         self.sources[sample.source] += 1
         answers = self.answers[sample.task]
-        if sample.answer in answers or len(answers) < CLOSED:
+        if sample.answer in answers or len(answers) < MAX_OPTIONS:
             answers[sample.answer] += 1
         elif not self.options(sample.task):
             self.open.add(sample.task)
@@ -127,39 +128,39 @@ class Survey:
             self.scales[(*key_of, " ".join(map(str, scales)), sample.answer)] += 1
         if (gap := _months(meta.get("map_time"), meta.get("capture_time"))) is not None:
             self.gaps[gap] += 1
-        chosen = self._looked[sample.task, sample.source]
+        group = self._examined[sample.task, sample.source]
         key = digest64(sample.id)
-        if chosen.wants(key):
-            chosen.add(key, Looked(sample, meta))
+        if group.wants(key):
+            group.add(key, AuditSample(sample, meta))
 
     @staticmethod
     def options(task: str) -> tuple[str, ...]:
-        """The legal answers of a task that has such."""
+        """The legal answers of a task; empty if geotune does not know the task or its answers are open-ended."""
         return TASKS[task].options if task in TASKS else ()
 
     def options_of(self, task: str) -> list[str]:
-        """Answers to choose from: the legal ones, else those that were given; none of an open task."""
+        """The answers of a task to choose from: the legal ones and those that occur. Empty for an open-ended task."""
         if task in self.open or (task in TASKS and not self.options(task)):
             return []
         return sorted({*self.options(task), *self.answers[task]})
 
     @property
-    def looked(self) -> dict[tuple[str, str], list[Looked]]:
-        """By task and source, the questions that are looked at closely."""
-        return {group: chosen.items for group, chosen in sorted(self._looked.items())}
+    def examined(self) -> dict[tuple[str, str], list[AuditSample]]:
+        """By task and source, the samples that the audit examines closely."""
+        return {name: group.items for name, group in sorted(self._examined.items())}
 
     @property
     def points(self) -> list[tuple[float, float, str]]:
-        """(lat, lon, source) of places, some thousands at most."""
+        """(lat, lon, source) of at most MAX_POINTS places."""
         return self._points.items
 
     @property
     def n_places(self) -> int:
-        """Different places."""
+        """Number of different places."""
         return len(np.unique(np.frombuffer(self._places, np.uint64))) if self._places else 0
 
     def duplicates(self) -> dict[str, int]:
-        """Questions (the same images and words) that stand there before, and those of them with another answer."""
+        """Number of samples that repeat the images and prompt of an earlier one, and of these with another answer."""
         if not self._questions:
             return {"repeated_questions": 0, "contradictions": 0}
         asked = len(np.unique(np.frombuffer(self._questions, np.uint64)))
@@ -167,7 +168,7 @@ class Survey:
         return {"repeated_questions": len(self._questions) - asked, "contradictions": answered - asked}
 
     def scale_tables(self) -> dict[tuple[str, str], ScaleTable]:
-        """By task and source, the questions whose maps say a scale."""
+        """By task and source, the counts of the questions that name the scales of their maps."""
         tables: dict[tuple[str, str], Counter[tuple[int, str, str]]] = defaultdict(Counter)
         for (task, source, fold, scale, answer), count in self.scales.items():
             if self.options_of(task):
@@ -184,6 +185,7 @@ class Survey:
 
 
 def _point(sample: Sample, meta: dict[str, Any]) -> tuple[float, float] | None:
+    """(lat, lon) from the record's `meta`, or else from the end of its place."""
     lat, lon = meta.get("lat"), meta.get("lon")
     if isinstance(lat, int | float) and isinstance(lon, int | float):
         return float(lat), float(lon)
@@ -192,9 +194,9 @@ def _point(sample: Sample, meta: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def _months(map_time: Any, capture_time: Any) -> int | None:
-    """Months between two dates; a year alone is its middle."""
-    found = [_DATE.match(value) if isinstance(value, str) else None for value in (map_time, capture_time)]
-    if found[0] is None or found[1] is None:
+    """Months from the photo's date to the map's; None if a date is missing. A year alone stands for its June."""
+    dates = [_DATE.match(value) if isinstance(value, str) else None for value in (map_time, capture_time)]
+    if dates[0] is None or dates[1] is None:
         return None
-    there, here = (int(date[1]) * 12 + int(date[2] or 6) for date in (found[0], found[1]))
-    return there - here
+    of_map, of_photo = (int(date[1]) * 12 + int(date[2] or 6) for date in (dates[0], dates[1]))
+    return of_map - of_photo

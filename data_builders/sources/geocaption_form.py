@@ -1,4 +1,4 @@
-"""The geo-caption of GeoLocSFT (arXiv 2506.01277): its JSON schema, how it is asked for, which answers are valid."""
+"""The geo-caption of GeoLocSFT (arXiv 2506.01277): its JSON schema, its instructions, and the check of answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geotune.tasks.coordinates import Coordinates, check_coordinates
 from geotune.tasks.geolocate import coordinates_json, degrees
 
 FORM_VERSION = 1
-"""Part of every question's key: raise it when what is asked changes, and photos are asked anew."""
+"""Part of every request's key: increase it when the instructions change, so that all photos are asked about again."""
 TEXT, NUMBER = "string", "number"
 OUTLINE: dict[str, Any] = {
     "thinking": {
@@ -49,7 +49,7 @@ OUTLINE: dict[str, Any] = {
         },
     },
 }
-"""Keys of a geo-caption; a list holds any number of what it shows."""
+"""Keys of a geo-caption and the types of their values; a list has any number of items like the one shown."""
 
 SYSTEM = (
     "You write training examples for a model that learns to tell from a photo where it was taken. "
@@ -70,11 +70,11 @@ QUESTION = (
     '"elimination_similar_regions"}, "answer": {"coordinates": {"latitude", "longitude", "region"}, '
     '"final_location_confirmation"}}, decimal degrees, south and west negative.'
 )
-"""What a model is asked once it is trained on geo-captions."""
+"""The question in the training samples, which a model trained on geo-captions is asked."""
 
 SAME_PLACE_KM = 1.0
-"""An answer farther from the truth than this reasons about another place."""
-_TOLD = re.compile(
+"""Largest distance of an answer from the truth; beyond it, the answer reasons about another place."""
+_GIVEN_AWAY = re.compile(
     r"\b(?:given|provided|supplied|stated)\s+(?:gps\s+|true\s+|exact\s+)?(?:coordinates?|latitude|longitude|location)\b"
     r"|\b(?:coordinates?|location)\s+(?:are|is|was|were)\s+(?:given|provided|supplied)\b",
     re.IGNORECASE,
@@ -84,7 +84,10 @@ _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
 class InvalidCaptionError(Exception):
-    """An answer that is no geo-caption of its photo: a word to count by, and what is wrong."""
+    """An answer that is no valid geo-caption of its photo.
+
+    `reason` is a name to count by, `detail` says what is wrong.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -93,7 +96,7 @@ class InvalidCaptionError(Exception):
 
 
 def json_schema() -> dict[str, Any]:
-    """The outline as a JSON schema that strict structured output accepts: every key required, no others."""
+    """The outline as a JSON schema for strict structured output: every key is required, no other is allowed."""
     return _schema(OUTLINE)
 
 
@@ -112,14 +115,14 @@ def _schema(outline: Any) -> dict[str, Any]:
 
 
 def instructions(at: Coordinates, names: Mapping[str, str]) -> str:
-    """What the endpoint is told of a photo: where it was taken, and what to write."""
+    """The instructions to the endpoint for one photo: where it was taken, and what to write."""
     known = ", ".join(names[name] for name in ("city", "state", "country") if names.get(name))
     return INSTRUCTIONS.format(lat=degrees(at.lat), lon=degrees(at.lon), names=f" ({known})" if known else "")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The first choice of a chat completion, and the tokens that were counted (None where nothing is said)."""
+    """The first choice of a chat completion, with its numbers of tokens (None if the endpoint does not count them)."""
 
     text: str
     refusal: str
@@ -130,7 +133,7 @@ class Reply:
 
 
 def read_reply(body: str) -> Reply:
-    """What stands in the body of a chat completion. Raises InvalidCaptionError for a body that is none."""
+    """The reply in a response's body. Raises InvalidCaptionError if the body is no chat completion."""
     try:
         content = json.loads(body)
         choice = content["choices"][0]
@@ -145,7 +148,7 @@ def read_reply(body: str) -> Reply:
 
 
 def _tokens(usage: Any) -> tuple[int | None, int | None]:
-    """Tokens in and out. Some endpoints count the tokens of thinking in the total alone."""
+    """Numbers of input and output tokens. Some endpoints count the tokens of reasoning only in the total."""
     if not isinstance(usage, dict):
         return None, None
     counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
@@ -156,10 +159,11 @@ def _tokens(usage: Any) -> tuple[int | None, int | None]:
 
 
 def check_reply(reply: Reply, at: Coordinates) -> dict[str, Any]:
-    """The geo-caption that a reply holds, of a photo taken at `at`.
+    """The geo-caption in a reply about a photo taken at `at`.
 
-    Raises InvalidCaptionError: a refusal, an answer that was cut, that is not JSON or not of the schema, that has
-    another place, or that says that it was told the place.
+    Raises:
+        InvalidCaptionError: The reply is a refusal, was truncated, is no JSON or violates the schema, names another
+            place, or says that the place was given.
     """
     if reply.refusal or reply.finish_reason == "content_filter":
         raise InvalidCaptionError("refused", reply.refusal[:300] or reply.finish_reason)
@@ -172,32 +176,32 @@ def check_reply(reply: Reply, at: Coordinates) -> dict[str, Any]:
         raise InvalidCaptionError("not_json", str(error)[:300]) from None
     if mistake := _mistake(caption, OUTLINE, ""):
         raise InvalidCaptionError("wrong_schema", mistake)
-    said = caption["answer"]["coordinates"]
-    place = check_coordinates(said["latitude"], said["longitude"])
+    stated = caption["answer"]["coordinates"]
+    place = check_coordinates(stated["latitude"], stated["longitude"])
     if not isinstance(place, Coordinates) or haversine_km(place.lat, place.lon, at.lat, at.lon) > SAME_PLACE_KM:
-        detail = f"{said['latitude']}, {said['longitude']} instead of {degrees(at.lat)}, {degrees(at.lon)}"
+        detail = f"{stated['latitude']}, {stated['longitude']} instead of {degrees(at.lat)}, {degrees(at.lon)}"
         raise InvalidCaptionError("wrong_place", detail)
-    if told := _TOLD.search(reply.text):
-        raise InvalidCaptionError("tells_that_it_was_told", told[0])
+    if hint := _GIVEN_AWAY.search(reply.text):
+        raise InvalidCaptionError("tells_that_it_was_told", hint[0])
     if get_task("geolocate").parse(write_caption(caption, at)).answer != coordinates_json(at):
-        raise InvalidCaptionError("ambiguous_answer", "other coordinates stand in the text beside the answer's")
+        raise InvalidCaptionError("ambiguous_answer", "the text has other coordinates beside the answer's")
     return dict(caption)
 
 
 def write_caption(caption: Mapping[str, Any], at: Coordinates) -> str:
-    """The caption as the assistant writes it, with the table's coordinates in place of the endpoint's."""
+    """The caption as the text of an assistant's turn, with the coordinates `at` in place of the endpoint's."""
     truth = copy.deepcopy(dict(caption))
     marks = {"latitude": "\0lat", "longitude": "\0lon"}
     truth["answer"]["coordinates"].update(marks)
     text = json.dumps(truth, ensure_ascii=False)
-    # Not as floats: JSON would write 0.00001 as 1e-05.
+    # The numbers are put in as text, because JSON would write the float 0.00001 as 1e-05.
     for mark, value in ((marks["latitude"], at.lat), (marks["longitude"], at.lon)):
         text = text.replace(json.dumps(mark), degrees(value))
     return text
 
 
 def _mistake(value: Any, outline: Any, where: str) -> str:
-    """What is wrong with a decoded value by its outline; empty when nothing is."""
+    """The first difference of a decoded value from its outline, in words; empty if there is none."""
     if isinstance(outline, dict):
         if not isinstance(value, dict):
             return f"{where or 'the answer'} is no object"
@@ -208,7 +212,7 @@ def _mistake(value: Any, outline: Any, where: str) -> str:
         return next(filter(None, mistakes), "")
     if isinstance(outline, list):
         if not isinstance(value, list) or not value:
-            return f"{where} is no list with something in it"
+            return f"{where} is no list, or an empty one"
         mistakes = (_mistake(item, outline[0], f"{where}[{number}]") for number, item in enumerate(value))
         return next(filter(None, mistakes), "")
     if outline == NUMBER:
@@ -217,11 +221,12 @@ def _mistake(value: Any, outline: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         return f"{where} is no text" if not isinstance(value, str) else f"{where} is empty"
     if any(mark in value for mark in (*_PLACEHOLDERS, "\0")) or not _is_text(value):
-        return f"{where} holds what a record can't: {value[:80]!r}"
+        return f"{where} has text that a record can't hold: {value[:80]!r}"
     return ""
 
 
 def _is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8, which a lone surrogate prevents."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Photos with a table of coordinates (Im2GPS3k, YFCC4k, GWS15k, OSV-5M, Google World Streets, any CSV) -> geolocation.
 
-Expected layout: a CSV file, and a folder that holds the photos at any depth, each named by its row's id or file name.
+Expected layout: a CSV file, and a folder with the photos at any depth, each named by its row's id or file name.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from data_builders.writer import DatasetWriter
 
 @dataclass
 class GpsCsv(PhotoTable):
-    """Builder of one table of photos and coordinates."""
+    """Builder that asks one question about each photo of a table of coordinates."""
 
     version: ClassVar[int] = 1
-    """Raise it when the same settings come to give other records."""
+    """Increase it when the same settings would produce different records."""
 
     task: Literal["geolocate", "address"] = "geolocate"
-    """What to ask: coordinates, or the address with them (for tables that name city, state or country)."""
+    """Task of the samples: geolocate, or address (for tables that name city, state or country)."""
 
     def build(self, writer: DatasetWriter) -> None:
-        """Write one question per photo, in the table's order."""
+        """Write one sample per photo, in the table's order."""
         for photo in self.photos(writer):
             try:
                 writer.write(photo_sample("gps_csv", self.source, photo, self.task))

@@ -1,6 +1,6 @@
-"""A model's own predictions -> judge samples: a photo, what the model said of it, right or wrong.
+"""A model's own predictions -> judge samples, which ask whether a prediction about a photo is right.
 
-Closes the loop to the first stage of GRE's reinforcement learning (RL-I, arXiv 2505.18700).
+The samples serve the first stage of GRE's reinforcement learning (RL-I, arXiv 2505.18700).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.geolocate import GEOLOCATE
 from geotune.tasks.judge import JUDGE
 
-_TAG = re.compile(r"<\s?/?\s?(?:think(?:ing)?|answer)\s?>", re.IGNORECASE)
-_FIELDS = ("id", "task", "place", "source", "gold", "raw")
+_THOUGHT_TAG = re.compile(r"<\s?/?\s?(?:think(?:ing)?|answer)\s?>", re.IGNORECASE)
+_TEXT_FIELDS = ("id", "task", "place", "source", "gold", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +46,47 @@ class _Judged:
 
 @dataclass
 class GreJudge(Builder):
-    """Builder of judge samples: as many right predictions as wrong ones, drawn by seed.
+    """Builder of judge samples from as many right predictions as wrong ones, drawn by a seed.
 
-    A prediction is right when its coordinates lie within `threshold_km` of the truth. Predictions without an answer
-    can't be judged and are counted. The same predictions, in any order, give the same samples.
+    A prediction is right if its coordinates lie within `threshold_km` of the truth. Predictions without an answer
+    can't be judged; the report counts them. The same predictions in any order give the same samples.
 
     Raises:
-        ConfigError: predictions that are not there, hold no truth or answer another task; photos
-            that the dataset lacks; predictions that are all right or all wrong.
+        ConfigError: The predictions do not exist, have no truth or answer another task; the dataset lacks their
+            photos; all of them are right or all are wrong.
     """
 
     version: ClassVar[int] = 1
+    """Increase it when the same settings would produce different records."""
 
     predictions: Path
-    """A run's predictions/step_<N>.jsonl, made on a dataset of the task geolocate."""
+    """File predictions/step_<N>.jsonl of a run, with predictions for the task geolocate."""
     data: str
-    """The dataset that the predictions were made on: a .jsonl or .json file, or the folder of a built dataset."""
+    """Dataset that the predictions were made on: a .jsonl or .json file, or the folder of a built dataset."""
     threshold_km: float = 25.0
-    """Up to this distance a prediction counts as right."""
+    """Largest distance to the truth in km at which a prediction counts as right."""
     reasoning: bool = True
-    """Whether the judge sees what the model said before its answer."""
+    """Whether the judge sees the reasoning that precedes the predicted answer."""
     suite: str | None = None
-    """Which suite's predictions to take; null: all that answer geolocate, the others are counted."""
+    """Suite whose predictions are used, others being skipped and counted; null: all, which must answer geolocate."""
     samples: int | None = None
-    """At most this many samples, half of them right; null: as many as balance allows."""
+    """Largest number of samples, half of them right; null: as many as can be balanced."""
     seed: int = 0
-    """Of the choice of predictions."""
+    """Seed of the draw of predictions."""
 
     def __post_init__(self) -> None:
         self.predictions = Path(self.predictions)
         if not self.predictions.is_file():
             raise ConfigError(
-                f"predictions={self.predictions}: there is no such file; name a predictions/step_<N>.jsonl"
+                f"predictions={self.predictions}: there is no such file; give a predictions/step_<N>.jsonl of a run"
             )
         if not self.threshold_km > 0:
-            raise ConfigError(f"threshold_km={self.threshold_km}: must be positive")
+            raise ConfigError(f"threshold_km={self.threshold_km}: must be more than 0")
         if self.samples is not None and self.samples < 2:
-            raise ConfigError(f"samples={self.samples}: ask for at least 2, one right and one wrong")
+            raise ConfigError(f"samples={self.samples}: must be at least 2, for one right and one wrong prediction")
 
     def build(self, writer: DatasetWriter) -> None:
-        """Write the balanced samples and count what became of every prediction."""
+        """Write the balanced samples, and report how many predictions were right, wrong or not usable."""
         counts: Counter[str] = Counter()
         judged: dict[bool, list[_Judged]] = {True: [], False: []}
         for prediction in self._read(counts):
@@ -95,13 +96,13 @@ class GreJudge(Builder):
         if not half:
             raise ConfigError(
                 f"threshold_km={self.threshold_km}: {len(judged[True])} predictions are right and {len(judged[False])} "
-                "wrong, so nothing balances; choose another threshold_km or other predictions"
+                "wrong, so they can't be balanced; choose another threshold_km or other predictions"
             )
         half = half if self.samples is None else min(half, self.samples // 2)
         chosen = [item for verdict in (True, False) for item in sorted(judged[verdict], key=self._order)[:half]]
         photos = self._photos({item.id for item in chosen})
         numbers: Counter[str] = Counter()
-        # Right and wrong mixed, in an order that says nothing of the verdict.
+        # Right and wrong predictions are mixed: the order must not tell the verdict.
         for item in sorted(chosen, key=lambda item: (item.id, self._order(item))):
             sample = self._sample(item, photos[item.id], numbers[item.id])
             numbers[item.id] += 1
@@ -117,14 +118,14 @@ class GreJudge(Builder):
         }
 
     def _order(self, item: _Judged) -> bytes:
-        """A rank that depends on the seed and on the prediction alone, so that the file's order does not matter."""
+        """A sort key that depends only on the seed and the prediction, so that the file's order does not matter."""
         return hashlib.blake2b(f"{self.seed}/{item.id}/{item.raw}".encode(errors="replace"), digest_size=16).digest()
 
     def _read(self, counts: Counter[str]) -> Iterator[_Judged]:
-        """Every prediction that can be judged."""
+        """Every prediction that can be judged, with its verdict; the others are added to `counts`."""
         for where, record in iter_json(self.predictions, ".jsonl"):
             if isinstance(record, BadRecord):
-                raise ConfigError(f"predictions={where}: not a prediction ({record.reason}); mend or remove the line")
+                raise ConfigError(f"predictions={where}: not a prediction ({record.reason}); fix or remove the line")
             self._check(record, where)
             counts["read"] += 1
             if self.suite is not None and record.get("suite") != self.suite:
@@ -132,14 +133,14 @@ class GreJudge(Builder):
                 continue
             if record["task"] != GEOLOCATE.name:
                 raise ConfigError(
-                    f"predictions={where}: answers the task {record['task']!r}, and only {GEOLOCATE.name} can be "
-                    "judged by distance; choose the suite with suite=, or other predictions"
+                    f"predictions={where}: it answers the task {record['task']!r}, but only {GEOLOCATE.name} can be "
+                    "judged by distance; choose a suite with suite=, or other predictions"
                 )
             gold = parse_coordinates(record["gold"])
             if not isinstance(gold, Coordinates):
                 raise ConfigError(
-                    f"predictions={where}: {record['id']} has no true coordinates ({gold}); predict on "
-                    "a dataset with truth"
+                    f"predictions={where}: {record['id']} has no true coordinates ({gold}); make the predictions on a "
+                    "dataset that has them"
                 )
             answer = parse_coordinates(record["answer"]) if isinstance(record.get("answer"), str) else None
             if not isinstance(answer, Coordinates):
@@ -156,22 +157,22 @@ class GreJudge(Builder):
                 distance <= self.threshold_km,
             )
         if not counts["read"] - counts["of_other_suites"]:
-            raise ConfigError(f"predictions={self.predictions}: holds no prediction{self._of_suite}")
-
-    @property
-    def _of_suite(self) -> str:
-        return "" if self.suite is None else f" of the suite {self.suite!r}"
+            of_suite = "" if self.suite is None else f" of the suite {self.suite!r}"
+            raise ConfigError(
+                f"predictions={self.predictions}: the file has no prediction{of_suite}; give another file"
+            )
 
     def _check(self, record: dict[str, Any], where: str) -> None:
-        for key in _FIELDS:
+        """Raise ConfigError if a record lacks a field of predictions."""
+        for key in _TEXT_FIELDS:
             if not isinstance(record.get(key), str):
                 raise ConfigError(
                     f"predictions={where}: not a prediction, {key}={record.get(key)!r:.60}; "
-                    "name a file that an evaluation wrote"
+                    "give a file that an evaluation wrote"
                 )
 
     def _photos(self, wanted: set[str]) -> dict[str, str]:
-        """The photo of each sample by its id."""
+        """Paths of the photos of the samples `wanted`, by the samples' ids."""
         path = ensure_dataset(self.data, None, key="data")
         photos: dict[str, str] = {}
         try:
@@ -179,17 +180,18 @@ class GreJudge(Builder):
                 if sample.id in wanted and sample.images:
                     photos[sample.id] = str(resolve_image(path.parent, sample.images[0]).absolute())
         except BadRecord as error:
-            raise ConfigError(f"data={path}: {error}; mend or rebuild the dataset") from error
+            raise ConfigError(f"data={path}: {error}; fix or rebuild the dataset") from error
         if missing := sorted(wanted - photos.keys()):
             raise ConfigError(
-                f"data={path}: lacks {len(missing)} of the predicted samples ({', '.join(missing[:3])}, ...); "
-                "name the dataset that the predictions were made on"
+                f"data={path}: it lacks {len(missing)} of the predicted samples ({', '.join(missing[:3])}, ...); "
+                "give the dataset that the predictions were made on"
             )
         return photos
 
     def _sample(self, item: _Judged, photo: str, number: int) -> Sample:
+        """The sample of one prediction; `number` distinguishes the predictions for one photo."""
         verdict = "true" if item.correct else "false"
-        reasoning = _TAG.sub("", GEOLOCATE.answer_prefix(item.raw)).strip() if self.reasoning else ""
+        reasoning = _THOUGHT_TAG.sub("", GEOLOCATE.answer_prefix(item.raw)).strip() if self.reasoning else ""
         meta = {
             "predicted_answer": item.answer,
             "distance_km": round(item.distance_km, 3),

@@ -1,6 +1,6 @@
 """IMAGEO-Bench's three data sets (arXiv 2508.01608) -> addresses with coordinates.
 
-Expected layout: `root/dataset<N>_info.csv` and the photos of each below `root/dataset<N>/`.
+Expected layout: `root/dataset<N>_info.csv` for each data set, with its photos below `root/dataset<N>/`.
 """
 
 from __future__ import annotations
@@ -22,61 +22,62 @@ from geotune.tasks.coordinates import Coordinates
 SETS = (1, 2, 3)
 TASKS = ("address", "geolocate")
 US_SET = 2
-"""The set that lies in the United States alone; its table has no country."""
+"""The data set whose photos are all from the United States; its table has no column for the country."""
 US_BOX = ((17.5, 71.6), (-179.3, -64.5))
-"""Latitudes and longitudes of the fifty states, DC and Puerto Rico, but for the Aleutians beyond the antimeridian."""
+"""Ranges of latitude and longitude of the fifty states, DC and Puerto Rico, without the Aleutians beyond the
+antimeridian."""
 _STATE_AND_CODE = re.compile(r"(?P<state>[A-Z]{2})(?: [0-9]{5}(?:-[0-9]{4})?)?")
 
 
 @dataclass
 class Imageo(Builder):
-    """Builder of IMAGEO-Bench's truth tables.
+    """Builder of IMAGEO-Bench's three data sets.
 
     Raises:
-        ConfigError: a folder or table that is missing, an unknown set or task.
+        ConfigError: A folder or table is missing, or a data set or task is unknown.
     """
 
     version: ClassVar[int] = 1
-    """Raise it when the same settings come to give other records."""
+    """Increase it when the same settings would produce different records."""
 
     root: Path
-    """Folder that holds dataset1_info.csv and dataset1/, and so on."""
+    """Folder with dataset1_info.csv and dataset1/, dataset2_info.csv and dataset2/, and so on."""
     sets: list[int] | None = None
-    """Which of the data sets 1, 2, 3 to read; null: those whose table is there."""
+    """Numbers of the data sets to read, among 1, 2 and 3; null: all whose table exists."""
     tasks: list[str] = field(default_factory=lambda: ["address"])
-    """What to ask: address (with coordinates and confidence, as the benchmark does), geolocate, or both."""
+    """Tasks of the samples: address (with coordinates and confidence, as in the benchmark), geolocate, or both."""
     max_image_pixels: int = 50_000_000
-    """Larger images are rejected."""
+    """Number of pixels above which an image is rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that decode images; null: one per usable core."""
+    """Number of processes that decode images; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
         if not self.root.is_dir():
-            raise ConfigError(f"root={self.root}: there is no such folder")
+            raise ConfigError(f"root={self.root}: there is no such folder; give the folder of the download")
         if self.sets is None:
             self.sets = [number for number in SETS if self._table(number).is_file()]
             if not self.sets:
                 raise ConfigError(
-                    f"root={self.root}: no table there; expected dataset1_info.csv, dataset2_info.csv ..."
+                    f"root={self.root}: this folder has no table; expected dataset1_info.csv, dataset2_info.csv ..."
                 )
         for number in self.sets:
             if number not in SETS:
                 raise ConfigError(f"sets={number}: IMAGEO-Bench has the data sets 1, 2 and 3")
         for task in self.tasks:
             if task not in TASKS:
-                raise ConfigError(f"tasks={task}: this builder asks {' and '.join(TASKS)}")
+                raise ConfigError(f"tasks={task}: this builder has the tasks {' and '.join(TASKS)}")
         if not self.tasks:
-            raise ConfigError(f"tasks=[]: name {' or '.join(TASKS)}")
+            raise ConfigError(f"tasks=[]: there must be a task; give {' or '.join(TASKS)}")
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: at least one process has to do the work")
+            raise ConfigError(f"workers={self.workers}: must be at least 1, or null")
 
     def _table(self, number: int) -> Path:
         return self.root / f"dataset{number}_info.csv"
 
     def build(self, writer: DatasetWriter) -> None:
-        """Write each photo's questions, set by set, and what was mended in the tables."""
-        mended: Counter[str] = Counter()
+        """Write the samples of each photo, data set by data set, and report how many addresses were fixed."""
+        fixed: Counter[str] = Counter()
         tables = {}
         for number in self.sets or ():
             table = open_table(self._table(number), key="root")
@@ -87,24 +88,28 @@ class Imageo(Builder):
             )
             for photo in photos:
                 try:
-                    shown = _mended(photo) if number == US_SET else photo
-                    samples = [photo_sample("imageo", source, shown, task) for task in self.tasks]
+                    corrected = _with_fixed_address(photo) if number == US_SET else photo
+                    samples = [photo_sample("imageo", source, corrected, task) for task in self.tasks]
                 except RejectedRecordError as rejected:
                     writer.reject(rejected.record_id, rejected.reason, rejected.detail)
                     continue
                 for sample in samples:
                     writer.write(sample)
-                mended[source] += shown is not photo
+                fixed[source] += corrected is not photo
             tables[source] = table.summary()
         writer.audit["tables"] = tables
-        writer.audit["mended_addresses"] = mended
+        writer.audit["mended_addresses"] = fixed
 
 
-def _mended(photo: Photo) -> Photo:
-    """A photo of the set of the United States, its address set right where it was cut at the wrong comma.
+def _with_fixed_address(photo: Photo) -> Photo:
+    """A photo of the United States, with its address fixed if the table cut it at the wrong comma.
 
-    Published so: city `AL 35203`, state empty, where the address ends in `, Birmingham, AL 35203, United States`.
-    Raises RejectedRecordError: coordinates outside the country (one row stands at longitude 180, an address in Boston).
+    An example of such a row: the city is `AL 35203` and the state is empty, while the full address ends in
+    `, Birmingham, AL 35203, United States`.
+
+    Raises:
+        RejectedRecordError: The coordinates lie outside the country (one row puts an address in Boston at longitude
+            180).
     """
     row = photo.row
     if not _in_united_states(row.at):

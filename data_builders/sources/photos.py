@@ -1,4 +1,4 @@
-"""Photos of a table: their files found by name, decoded once, and asked where they were taken."""
+"""Finds and decodes the photos that a table lists, and makes the samples that ask where they were taken."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
 from geotune.tasks.geolocate import degrees
 
 BATCH = 1024
-"""Rows whose images are decoded at a time: what is held in memory of a table."""
+"""Number of rows that are held in memory and whose images are decoded at a time."""
 
 
 class PhotoFolder:
-    """The images below a folder, at any depth, by name.
+    """An index by name of the images below a folder, at any depth.
 
-    Of each it keeps a digest of the name and a number, so that millions of names take tens of MB.
+    The index holds a digest and a number per image, so that millions of names take tens of MB.
 
     Raises:
-        ConfigError: there is no such folder, or no image in it.
+        ConfigError: The folder does not exist or has no image.
     """
 
     def __init__(self, root: Path, *, key: str = "images") -> None:
@@ -53,17 +53,18 @@ class PhotoFolder:
                     digests.append(_digest(plain))
                     numbers.append(places.setdefault((folder, name[len(plain) :]), len(places)))
         if not digests:
-            raise ConfigError(f"{key}={root}: there is no image in this folder; give the folder of the photos")
+            raise ConfigError(f"{key}={root}: this folder has no image; give the folder of the photos")
         self._places = list(places)
-        held = np.frombuffer(digests, np.uint64)
-        order = np.argsort(held, kind="stable")
-        self._digests = held[order]
+        unsorted = np.frombuffer(digests, np.uint64)
+        order = np.argsort(unsorted, kind="stable")
+        self._digests = unsorted[order]
         self._numbers = np.frombuffer(numbers, np.dtype(f"u{numbers.itemsize}"))[order]
 
     def find(self, row: Row) -> Path:
-        """The row's file, by the path that the table gives or by its name, whatever its ending (`.jpg.jpg` too).
+        """The row's file, found by the path that the table gives or by its name, with any ending (even `.jpg.jpg`).
 
-        Raises RejectedRecordError: none, several, or one that leads out of the folder.
+        Raises:
+            RejectedRecordError: There is no file, there are several, or the file lies outside the folder.
         """
         for name in row.files:
             name = name.replace("\\", "/")
@@ -74,13 +75,14 @@ class PhotoFolder:
             found = [exact] if given else self._by_name(name)
             if len(found) > 1:
                 shown = ", ".join(str(path.relative_to(self.root)) for path in found[:3])
-                raise RejectedRecordError(row.id, "ambiguous_image", f"{len(found)} files are called so: {shown}")
+                raise RejectedRecordError(row.id, "ambiguous_image", f"{len(found)} files have this name: {shown}")
             if found:
-                # A path in a table may lead through links; above a listed file there are none.
+                # A path that the table gives may pass through links; a file found by name can only be a link itself.
                 return self._checked(row, found[0], may_be_link=given or found[0].is_symlink())
         raise RejectedRecordError(row.id, "missing_image", f"no image {' or '.join(row.files)} below {self.root}")
 
     def _by_name(self, name: str) -> list[Path]:
+        """The files with this name: the only one with the same ending, or else all with any ending."""
         plain = plain_name(name)
         first, last = (np.searchsorted(self._digests, np.uint64(_digest(plain)), side) for side in ("left", "right"))
         places = (self._places[number] for number in self._numbers[first:last])
@@ -90,12 +92,13 @@ class PhotoFolder:
         return exact if len(exact) == 1 else files
 
     def _checked(self, row: Row, path: Path, *, may_be_link: bool) -> Path:
+        """`path`, if it is UTF-8 and lies in the folder; raises RejectedRecordError if not."""
         try:
             str(path).encode()
         except UnicodeEncodeError:
             raise RejectedRecordError(row.id, "bad_file_name", f"{str(path)!r} is not UTF-8; rename it") from None
         if may_be_link and not path.resolve().is_relative_to(self.root.resolve()):
-            raise RejectedRecordError(row.id, "outside_folder", f"{path} leads to {path.resolve()}")
+            raise RejectedRecordError(row.id, "outside_folder", f"{path} is a link to {path.resolve()}")
         return path
 
 
@@ -105,7 +108,7 @@ def _digest(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A row whose image can be used."""
+    """A row of a table with its image, which can be used."""
 
     row: Row
     image: ImageFile
@@ -113,26 +116,26 @@ class Photo:
 
 @dataclass
 class PhotoTable(Builder):
-    """What builders of one table of photos have in common.
+    """Base class of the builders that read one table of photos.
 
     Raises:
-        ConfigError: a file or folder that is missing, a table that can't be read or lacks a column.
+        ConfigError: A file or folder is missing, or the table can't be read or lacks a column.
     """
 
     csv: Path
-    """The table: commas, semicolons or tabs; one row per photo, with its id or file name and its coordinates."""
+    """Table with one row per photo: its id or file name, and its coordinates; split by commas, semicolons or tabs."""
     images: Path
-    """Folder of the photos; they are found by id or file name at any depth."""
+    """Folder of the photos, which are found by id or file name at any depth."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Names of columns that can't be told from the header, by role (id, image, lat, lon, city, ...): columns.lat=Y."""
+    """Columns that the header does not reveal, by role (id, image, lat, lon, city, ...), for example columns.lat=Y."""
     limit: int | None = None
-    """So many rows, drawn by the seed from the whole table; null: all."""
+    """Number of rows, drawn at random from the whole table; null: all rows."""
     seed: int = 0
-    """Of the draw for limit."""
+    """Seed of the draw of rows for limit."""
     max_image_pixels: int = 50_000_000
-    """Larger images are rejected."""
+    """Number of pixels above which an image is rejected."""
     workers: int | None = field(default=None, compare=False)
-    """Processes that decode images; null: one per usable core."""
+    """Number of processes that decode images; null: one per usable core."""
 
     def __post_init__(self) -> None:
         self.csv, self.images = Path(self.csv), Path(self.images)
@@ -142,11 +145,11 @@ class PhotoTable(Builder):
 
     @property
     def source(self) -> str:
-        """What the samples name as their source."""
+        """The source that the samples name: the table's file name without its ending."""
         return self.csv.stem
 
     def photos(self, writer: DatasetWriter) -> Iterator[Photo]:
-        """The photos that can be used, in the table's order, each decoded; how the table was read goes to the audit."""
+        """The usable photos in the table's order, as `read_photos`; the audit says how the table was read."""
         table, folder = open_table(self.csv, self.columns), PhotoFolder(self.images)
         writer.audit["table"] = table.summary()
         return read_photos(
@@ -162,7 +165,7 @@ class PhotoTable(Builder):
 
 
 def draw_rows(n_rows: int, limit: int | None, seed: int) -> Container[int] | None:
-    """Numbers of `limit` rows, spread over the table by a seeded draw; None for all."""
+    """The numbers, from 0, of `limit` rows drawn at random from the whole table; None for all rows."""
     if limit is None or limit >= n_rows:
         return None
     return frozenset(generator(seed, "rows").choice(n_rows, limit, replace=False).tolist())
@@ -179,10 +182,17 @@ def read_photos(
     limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[Photo]:
-    """The table's photos in its order; every other row is noted with the writer, which counts all.
+    """The usable photos of a table, in its order.
 
-    source: what the samples will name. limit, seed: as for `draw_rows`. Images are decoded fully, in `workers`
-    processes; those of other jobs (`writer.mine`) are passed over.
+    Every image is decoded fully. The writer counts all rows; rows and images that can't be used are rejected there,
+    and the photos of other jobs (`writer.mine`) are skipped.
+
+    Args:
+        source: The source that the samples will name.
+        max_pixels: Number of pixels above which an image is rejected.
+        workers: Number of processes that decode images; None for one per usable core.
+        limit: Number of rows to draw, as for `draw_rows`; None for all.
+        seed: Seed of this draw.
     """
     only = draw_rows(table.n_rows, limit, seed)
     decode = partial(prepare_image, crops_root=None, max_pixels=max_pixels)
@@ -208,7 +218,7 @@ def read_photos(
 
 
 def photo_sample(builder: str, source: str, photo: Photo, task_name: str) -> Sample:
-    """The task's question about one photo. Raises RejectedRecordError when the table does not say enough for it."""
+    """The sample of one photo for a task. Raises RejectedRecordError if the table lacks the answer."""
     task, row = get_task(task_name), photo.row
     try:
         answer = task.gold({"latitude": degrees(row.at.lat), "longitude": degrees(row.at.lon), **row.names})
@@ -228,8 +238,10 @@ def photo_sample(builder: str, source: str, photo: Photo, task_name: str) -> Sam
 
 
 def place_of(source: str, row: Row) -> str:
+    """The place that a sample names: the source and the coordinates to six decimals."""
     return f"{source}/{row.at.lat:.6f},{row.at.lon:.6f}"
 
 
 def meta_of(row: Row) -> dict[str, object]:
+    """The facts about a photo that a sample's `meta` holds."""
     return {"image_id": row.id, "lat": row.at.lat, "lon": row.at.lon, **row.names}

@@ -1,4 +1,4 @@
-"""Reads tables of photos: finds encoding, delimiter and columns, and says of each row where its photo was taken."""
+"""Reads CSV tables of photos: detects encoding, delimiter and columns, and returns each row's coordinates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordi
 from geotune.tasks.geolocate import read_coordinates
 
 NAMES = ("street", "city", "state", "country", "continent")
-"""What a table may say of a photo's place in words."""
+"""Columns that name a photo's place."""
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("imgid", "imageid", "photoid", "sampleid", "id", "key", "uuid"),
     "image": ("imagepath", "imgpath", "imagefile", "imagename", "filename", "filepath", "file", "path", "image", "img"),
@@ -29,11 +29,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "country": ("country", "countryname"),
     "continent": ("continent",),
 }
-"""Spellings of each column, letters and digits alone, the preferred one first."""
+"""Spellings of each column's name, reduced to letters and digits, in order of preference."""
 DELIMITERS = ",;\t"
 SWAPPED_SHARE = 0.05
-"""Headers are swapped when this share of the rows is legal only with latitude and longitude exchanged, and no row only
-without; fewer are mistakes of single rows."""
+"""Smallest share of rows that are legal only with latitude and longitude exchanged at which the headers count as
+swapped, provided that no row is legal only as labelled. A smaller share counts as mistakes of single rows."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -48,17 +48,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table: who it is and where it says that the photo was taken."""
+    """One row of a table: a photo and where it was taken."""
 
     id: str
-    """Always text, as it stands in the table."""
+    """The id as the table writes it, or else the file name without its ending."""
     files: tuple[str, ...]
-    """What the photo's file may be called, the likeliest first."""
+    """Possible names of the photo's file, the likeliest first."""
     at: Coordinates
     names: Mapping[str, str]
-    """What the table says of street, city, state, country, continent."""
+    """The table's street, city, state, country and continent, as far as the row has them."""
     values: Mapping[str, str]
-    """Every cell by its column."""
+    """All cells, by column."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ class Table:
     columns: Mapping[str, str]
     """The column of each role that the table has: id, image, lat, lon, street, city, state, country, continent."""
     swapped: bool
-    """Whether the headers of latitude and longitude stand on each other's columns; `rows` sets it right."""
+    """Whether the headers of latitude and longitude are swapped; `rows` corrects for that."""
     n_rows: int
 
     def rows(self, only: Container[int] | None = None) -> Iterator[Row | RejectedRecordError]:
-        """Every row in the table's order, or in its place why it can't be used; `only`: those of these numbers, from 0.
+        """Every row in the table's order; an unusable row is represented by the error that rejects it.
 
-        A photo without coordinates, or at exactly (0, 0), is rejected: nothing is filled in.
+        A photo without coordinates, or at exactly (0, 0), is rejected, and nothing is filled in. `only` restricts the
+        rows to these numbers, counted from 0.
         """
         seen: set[str] = set()
         for number, (line, cells) in enumerate(_records(self.path, self.encoding, self.delimiter)):
@@ -87,16 +88,14 @@ class Table:
             try:
                 row = self._row(cells, f"{self.path.name}:{line}")
                 if row.id in seen:
-                    raise RejectedRecordError(
-                        row.id, "duplicate_id", f"line {line}: this id stands in the table already"
-                    )
+                    raise RejectedRecordError(row.id, "duplicate_id", f"line {line}: an earlier row has this id")
                 seen.add(row.id)
                 yield row
             except RejectedRecordError as rejected:
                 yield rejected
 
     def summary(self) -> dict[str, object]:
-        """How the table was read, for a report."""
+        """How the table was read, for the report."""
         return {
             "rows": self.n_rows,
             "encoding": self.encoding,
@@ -110,16 +109,16 @@ class Table:
         if values is None:
             detail = f"{len(cells)} cells under {len(self.header)} columns: {self.delimiter.join(cells)[:200]!r}"
             raise RejectedRecordError(where, "wrong_cell_count", detail)
-        said = {role: values[column].strip() for role, column in self.columns.items()}
-        files = tuple(said[role] for role in ("image", "id") if said.get(role))
-        own_id = said.get("id") or plain_name(said.get("image", ""))
-        if not own_id:
+        cell = {role: values[column].strip() for role, column in self.columns.items()}
+        files = tuple(cell[role] for role in ("image", "id") if cell.get(role))
+        row_id = cell.get("id") or plain_name(cell.get("image", ""))
+        if not row_id:
             raise RejectedRecordError(where, "no_id", "neither an id nor a file name")
         at = read_cells(*self._lat_lon(values), decimal_comma=self.delimiter != ",")
         if not isinstance(at, Coordinates):
             lat, lon = self._lat_lon(values)
-            raise RejectedRecordError(own_id, f"coordinates_{at}", f"{where}: latitude {lat!r}, longitude {lon!r}")
-        return Row(own_id, files, at, {name: said[name] for name in NAMES if said.get(name)}, values)
+            raise RejectedRecordError(row_id, f"coordinates_{at}", f"{where}: latitude {lat!r}, longitude {lon!r}")
+        return Row(row_id, files, at, {name: cell[name] for name in NAMES if cell.get(name)}, values)
 
     def _lat_lon(self, values: Mapping[str, str]) -> tuple[str, str]:
         lat, lon = values[self.columns["lat"]], values[self.columns["lon"]]
@@ -127,11 +126,17 @@ class Table:
 
 
 def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str = "csv") -> Table:
-    """Find out how a CSV file is written, reading it once from end to end.
+    """Detect how a CSV file is written. The file is read once from end to end.
 
-    columns: names of columns by role (`lat`, `id`, ...) where they can't be told from the header; `lat` and `lon` given
-    like this are taken as they are, never for swapped. key: where the path stands in the config, for messages.
-    Raises ConfigError: no such file, not UTF-8, not a CSV, no column for the coordinates or for the photo.
+    Args:
+        path: The CSV file.
+        columns: Names of columns by role (`lat`, `id`, ...), for roles that the header does not reveal. If both `lat`
+            and `lon` are given, they never count as swapped.
+        key: The config key of `path`, for messages.
+
+    Raises:
+        ConfigError: The file does not exist, is not UTF-8, is no CSV, or has no column for the coordinates or the
+            photo.
     """
     columns = columns or {}
     encoding = _encoding(path, key)
@@ -145,15 +150,13 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
             f"{key}={path}: {_undecodable(path, error)}; save it as UTF-8, for instance with `iconv -f latin1 -t utf-8`"
         ) from None
     except csv.Error as error:
-        raise ConfigError(
-            f"{key}={path}: this is no CSV that can be read ({error}); mend it or save it again"
-        ) from None
+        raise ConfigError(f"{key}={path}: this file can't be read as CSV ({error}); fix it or save it again") from None
     if n_rows == 0:
-        raise ConfigError(f"{key}={path}: there is no row below the header; give the whole table")
+        raise ConfigError(f"{key}={path}: this table has no row below the header; give the whole table")
     if swapped and not sure:
         log.warning(
-            "%s: the headers %s and %s stand on each other's columns (latitudes beyond 90); they are read the right "
-            "way round. To say otherwise: columns.lat=%s columns.lon=%s",
+            "%s: the headers %s and %s are swapped (there are latitudes beyond 90), so the two columns are read "
+            "exchanged. To read them as labelled: columns.lat=%s columns.lon=%s",
             path,
             roles["lat"],
             roles["lon"],
@@ -164,7 +167,7 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
 
 
 def plain_name(name: str) -> str:
-    """A file's name without folders and without endings of images, also two of them: `a/1.jpg.jpg` -> `1`."""
+    """A file's name without folders and without the endings of images: `a/1.jpg.jpg` -> `1`."""
     return _ENDINGS.sub("", name.replace("\\", "/").rpartition("/")[2])
 
 
@@ -172,7 +175,7 @@ _ENDINGS = re.compile(r"(?:\.(?:jpe?g|png|webp|gif|bmp|tiff?))+$", re.IGNORECASE
 
 
 def read_cells(lat: str, lon: str, *, decimal_comma: bool = False) -> Coordinates | CoordinateError:
-    """The coordinates in two cells, rounded to six decimals: plain numbers, or anything that states a coordinate."""
+    """The coordinates in two cells, rounded to six decimals: plain numbers or any other notation of coordinates."""
     numbers = _number(lat, decimal_comma), _number(lon, decimal_comma)
     if numbers[0] is not None and numbers[1] is not None:
         return check_coordinates(round(numbers[0], 6), round(numbers[1], 6))
@@ -190,6 +193,7 @@ def _number(text: str, decimal_comma: bool) -> float | None:
 
 
 def _encoding(path: Path, key: str) -> str:
+    """The encoding by the file's byte order mark; UTF-8 without one."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -203,7 +207,7 @@ def _open(path: Path, encoding: str) -> IO[str]:
 
 
 def _header(path: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
-    """The delimiter under which the first line has most columns, and their names."""
+    """The delimiter that gives the first line most columns, and the names of these columns."""
     with _open(path, encoding) as file:
         first = next((line for line in file if line.strip()), "")
     headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in DELIMITERS}
@@ -212,12 +216,13 @@ def _header(path: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _roles(header: Sequence[str], columns: Mapping[str, str], path: Path, key: str) -> dict[str, str]:
+    """The column of each role, from `columns` or else by its spelling. Raises ConfigError as `open_table`."""
     shown = ", ".join(header)
     for role, name in columns.items():
         if role not in COLUMNS:
-            raise ConfigError(f"columns.{role}={name}: there is no such role; there are {', '.join(COLUMNS)}")
+            raise ConfigError(f"columns.{role}={name}: there is no such role; choose one of {', '.join(COLUMNS)}")
         if name not in header:
-            raise ConfigError(f"columns.{role}={name}: {path} has no such column; it has {shown}")
+            raise ConfigError(f"columns.{role}={name}: {path} has no such column; choose one of {shown}")
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
     found: dict[str, str] = {}
     for role, spellings in COLUMNS.items():
@@ -227,17 +232,19 @@ def _roles(header: Sequence[str], columns: Mapping[str, str], path: Path, key: s
             found[role] = header[plain.index(known[0])]
     for role in ("lat", "lon"):
         if role not in found:
-            raise ConfigError(f"{key}={path}: no column looks like the {role} among {shown}; say columns.{role}=<name>")
+            raise ConfigError(
+                f"{key}={path}: no column looks like the {role}; give columns.{role}=<name> from the header {shown!r}"
+            )
     if not found.keys() & {"id", "image"}:
-        raise ConfigError(f"{key}={path}: no column names the photos among {shown}; say columns.id=<name>")
+        raise ConfigError(f"{key}={path}: no column names the photos; give columns.id=<name> from the header {shown!r}")
     for role, name in found.items():
         if header.count(name) > 1:
-            raise ConfigError(f"{key}={path}: the column {name} (its {role}) stands twice in the header; remove one")
+            raise ConfigError(f"{key}={path}: the header has the column {name} (its {role}) twice; remove one")
     return found
 
 
 def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row below the header; blank lines are passed over."""
+    """Line number and cells of every row below the header; blank lines are skipped."""
     with _open(path, encoding) as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         rows = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
@@ -246,7 +253,7 @@ def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, l
 
 
 def _by_column(header: Sequence[str], cells: Sequence[str]) -> dict[str, str] | None:
-    """Cells by column; None when they are too few or too many (blank ones at the end do not count)."""
+    """The cells by column; None if there are too few or too many (blank cells at the end are ignored)."""
     if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
         return None
     return dict(zip(header, cells, strict=False))
@@ -255,24 +262,25 @@ def _by_column(header: Sequence[str], cells: Sequence[str]) -> dict[str, str] | 
 def _scan(
     path: Path, encoding: str, delimiter: str, header: Sequence[str], roles: Mapping[str, str]
 ) -> tuple[int, bool]:
-    """How many rows there are, and whether their latitudes and longitudes are exchanged."""
+    """The number of rows, and whether the headers of latitude and longitude are swapped."""
     lat_at, lon_at = header.index(roles["lat"]), header.index(roles["lon"])
-    n_rows = only_named = only_exchanged = 0
+    n_rows = legal_as_labelled = legal_exchanged = 0
     for _, cells in _records(path, encoding, delimiter):
         n_rows += 1
         if len(cells) <= max(lat_at, lon_at):
             continue
         lat, lon = (_number(cells[at], delimiter != ",") for at in (lat_at, lon_at))
         if lat is not None and lon is not None:
-            only_named += abs(lat) <= 90 < abs(lon) <= 180
-            only_exchanged += abs(lon) <= 90 < abs(lat) <= 180
-    return n_rows, only_named == 0 and only_exchanged > 0 and only_exchanged >= SWAPPED_SHARE * n_rows
+            legal_as_labelled += abs(lat) <= 90 < abs(lon) <= 180
+            legal_exchanged += abs(lon) <= 90 < abs(lat) <= 180
+    swapped = legal_as_labelled == 0 and legal_exchanged > 0 and legal_exchanged >= SWAPPED_SHARE * n_rows
+    return n_rows, swapped
 
 
 def _undecodable(path: Path, error: UnicodeDecodeError) -> str:
-    """Where a table stops being text, in words."""
+    """Says where a table stops being text, for a message."""
     if error.encoding != "utf-8":
-        return f"it begins like {error.encoding} and breaks off"
+        return f"it begins as {error.encoding} but does not continue so"
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:

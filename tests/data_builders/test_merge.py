@@ -1,4 +1,4 @@
-"""Several jobs build one dataset: what one build in one go gives, whatever order and whichever is killed."""
+"""Several jobs build one dataset: it equals that of a single build, in any order of the jobs and after a kill."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PARTS = 3
 
 @dataclass
 class Toy(Builder):
-    """Two questions a place, and a source that loses a record in nine."""
+    """Two questions per place, from a source of whose records one in nine is rejected."""
 
     places: int = 30
     asks: bool = True
-    """Whether it leaves out other jobs' places by itself."""
+    """Whether the builder skips the places of other jobs."""
     made: ClassVar[list[int]] = []
 
     def build(self, writer: DatasetWriter) -> None:
         asked: Counter[str] = Counter()
         for place in range(self.places):
             writer.count_source(1)
-            if place == 17:  # a record that stands in the source twice
+            if place == 17:  # a record that the source has twice
                 writer.reject("toy/17", "broken", "as ever")
             if place % 9 == 8:
                 writer.reject(f"toy/{place}", "broken", "as ever")
@@ -99,7 +99,7 @@ def test_a_real_builder_draws_its_own_places_only(tmp_path: Path) -> None:
 def test_what_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main([f"out={out}"]) == 2
-    assert "no part of a dataset there" in capsys.readouterr().err
+    assert "has no part of a dataset" in capsys.readouterr().err
     for number in (1, 3):
         Toy().make(out, "toy", max_reject_fraction=0.2, shard=f"{number}/{PARTS}")
     with pytest.raises(ConfigError, match=r"1 of 3 parts are missing; build shard=2/3"):

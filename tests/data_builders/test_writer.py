@@ -117,7 +117,7 @@ def test_a_foreign_index_is_not_overwritten(tmp_path: Path) -> None:
         with DatasetWriter(tmp_path, "city") as writer:
             writer.write(SAMPLE)
 
-    with pytest.raises(ConfigError, match=r"dataset_info\.json there is no JSON object"):
+    with pytest.raises(ConfigError, match=r"dataset_info\.json in this folder is no JSON object"):
         build()
     assert names(tmp_path) == {"images", "dataset_info.json"}
 

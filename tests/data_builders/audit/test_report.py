@@ -1,4 +1,4 @@
-"""What a build says of itself: of bounded size, complete, and a page that needs nothing else."""
+"""The audit of a build: statistics of bounded size, complete findings, and a page without outside resources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_builders.audit import survey as survey_module
-from data_builders.audit.survey import Smallest, Survey
+from data_builders.audit.survey import BottomK, Survey
 from data_builders.sources.geox_index import GeoxIndex
 from data_builders.writer import DatasetWriter
 from geotune.sample import Sample, Turn
@@ -52,18 +52,18 @@ def test_a_survey_looks_at_a_bounded_number_whatever_the_order(monkeypatch: pyte
         survey = Survey()
         for number in numbers:
             survey.add(asked(number))
-        ((_, looked),) = survey.looked.items()
+        ((_, looked),) = survey.examined.items()
         chosen.append([one.sample.id for one in looked])
     assert chosen[0] == chosen[1]
     assert len(set(chosen[0])) == 7
 
 
-def test_the_smallest_of_many() -> None:
-    smallest = Smallest(3)
+def test_the_items_with_the_smallest_keys_are_kept() -> None:
+    bottom = BottomK(3)
     for key in (5, 1, 9, 1, 4, 7, 0):
-        if smallest.wants(key):
-            smallest.add(key, str(key))
-    assert smallest.items == ["0", "1", "4"]
+        if bottom.wants(key):
+            bottom.add(key, str(key))
+    assert bottom.items == ["0", "1", "4"]
 
 
 def test_an_open_answer_has_no_options() -> None:
@@ -124,7 +124,7 @@ def test_the_page_of_a_real_build(every_shape: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_shortcut_is_told(tmp_path: Path, missing: bool) -> None:
-    """Bright maps are the true ones; where images are not there, that can't be known and is no error."""
+    """Bright maps are the true ones; missing images hide that, and are no error."""
     for number in range(120):
         shade = 200 if number % 2 else 40
         if not missing:
@@ -146,6 +146,6 @@ def test_memory_of_a_survey_is_a_few_bytes_a_record() -> None:
     survey = Survey()
     for number in range(3000):
         survey.add(asked(number, lat=1.0, lon=2.0))
-    held = sum(len(chosen) for chosen in survey.looked.values())
+    held = sum(len(group) for group in survey.examined.values())
     assert held == survey_module.PER_GROUP
     assert len(survey._questions) * survey._questions.itemsize == 3000 * 8

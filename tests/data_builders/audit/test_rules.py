@@ -1,4 +1,4 @@
-"""Rules that know nothing score the chance, however the questions are balanced; rules that know, score what they do."""
+"""Rules that know nothing score the chance, however the questions are balanced; informed rules score more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACES = 60
 
 
 def questions(per_place: int, options: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Answers, each as often as any other at every place, and the folds of the places."""
+    """Answers that are equally frequent at every place, and the folds of the places."""
     rng = np.random.default_rng(seed)
     answers = np.concatenate([rng.permutation(np.arange(per_place) % options) for _ in range(PLACES)])
     folds = np.repeat([fold_of(f"place {place}") for place in range(PLACES)], per_place)
@@ -47,7 +47,7 @@ def test_a_constant_scores_exactly_the_chance_though_answers_are_unbalanced() ->
 
 
 def test_maps_used_equally_often_do_not_score_below_chance() -> None:
-    """Each map is once the true one and once another place's: leaving one out must not turn the others against it."""
+    """Each map is once the true one and once a false one; holding one use out must not count against the other."""
     rng = np.random.default_rng(0)
     brightness = rng.permutation(np.repeat(np.arange(PLACES), 1))
     values = np.concatenate([brightness, brightness[rng.permutation(PLACES)]])

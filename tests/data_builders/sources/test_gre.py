@@ -1,4 +1,4 @@
-"""GRE Suite's records: what is written of them, what is mended, what is rejected and why."""
+"""GRE Suite's records: which samples they become, which defects are fixed, and what is rejected for which reason."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_projects_own_wording_keeps_reasoning_and_published_coordinates(root
     assert sample.system == SYSTEM_PROMPT
 
 
-MENDED: list[tuple[str, Mapping[str, Any], str]] = [
+FIXED: list[tuple[str, Mapping[str, Any], str]] = [
     ("absolute_path", cot("/home/somebody/data/imgs/b.jpg"), "b.jpg"),
     ("absolute_path", cot("D:\\data\\b.jpg"), "b.jpg"),
     ("backslash_path", cot("images\\sub\\c.jpg"), "c.jpg"),
@@ -104,8 +104,8 @@ MENDED: list[tuple[str, Mapping[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("defect", "record", "name"), MENDED)
-def test_what_can_be_mended_is_mended_and_counted(
+@pytest.mark.parametrize(("defect", "record", "name"), FIXED)
+def test_defects_that_can_be_fixed_are_fixed_and_counted(
     root: Path, tmp_path: Path, defect: str, record: Mapping[str, Any], name: str
 ) -> None:
     write(root, "gre_cot/gre_cot.json", [cot("images/b.jpg", SAID + " Yes."), record])
@@ -180,10 +180,10 @@ def test_verdicts(root: Path, tmp_path: Path) -> None:
     ]
     assert rejects(out) == {"4": "answer_lost", "5": "prediction_lost"}
     assert samples[1].response == "False."
-    # What is to be judged stands in fields beside the published question: it has to be part of it.
+    # The published question lacks the prediction to be judged, so the builder adds it.
     assert samples[0].prompt == "<image>\nWhere is this?\nAn iron tower.\n48.86, 2.29"
-    mended = {name: entry["records"] for name, entry in report["audit"]["mended"].items()}
-    assert mended == {"prediction_not_in_question": 4, "judged_true_though_far": 1, "judged_false_though_near": 1}
+    defects = {name: entry["records"] for name, entry in report["audit"]["mended"].items()}
+    assert defects == {"prediction_not_in_question": 4, "judged_true_though_far": 1, "judged_false_though_near": 1}
     assert report["audit"]["answer_km"]["judged_true"]["n"] == 2
     _, ours = build(root, tmp_path / "ours", "judge", wording="geotune")
     task = get_task("judge")
@@ -234,7 +234,7 @@ def test_mistakes_name_the_key(root: Path, tmp_path: Path) -> None:
         Gre(root=root, part="all")
     with pytest.raises(ConfigError, match="root="):
         Gre(root=tmp_path / "nowhere", part="cot")
-    with pytest.raises(ConfigError, match=r"part=seed has no file there"):
+    with pytest.raises(ConfigError, match=r"it has no file of part=seed"):
         build(root, tmp_path / "out", "seed")
 
 

@@ -1,4 +1,4 @@
-"""Judge samples from a model's own predictions: verdicts, balance, determinism, and what is refused."""
+"""Judge samples from a model's own predictions: verdicts, balance, determinism, and errors."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
         "answers the task 'pose_fixed'": [*good[:3], replace(good[3], task="pose_fixed")],
         "has no true coordinates": [*good[:3], replace(good[3], gold="")],
         "lacks 1 of the predicted samples": [*good, replace(good[0], id="photo/of another dataset")],
-        "holds no prediction": [],
+        "has no prediction": [],
     }
     for message, rows in refused.items():
         write_predictions(files[0], rows)
