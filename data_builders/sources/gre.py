@@ -18,10 +18,6 @@ from typing import Any, ClassVar, Literal
 
 from data_builders.builder import Builder
 from data_builders.imagery.prepare import ImageFile, prepare_images
-<<<<<<< HEAD
-from data_builders.sources.rejected import RejectedRecordError
-=======
-from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.gre_records import (
     FILES,
     GreFindings,
@@ -31,7 +27,7 @@ from data_builders.sources.gre_records import (
     iter_gre_records,
     posix_name,
 )
->>>>>>> room7
+from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.errors import BadRecord, ConfigError
 from geotune.sample import IMAGE_TAG, Sample, Turn
