@@ -60,7 +60,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries
+    from geotune.training.checkpointing import StepCounter
+    from geotune.training.monitor import Monitor, ProgressBar
     from geotune.training.summary import plan_figures, plan_in_words, run_summary
+    from geotune.training.trainer import closing
 
     silence_libraries()
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -76,9 +79,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
         write_config(run.run_dir, cfg)
         write_rejected(run.run_dir, run.dataset.rejected)
-    train_figures = fit(run, checkpoints, log_every=cfg.trainer.log_every, max_bad=cfg.data.max_bad_samples)
+    limits = {"every": cfg.trainer.log_every, "max_bad": cfg.data.max_bad_samples}
+    monitor = Monitor(run.run_dir, run.plan, run.dataset.ids, **limits)
+    callbacks = [StepCounter(), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
+    run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    with checkpoints.graceful_interrupt(), closing(run.loggers):
+        run.trainer.fit(run.stage, datamodule=run.data)
+    if checkpoints.interrupted:
+        raise KeyboardInterrupt
     evaluation = checkpoints.schedule.result or {"step": run.stage.step}
-    result = {**evaluation, "train": train_figures, "data": data_figures}
+    result = {**evaluation, "train": monitor.last, "data": data_figures}
     if run.trainer.is_global_zero:
         write_json(run.run_dir / "metrics.json", result)
     return result
@@ -155,25 +165,6 @@ def load_checkpoint(run: TrainingRun, checkpoints: Checkpoints, typed: str) -> N
             f"resume={typed}: {run.checkpoint} is at update {step} of {total}, nothing is left to train; "
             "raise trainer.max_steps or trainer.epochs"
         )
-
-
-def fit(run: TrainingRun, checkpoints: Checkpoints, *, log_every: int, max_bad: int) -> dict[str, float]:
-    """Train to the end and return the figures that were logged last.
-
-    Raises KeyboardInterrupt if the user interrupted the run, after its checkpoint is written.
-    """
-    from geotune.training.checkpointing import StepCounter
-    from geotune.training.monitor import Monitor, ProgressBar
-    from geotune.training.trainer import closing
-
-    monitor = Monitor(run.run_dir, run.plan, run.dataset.ids, every=log_every, max_bad=max_bad)
-    callbacks = [StepCounter(), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
-    run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    with checkpoints.graceful_interrupt(), closing(run.loggers):
-        run.trainer.fit(run.stage, datamodule=run.data)
-    if checkpoints.interrupted:
-        raise KeyboardInterrupt
-    return monitor.last
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from geotune.cli.entry import run_command
 from geotune.config.composing import compose
+from geotune.config.recipe_files import RECIPES
 from geotune.system.files import ASSETS
 from tests.geotune.commands import BODY, recipe_file, status_and_message
 
@@ -111,3 +112,31 @@ def test_the_config_is_complete_resolved_and_closed(tmp_path: Path) -> None:
     assert "${" not in OmegaConf.to_yaml(cfg)
     with pytest.raises(ConfigAttributeError):
         _ = cfg.stage.lrr
+
+
+IN_LOOP = OmegaConf.load(RECIPES / "evaluator" / "in_loop.yaml")._target_
+SUITE = "evaluator: {suites: {geox: {_target_: eval.suites.CrossViewSuite, path: x}}}\n"
+
+
+def test_an_evaluator_without_a_target_is_the_in_loop_one(tmp_path: Path) -> None:
+    evaluator = compose("train", [recipe_file(tmp_path, BODY + SUITE)]).evaluator
+    assert evaluator._target_ == IN_LOOP
+    assert list(evaluator.suites) == ["geox"]
+    named = SUITE.replace("{suites", "{_target_: mine.Evaluator, suites")
+    assert compose("train", [recipe_file(tmp_path, BODY + named)]).evaluator._target_ == "mine.Evaluator"
+
+
+@pytest.mark.parametrize("off", ["evaluator=null", "~evaluator"])
+def test_the_evaluator_can_be_switched_off(off: str, tmp_path: Path) -> None:
+    assert compose("train", [recipe_file(tmp_path, BODY + SUITE), off]).evaluator is None
+    assert compose("train", ["recipe=quickstart", off]).evaluator is None
+
+
+def test_the_in_loop_evaluator_can_be_chosen(tmp_path: Path) -> None:
+    suite = "+suite@evaluator.suites.geox=cross_view"
+    recipe = recipe_file(tmp_path, BODY)
+    assert compose("train", [recipe]).evaluator is None
+    chosen = compose("train", [recipe, "evaluator=in_loop", suite, "evaluator.suites.geox.path=x"]).evaluator
+    assert chosen._target_ == IN_LOOP
+    assert chosen.at_start
+    assert compose("train", ["recipe=quickstart", "evaluator=in_loop"]) == compose("train", ["recipe=quickstart"])

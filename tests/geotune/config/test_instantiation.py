@@ -38,8 +38,11 @@ def test_instantiate_checked_converts_and_passes(targets: str) -> None:
         ({"_target_": "T.Suite", "path": 3}, r"here\.path=3: expected text"),
         ({"_target_": "T.Suite", "path": "x", "samples_per_task": 0}, r"^here\.samples_per_task=0: must be at least 1"),
         ({"_target_": "T.Suite", "path": "x", "build": {"_target_": "T.City", "plces": 1}}, r"here\.build\.plces=1"),
-        ({"_target_": "T.Plain", "size": 1, "backbone": "mine"}, r"here\.backbone=mine: this is set by the program"),
-        ({"_target_": "T.CONSTANT"}, r"that is no class"),
+        (
+            {"_target_": "T.Plain", "size": 1, "backbone": "mine"},
+            r"here\.backbone=mine: this argument is set by the program",
+        ),
+        ({"_target_": "T.CONSTANT"}, r"this is no class"),
         ({"path": "x"}, r"here: names no _target_"),
         ({"_target_": 3}, r"here\._target_=3"),
     ],
