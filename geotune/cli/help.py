@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,16 @@ from omegaconf import OmegaConf
 from geotune.cli.commands import COMMANDS
 from geotune.config import recipe_files
 from geotune.config.compositions import COMPOSITIONS
-from geotune.config.parameters import MISSING, REQUIRED, Parameter, is_schema, literal_values, parameters_of, walk
+from geotune.config.parameters import (
+    MISSING,
+    REQUIRED,
+    Parameter,
+    is_schema,
+    literal_values,
+    parameters_of,
+    union_members,
+    walk,
+)
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
 from geotune.config.targets import resolve_target
 from geotune.config.wording import as_typed
@@ -63,7 +73,11 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
         ]
     keys_with_text = ((key, parameter) for key, parameter in walk(spec.schema) if key != spec.choice)
     name_of_choice = {spec.kept_at: f"name of the {spec.choice}"}
-    lines += ["", "keys, with [allowed values; default]:", *_key_lines(keys_with_text, name_of_choice)]
+    lines += [
+        "",
+        "keys, with their allowed values and default in brackets:",
+        *_key_lines(keys_with_text, name_of_choice),
+    ]
     return "\n".join(lines)
 
 
@@ -86,9 +100,15 @@ def _key_lines(keys: Iterable[tuple[str, Parameter]], preset: Mapping[str, Any])
             continue
         value = preset.get(key, parameter.default)
         default = "required" if value in (REQUIRED, MISSING) else as_typed(value)
-        choices = " | ".join(literal_values(parameter.hint))
+        choices = " | ".join(_allowed_values(parameter.hint))
         rows.append((key, f"{parameter.doc} [{f'{choices}; ' if choices else ''}{default}]".strip()))
     return _columns(rows)
+
+
+def _allowed_values(hint: Any) -> list[str]:
+    """Return the values of an enumeration, which may also be null; an empty list for any other type."""
+    members = [member for member in union_members(hint) if member is not types.NoneType]
+    return literal_values(members[0]) if len(members) == 1 else []
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:

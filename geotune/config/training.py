@@ -119,15 +119,15 @@ class DataConfig:
     max_image_pixels: int = 50_000_000
     """Largest number of pixels of an image file; samples with larger images are rejected with a reason."""
     max_bad_samples: int = 10
-    """Most samples that may be unreadable during training; they are left out and listed, and the run stops at more."""
+    """Largest number of unreadable samples during training, which are left out and listed; the run stops at more."""
     prefix_tree: bool = True
     """Encode what the questions about one place share once; false encodes each sample alone: slower, same gradients."""
     group_size: int = 13
-    """Most questions about one place per micro-batch, for prefix_tree; more is faster but mixes places less."""
+    """Largest number of questions about one place per micro-batch, for prefix_tree; more is faster but mixes less."""
     max_tokens: int | None = None
-    """Most tokens per micro-batch, for prefix_tree; a limit makes updates smaller, null means none."""
+    """Largest number of tokens per micro-batch, for prefix_tree; it can make updates smaller. null means no limit."""
     max_images: int | None = None
-    """Most images per micro-batch, for prefix_tree; null means no limit."""
+    """Largest number of images per micro-batch, for prefix_tree; null means no limit."""
 
 
 @dataclass

@@ -24,6 +24,7 @@ def test_help_lists_the_recipes_and_the_keys(argv: list[str], capsys: pytest.Cap
         "backbone.lora.r ",
         "Rank of each update. [8]",
         "bf16 | float32",
+        "[nf4; null]",
         "resume",
         "internvl3_8b, qwen2_5_vl_7b",
     ):
