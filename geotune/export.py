@@ -26,7 +26,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         source = find_source(cfg.checkpoint)
         if source.kind != "checkpoint":
             raise ConfigError(
-                f"checkpoint={cfg.checkpoint}: this is no checkpoint of a run; name a step_<N> folder or a run's folder"
+                f"checkpoint={cfg.checkpoint}: holds no checkpoint of a run; name a step_<N> folder or a run's folder"
             )
         backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
         report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)

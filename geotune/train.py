@@ -95,7 +95,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_run(cfg: DictConfig) -> TrainingRun:
-    """Build the parts of a run, those first that can fail on a mistake soon: the questions, then the weights."""
+    """Build the parts of a run. The evaluation questions come first, because a mistake in them shows up quickly."""
     from geotune.training.strategies import prepare
     from geotune.training.trainer import loggers_from, trainer_from
 
@@ -129,7 +129,7 @@ def total_updates(cfg: DictConfig, plan: UpdatePlan) -> int:
 
 
 def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
-    """Return the callback that writes the checkpoints of `run`."""
+    """Return the callback that writes the checkpoints of the run."""
     from geotune.training.checkpointing import Checkpoints
 
     return Checkpoints(

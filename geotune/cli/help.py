@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from geotune.cli.commands import COMMANDS
 from geotune.config import recipe_files
-from geotune.config.compositions import COMPOSITIONS
+from geotune.config.compositions import COMPOSITIONS, Composition
 from geotune.config.parameters import (
     MISSING,
     REQUIRED,
@@ -46,24 +46,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
         "",
         f"example: {spec.example}",
     ]
-    if not spec.choice:
-        lines += ["", *(f"  {line}" for line in header_of(recipe_files.RECIPES / f"{command}.yaml"))]
-    elif chosen:
-        path = chosen_file(spec.choice, chosen)
-        if path not in files_of(spec.choice):
-            register_file(spec.choice, path)
-        lines += ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in header_of(path))]
-        if spec.shorthand:
-            node: Any = OmegaConf.to_container(OmegaConf.load(path))
-            fields = walk(resolve_target(node["_target_"], spec.choice))
-            lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(fields, node)]
-    else:
-        names = choices_of(spec.choice)
-        lines += [
-            "",
-            f"{spec.choice}=<name>, where <name> is one of:",
-            *_columns([(name, what_is(spec.choice, name)) for name in names]),
-        ]
+    lines += _choice_lines(command, spec, chosen)
     others = [group for group in group_names() if group in keys and group != spec.choice]
     if others:
         lines += [
@@ -79,6 +62,24 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
         *_key_lines(keys_with_text, name_of_choice),
     ]
     return "\n".join(lines)
+
+
+def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:
+    """Return the help on the chosen file, on the files to choose from, or on a command without a choice."""
+    if not spec.choice:
+        return ["", *(f"  {line}" for line in header_of(recipe_files.RECIPES / f"{command}.yaml"))]
+    if not chosen:
+        rows = [(name, what_is(spec.choice, name)) for name in choices_of(spec.choice)]
+        return ["", f"{spec.choice}=<name>, where <name> is one of:", *_columns(rows)]
+    path = chosen_file(spec.choice, chosen)
+    if path not in files_of(spec.choice):
+        register_file(spec.choice, path)
+    lines = ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in header_of(path))]
+    if spec.shorthand:
+        node: Any = OmegaConf.to_container(OmegaConf.load(path))
+        fields = walk(resolve_target(node["_target_"], spec.choice))
+        lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(fields, node)]
+    return lines
 
 
 def what_is(group: str, name: str) -> str:

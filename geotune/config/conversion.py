@@ -173,6 +173,7 @@ def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: 
 def _convert_sequence(
     value: Sequence[Any], kind: Any, members: tuple[Any, ...], key: str, problems: list[Problem]
 ) -> Any:
+    """Convert the items of a list or tuple to the type hints `members`, and the whole to `kind`."""
     hints: Sequence[Any] = [members[0] if members else Any] * len(value)
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):

@@ -53,7 +53,8 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
             values.append((path, DELETE if prefix == "~" else text))
     if spec.choice and spec.choice not in groups:
         raise ConfigError(
-            f"{spec.choice}={MISSING}: choose one of {', '.join(choices_of(spec.choice))}; for example: {spec.example}"
+            f"{spec.choice}={MISSING}: choose a {spec.choice}; there are {', '.join(choices_of(spec.choice))}. "
+            f"For example: {spec.example}"
         )
     return groups, values
 

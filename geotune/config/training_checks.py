@@ -32,6 +32,7 @@ def check_train(cfg: TrainConfig) -> list[str]:
 
 
 def _backbone_rules(backbone: BackboneConfig) -> list[Rule]:
+    """Rules of the backbone."""
     scopes = {backbone.tower, backbone.projector, backbone.language_model}
     return [
         at_least("backbone.max_pixels", backbone.max_pixels, 1),
@@ -56,6 +57,7 @@ def _backbone_rules(backbone: BackboneConfig) -> list[Rule]:
 
 
 def _stage_rules(stage: StageConfig) -> list[Rule]:
+    """Rules of the stage."""
     return [
         above_zero("stage.lr", stage.lr),
         at_least("stage.weight_decay", stage.weight_decay, 0),
@@ -74,6 +76,7 @@ def _stage_rules(stage: StageConfig) -> list[Rule]:
 
 
 def _data_rules(data: DataConfig) -> list[Rule]:
+    """Rules of the data."""
     return [
         at_least("data.batch_size", data.batch_size, 1),
         at_least("data.num_workers", data.num_workers, 0),
@@ -88,6 +91,7 @@ def _data_rules(data: DataConfig) -> list[Rule]:
 
 
 def _trainer_rules(trainer: TrainerConfig) -> list[Rule]:
+    """Rules of the trainer."""
     return [
         (
             trainer.max_steps is not None or trainer.epochs is not None,
@@ -105,6 +109,7 @@ def _trainer_rules(trainer: TrainerConfig) -> list[Rule]:
 
 
 def _evaluator_rules(evaluator: EvaluatorConfig) -> list[Rule]:
+    """Rules of the evaluator and of each of its suites."""
     rules = [
         (
             evaluator.suites != {},
@@ -125,7 +130,7 @@ def _evaluator_rules(evaluator: EvaluatorConfig) -> list[Rule]:
 
 
 def _strategy_rules(cfg: TrainConfig) -> list[Rule]:
-    """Settings that a strategy does not support."""
+    """Rules of what each strategy supports."""
     backbone, strategy = cfg.backbone, cfg.trainer.strategy
     key = f"trainer.strategy={strategy}"
     replicated = strategy in ("auto", "ddp")

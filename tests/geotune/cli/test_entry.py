@@ -88,9 +88,9 @@ def test_status_of_every_way_to_end(in_tmp: Path, capsys: pytest.CaptureFixture[
         return run_command("train", function, NO_SUITES)
 
     assert ends(None) == 0
-    assert ends(ConfigError("data.path=x: mend it")) == 2
+    assert ends(ConfigError("data.path=x: fix it")) == 2
     assert ends(KeyboardInterrupt()) == 1
-    assert capsys.readouterr().err == "error: data.path=x: mend it\ninterrupted\n"
+    assert capsys.readouterr().err == "error: data.path=x: fix it\ninterrupted\n"
     with pytest.raises(ValueError, match="ours"):
         ends(ValueError("ours"))
     with pytest.raises(SystemExit):
