@@ -1,4 +1,4 @@
-"""`geotune <command> [key=value ...]`: the commands by their short names."""
+"""`geotune <command> [key=value ...]`: every command by its short name."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from geotune.cli.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hand the rest of the command line to the command's own module; its exit status."""
+    """Run the command that `argv` (default: `sys.argv[1:]`) begins with on the rest of it; return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = "\n".join(f"  {name:<8}{command.summary}" for name, command in COMMANDS.items())
     if not arguments or arguments[0] in ("--help", "-h"):
-        print(f"usage: geotune <command> [key=value ...]; geotune <command> --help says more\n\n{known}")
+        print(f"usage: geotune <command> [key=value ...]\n   or: geotune <command> --help\n\ncommands:\n{known}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"error: geotune {name}: there is no such command; there are\n{known}", file=sys.stderr)
+        print(f"error: geotune {name}: there is no such command; the commands are\n{known}", file=sys.stderr)
         return 2
     return COMMANDS[name].main(rest)
 

@@ -1,4 +1,4 @@
-"""Errors that are a user's mistake, not ours: in what was asked for, or in one record of the data."""
+"""Errors that are mistakes of the user: in the config, or in one record of the data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import reprlib
 
 
 class ConfigError(Exception):
-    """A mistake in what the user asked for: its message names the key, the value and the remedy. Exit status 2."""
+    """A mistake of the user, whose message names the key, the value and the remedy. The command exits with status 2."""
 
 
 class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not the program
-    """One record, or one image of it, that can't be used: where it stands, its id, and why."""
+    """A record that can't be used, or an image of it.
+
+    record_id: id of the record, or "". reason: description of the problem. where: position of the record, or "".
+    """
 
     def __init__(self, record_id: str, reason: str, where: str = "") -> None:
         super().__init__(record_id, reason, where)
@@ -23,18 +26,18 @@ class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not t
         return ": ".join(part for part in (self.where, named, self.reason) if part)
 
     def at(self, where: str, record_id: str) -> BadRecord:
-        """The same error, placed."""
+        """Return the same error with a position and an id."""
         return BadRecord(record_id, self.reason, where)
 
 
 def shortened(value: object) -> str:
-    """A value as a message shows it: of bounded length and depth."""
+    """Return `repr(value)`, cut in length and depth for a message."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 80
     return shortener.repr(value)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""`geotune export checkpoint=<dir> out=<dir>`: a checkpoint as an adapter and as a whole model that others can load."""
+"""`geotune export checkpoint=<dir> out=<dir>`: write a checkpoint as an adapter and as a whole model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def export(cfg: DictConfig) -> dict[str, Any]:
-    """Export the checkpoint that `cfg` names to `cfg.out` and return the report, which lies there too."""
+    """Export the checkpoint that `cfg` names to `cfg.out`, and return the report, which is written there too.
+
+    Raises ConfigError if the checkpoint can't be read or an exported folder fails its self-test.
+    """
     from geotune.exporting.export import export_checkpoint, replacing
     from geotune.inference.loading import find_source, open_backbone, unquantized
     from geotune.system.libraries import silence_libraries
@@ -32,18 +35,18 @@ def export(cfg: DictConfig) -> dict[str, Any]:
 
 
 def summary(report: Mapping[str, Any], out: str) -> str:
-    """What was written and how its self-test went, for people."""
+    """Return a text about the exported folders and the results of their self-tests."""
     lines = [f"update {report['step']} exported to {out}: {', '.join(report['folders'])}"]
     for check in report["self_test"]:
         lines.append(
             f"  {check['subject']} = {check['reference']}: logits within {check['difference']:.1e} of the largest "
-            f"({check['tolerance']:.0e} allowed), {'the same' if check['same_answers'] else 'other'} greedy answers"
+            f"({check['tolerance']:.0e} allowed), {'the same' if check['same_answers'] else 'different'} greedy answers"
         )
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
     return run_command("export", export, argv)
 
 

@@ -1,4 +1,4 @@
-"""`geotune locate image=<file or folder>`: where photos were taken, how sure the model is, what lies nearest."""
+"""`geotune locate image=<file or folder>`: estimate where photos were taken, and how certain each estimate is."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PIPE_WIDTH = 160
-"""Columns of a table that does not go to a terminal."""
+"""Width of the table, in columns, outside a terminal."""
 
 
 def locate(cfg: DictConfig) -> list[Located]:
-    """Locate the photos that `cfg` names, print them in the format asked for, and return them."""
+    """Locate the photos that `cfg` names, print the result as `cfg.format` says, and return it.
+
+    Raises ConfigError if the model can't be loaded or no photo can be read.
+    """
     from geotune.inference.loading import find_source, open_backbone
     from geotune.inference.locating import as_json, as_table, find_photos, locate_photos
     from geotune.system.libraries import silence_libraries
@@ -34,22 +37,24 @@ def locate(cfg: DictConfig) -> list[Located]:
     photos = find_photos(cfg.image)
     source = find_source(cfg.checkpoint)
     if cfg.checkpoint is None:
-        log.warning("checkpoint=null: the embedded backbone knows a synthetic city, not the world; name a checkpoint")
+        log.warning(
+            "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
+        )
     device = device_of(cfg.accelerator)
     backbone = open_backbone(source, path=cfg.base_model, max_pixels=cfg.max_pixels, dtype=cfg.dtype).to(device)
     sampling = {"samples": cfg.samples, "temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     settings = {"explain": cfg.explain, "batch_size": cfg.batch_size, "max_new_tokens": cfg.max_new_tokens}
     located: list[Located] = []
-    with progress_bar("locating", len(photos)) as done:
-        for one in locate_photos(backbone, photos, **sampling, **settings):
-            located.append(one)
-            done(1)
-    bad = [one for one in located if one.error is not None]
+    with progress_bar("locating", len(photos)) as advance:
+        for photo in locate_photos(backbone, photos, **sampling, **settings):
+            located.append(photo)
+            advance(1)
+    bad = [photo for photo in located if photo.error is not None]
     if len(bad) == len(located):
-        more = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise ConfigError(f"image={cfg.image}: no image can be used: {bad[0].error}{more}; name a photo")
     if cfg.format == "json":
-        report = {"checkpoint": cfg.checkpoint, **sampling, "photos": [as_json(one) for one in located]}
+        report = {"checkpoint": cfg.checkpoint, **sampling, "photos": [as_json(photo) for photo in located]}
         show(json.dumps(finite(report), indent=1, ensure_ascii=False, allow_nan=False))
     else:
         show(as_table(located, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
@@ -59,7 +64,7 @@ def locate(cfg: DictConfig) -> list[Located]:
 
 
 def device_of(accelerator: str) -> str:
-    """Torch's name of the device. Raises ConfigError for a GPU that is not there."""
+    """Return torch's name of the device. Raises ConfigError if a GPU is required and there is none."""
     import torch
 
     if accelerator == "gpu" and not torch.cuda.is_available():
@@ -68,7 +73,7 @@ def device_of(accelerator: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
     return run_command("locate", locate, argv)
 
 

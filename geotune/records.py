@@ -1,4 +1,4 @@
-"""Dataset files: samples read strictly from, and written to, `.jsonl` and `.json` files."""
+"""Dataset files: strict reading and writing of samples in `.jsonl` and `.json` files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLANK = re.compile(r"[ \t\r\n]*+")
 def read_samples(
     path: str | Path, *, check_images: bool = False, max_image_pixels: int | None = None
 ) -> Iterator[Sample]:
-    """Samples of a `.json` array or a `.jsonl` file, in order, as `iter_records` reads them.
+    """Yield the samples of a `.json` array or a `.jsonl` file in order, as `iter_records` does.
 
     Raises BadRecord at the first bad record.
     """
@@ -33,11 +33,11 @@ def read_samples(
 def iter_records(
     path: str | Path, *, check_images: bool = False, max_image_pixels: int | None = None
 ) -> Iterator[Sample | BadRecord]:
-    """Samples of a dataset file, and in their place the records that are none.
+    """Yield the samples of a dataset file in order, and a BadRecord in place of each record that is no sample.
 
-    A record without an id is named `<file's stem>/<index>`, counted from 0; an id that comes twice is bad. With
-    `check_images` each image is decoded once, and one of more than `max_image_pixels` is bad as well. Raises
-    ConfigError when there is no such file or it is neither `.json` nor `.jsonl`.
+    A record without an id gets the id `<file's stem>/<index>`, counted from 0; a repeated id makes a record bad. With
+    `check_images` each image is decoded once, and an unreadable image or one of more than `max_image_pixels` makes the
+    record bad. Raises ConfigError if the file does not exist or is neither `.json` nor `.jsonl`.
     """
     path = Path(path)
     try:
@@ -46,8 +46,8 @@ def iter_records(
         raise ConfigError(f"{path}: a dataset file ends in .jsonl or .json") from None
     if not path.is_file():
         raise ConfigError(f"{path}: no such dataset file")
-    places: dict[str, str] = {}
-    verdicts: dict[str, BadRecord | None] = {}
+    positions: dict[str, str] = {}
+    image_problems: dict[str, BadRecord | None] = {}
     for index, (where, record) in enumerate(records):
         default_id = f"{path.stem}/{index}"
         if isinstance(record, BadRecord):
@@ -55,15 +55,15 @@ def iter_records(
             continue
         try:
             sample = sample_from_record(record, where=where, default_id=default_id)
-            if sample.id in places:
-                raise BadRecord(sample.id, f"this id is taken: {places[sample.id]} has it too", where)
-            places[sample.id] = where
+            if sample.id in positions:
+                raise BadRecord(sample.id, f"this id is taken: {positions[sample.id]} has it too", where)
+            positions[sample.id] = where
             for name in sample.images if check_images else ():
-                if name not in verdicts:
-                    verdicts[name] = _verdict(path.parent, name, max_image_pixels)
-                verdict = verdicts[name]
-                if verdict is not None:
-                    raise verdict.at(where, sample.id)
+                if name not in image_problems:
+                    image_problems[name] = _image_problem(path.parent, name, max_image_pixels)
+                problem = image_problems[name]
+                if problem is not None:
+                    raise problem.at(where, sample.id)
         except BadRecord as error:
             yield error
         else:
@@ -71,15 +71,18 @@ def iter_records(
 
 
 def iter_json(path: Path, suffix: str | None = None) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
-    """Where each record of a `.json` array or a `.jsonl` file stands, and the record, whatever its keys.
+    """Yield the position and the content of each record of a `.json` array or a `.jsonl` file, whatever its keys.
 
-    suffix: how to read the file where its name does not say so.
+    suffix: `.json` or `.jsonl`, to read a file whose name has another suffix.
     """
     return _READERS[suffix or path.suffix](path)
 
 
 def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
-    """Write samples to a `.jsonl` or a `.json` file, whole or not at all; returns their number. Raises BadRecord."""
+    """Write samples to a `.jsonl` or a `.json` file, which appears complete or not at all. Returns their number.
+
+    Raises BadRecord for a sample that could not be read back or whose id is repeated.
+    """
     path = Path(path)
     if path.suffix not in _READERS:
         raise ConfigError(f"{path}: a dataset file ends in .jsonl or .json")
@@ -101,6 +104,7 @@ def write_samples(path: str | Path, samples: Iterable[Sample]) -> int:
 
 
 def _as_record(value: Any, where: str) -> dict[str, Any] | BadRecord:
+    """Return a JSON value as a record, or a BadRecord if it is no object."""
     if not isinstance(value, dict):
         return BadRecord("", f"a record is a JSON object; this is {shortened(value)}", where)
     return value
@@ -110,35 +114,48 @@ _Placed = tuple[str, dict[str, Any] | BadRecord]
 
 
 def _json_lines(path: Path) -> Iterator[_Placed]:
-    """Each line's place and record; blank lines are passed over."""
+    """Yield the position and the record of each line that is not blank."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                text = _line_text(line, where, "utf-8-sig" if number == 1 else "utf-8")
+            except BadRecord as error:
+                yield where, error
+            else:
                 if text:
-                    yield where, _as_record(parse_json(text), where)
-            except UnicodeDecodeError as error:
-                yield where, BadRecord("", f"not UTF-8 at byte {error.start} of the line", where)
-            except NotJsonError as error:
-                yield where, BadRecord("", f"not JSON: {error}", where)
+                    yield where, _parsed(text, where)
 
 
 def parse_line(line: bytes, *, where: str, default_id: str) -> Sample:
-    """The sample of one line of a `.jsonl` file. Raises BadRecord."""
-    try:
-        record = _as_record(parse_json(line.decode("utf-8-sig").strip()), where)
-    except UnicodeDecodeError as error:
-        raise BadRecord("", f"not UTF-8 at byte {error.start} of the line", where) from None
-    except NotJsonError as error:
-        raise BadRecord("", f"not JSON: {error}", where) from None
+    """Return the sample of one line of a `.jsonl` file. Raises BadRecord.
+
+    where: position of the line, for messages. default_id: id for a record without one.
+    """
+    record = _parsed(_line_text(line, where, "utf-8-sig"), where)
     if isinstance(record, BadRecord):
         raise record.at(where, default_id)
     return sample_from_record(record, where=where, default_id=default_id)
 
 
+def _line_text(line: bytes, where: str, encoding: str) -> str:
+    """Decode one line and strip it. Raises BadRecord if it is not UTF-8."""
+    try:
+        return line.decode(encoding).strip()
+    except UnicodeDecodeError as error:
+        raise BadRecord("", f"not UTF-8 at byte {error.start} of the line", where) from None
+
+
+def _parsed(text: str, where: str) -> dict[str, Any] | BadRecord:
+    """Return the record that `text` holds, or a BadRecord if it is no JSON object."""
+    try:
+        return _as_record(parse_json(text), where)
+    except NotJsonError as error:
+        return BadRecord("", f"not JSON: {error}", where)
+
+
 def _json_array(path: Path) -> Iterator[_Placed]:
-    """Each element's place and record; what breaks the array itself ends it."""
+    """Yield the position and the record of each element; an error in the array itself is the last of them."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -171,7 +188,7 @@ def _json_array(path: Path) -> Iterator[_Placed]:
 
 
 def _element(text: str, position: int, where: str) -> tuple[dict[str, Any] | BadRecord, int]:
-    """The record that begins at `position`, and where it ends. Raises ValueError when that can't be told."""
+    """Return the record that begins at `position`, and its end. Raises ValueError if the end can't be found."""
     try:
         value, end = DECODER.raw_decode(text, position)
     except NotJsonError as error:
@@ -181,7 +198,7 @@ def _element(text: str, position: int, where: str) -> tuple[dict[str, Any] | Bad
 
 
 def _blank_end(text: str, position: int) -> int:
-    """Where the blanks that begin at `position` end."""
+    """Return the end of the blanks that begin at `position`."""
     blank = _BLANK.match(text, position)
     return blank.end() if blank else position
 
@@ -189,8 +206,8 @@ def _blank_end(text: str, position: int) -> int:
 _READERS = {".jsonl": _json_lines, ".json": _json_array}
 
 
-def _verdict(dataset_dir: Path, name: str, max_pixels: int | None) -> BadRecord | None:
-    """What is wrong with an image, if anything."""
+def _image_problem(dataset_dir: Path, name: str, max_pixels: int | None) -> BadRecord | None:
+    """Return the reason why an image can't be used, or None if it can."""
     try:
         check_image(resolve_image(dataset_dir, name), max_pixels=max_pixels)
     except BadRecord as error:

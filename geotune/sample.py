@@ -1,4 +1,4 @@
-"""The sample: one question with its images and gold answer; its strict reading and writing as a sharegpt record."""
+"""Samples, and their strict conversion from and to sharegpt records."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SPELLINGS: dict[str, tuple[str, str, dict[str, Role]]] = {
     "conversations": ("from", "value", {"human": "user", "gpt": "assistant"}),
     "messages": ("role", "content", {"user": "user", "assistant": "assistant"}),
 }
-"""Of each spelling of the turns: the keys for who speaks and what is said, and the names of the roles."""
+"""Key of the turns in a record -> keys of speaker and text in a turn, and roles by the speaker's name."""
 _FOREIGN_TAGS = ("<video>", "<audio>")
-"""Placeholders that LLaMA-Factory and ms-swift count as they count `<image>`."""
+"""Placeholders that LLaMA-Factory and ms-swift count like `<image>`."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT_FIELDS = ("system", "task", "answer", "source", "place", "meta")
 _KNOWN = frozenset({"id", "image", "images", *_SPELLINGS, *_TEXT_FIELDS})
@@ -27,7 +27,7 @@ _KNOWN = frozenset({"id", "image", "images", *_SPELLINGS, *_TEXT_FIELDS})
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says; in a user's turn each `<image>` stands for the sample's next image."""
+    """One message of a conversation; in a user turn each `<image>` stands for the sample's next image."""
 
     role: Role
     text: str
@@ -52,20 +52,20 @@ class Sample:
 
     @property
     def prompt(self) -> str:
-        """Text of the last user turn, or ""."""
+        """Text of the last user turn, or "" if there is none."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
     @property
     def response(self) -> str:
-        """Text of the last assistant turn, or ""."""
+        """Text of the last assistant turn, or "" if there is none."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
 
 
 def sample_from_record(record: Mapping[str, Any], *, where: str, default_id: str | None = None) -> Sample:
-    """The sample of a sharegpt record, also of one with role/content `messages` or with one `image` by name.
+    """Convert a sharegpt record, also one with role/content `messages` or with a single `image`, to a sample.
 
-    `where` says in messages where the record stands. A record without an id gets `default_id` (else `where`). Keys
-    that a sample has no field for are kept in `meta`. Raises BadRecord.
+    where: position of the record, for messages. default_id: id for a record without one; by default `where`. Keys for
+    which a sample has no field are kept in `meta`. Raises BadRecord.
     """
     own_id = record.get("id")
     named = isinstance(own_id, str | int) and not isinstance(own_id, bool)
@@ -79,7 +79,7 @@ def sample_from_record(record: Mapping[str, Any], *, where: str, default_id: str
 
 
 def sample_to_record(sample: Sample) -> dict[str, Any]:
-    """The sharegpt record of a sample, always with every key. Raises BadRecord for one that could not be read back."""
+    """Convert a sample to a sharegpt record with every key. Raises BadRecord if the record could not be read back."""
     _checked(sample)
     speakers = {"user": "human", "assistant": "gpt"}
     return {
@@ -91,6 +91,7 @@ def sample_to_record(sample: Sample) -> dict[str, Any]:
 
 
 def _sample(record: Mapping[str, Any], record_id: str) -> Sample:
+    """Return the sample of a record, whose texts and counts are still to be checked."""
     texts = {field: record.get(field) for field in _TEXT_FIELDS}
     for field, value in texts.items():
         if not isinstance(value, str | None):
@@ -105,7 +106,7 @@ def _sample(record: Mapping[str, Any], record_id: str) -> Sample:
 
 
 def _turns(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
-    """The turns, and the system prompt where it is the first of them."""
+    """Return the turns, and the system prompt if it is the first of them."""
     present = [key for key in _SPELLINGS if record.get(key) is not None]
     if len(present) != 1:
         raise BadRecord("", "both `conversations` and `messages`; keep one" if present else "no `conversations`")
@@ -134,6 +135,7 @@ def _turns(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
 
 
 def _images(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the images of a record, from `images` or a single `image`."""
     one, several = record.get("image"), record.get("images")
     if one is not None and several is not None:
         raise BadRecord("", "both `image` and `images`; keep one")
@@ -149,7 +151,7 @@ def _images(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _meta(record: Mapping[str, Any]) -> str:
-    """The record's `meta`, with the keys that no field holds added to it."""
+    """Return the record's `meta`, with the keys added for which a sample has no field."""
     meta = record.get("meta") or "{}"
     extra = {key: value for key, value in record.items() if key not in _KNOWN}
     if not extra:
@@ -165,6 +167,7 @@ def _meta(record: Mapping[str, Any]) -> str:
 
 
 def _meta_object(meta: str) -> dict[str, Any]:
+    """Parse `meta`. Raises BadRecord if it is no JSON object."""
     try:
         held = parse_json(meta)
     except NotJsonError as error:
@@ -175,10 +178,10 @@ def _meta_object(meta: str) -> dict[str, Any]:
 
 
 def _checked(sample: Sample) -> Sample:
-    """The sample itself, once it keeps the rules that every reader of sharegpt records relies on.
+    """Return the sample if it keeps the rules that readers of sharegpt records rely on; raise BadRecord if not.
 
-    Turns alternate, user first, even in number, none empty; the `<image>` of the user's turns are as many as the
-    images; none stands in the system prompt or an answer. Raises BadRecord.
+    The turns alternate, begin with the user and end with the assistant, and none is empty. The user turns hold one
+    `<image>` per image, and neither the system prompt nor an answer holds any.
     """
     fields = {"id": sample.id, **{field: getattr(sample, field) for field in _TEXT_FIELDS}}
     fields |= {f"images[{i}]": name for i, name in enumerate(sample.images)}

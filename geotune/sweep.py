@@ -1,4 +1,4 @@
-"""`geotune sweep recipe=<name> sweep=<name>`: train a recipe many times, and say which way of training it was best."""
+"""`geotune sweep recipe=<name> sweep=<name>`: train a recipe many times and report the best settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from geotune.system.files import make_folder
 
 
 def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
-    """Run the trials that `cfg` asks for, each a training with the words `training`; the content of sweep.json.
+    """Run the trials of the sweep `cfg` and return the content of sweep.json.
 
-    What was there before is gone on with. Ctrl-C, and `max_failed` trials in a row, leave everything ready to go on.
-    Raises ConfigError.
+    training: overrides that every trial passes to `geotune train`. An earlier sweep in the same folder is continued.
+    After Ctrl-C, or `max_failed` failed trials in a row, the sweep can be continued later. Raises ConfigError.
     """
     from rich.console import Console
 
@@ -34,7 +34,7 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     plan = make_plan(cfg, training)
     if cfg.wandb_yaml is not None:
         write_wandb_sweep(plan, Path(cfg.wandb_yaml))
-        print(f"{cfg.wandb_yaml}: wandb sweep {cfg.wandb_yaml}, then wandb agent <id>")
+        print(f"{cfg.wandb_yaml} is written; run: wandb sweep {cfg.wandb_yaml}, then: wandb agent <id>")
         return {}
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
     if cfg.dry_run:
@@ -51,22 +51,25 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         raise SystemExit(f"error: {error}") from None
     finally:
         summary = save(plots=True)
-        # A file has no width: what it holds can be read in full.
+        # Outside a terminal the table is wide enough for every column.
         Console(width=None if sys.stdout.isatty() else 160).print(table(plan, rows(study.get_trials(deepcopy=False))))
     if summary["importance_note"] is not None:
         print(f"no importance plot: {summary['importance_note']}")
     if summary["best"] is not None:
-        print(f"best: trial {summary['best']['trial']}; go on with it by recipe={plan.sweep_dir / 'best.yaml'}")
+        print(f"best: trial {summary['best']['trial']}; train with it by recipe={plan.sweep_dir / 'best.yaml'}")
     print(f"results: {plan.sweep_dir}")
     return summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: words whose key is one of `SweepConfig` are the sweep's, all others its trainings'."""
+    """Run the command line `argv` (default: `sys.argv[1:]`) and return the exit status.
+
+    Overrides whose key is a field of `SweepConfig` belong to the sweep, all others to its trainings.
+    """
     from geotune.sweeps.plan import split_arguments
 
-    own, training = split_arguments(sys.argv[1:] if argv is None else argv)
-    return run_command("sweep", partial(sweep, training=training), own)
+    overrides, training = split_arguments(sys.argv[1:] if argv is None else argv)
+    return run_command("sweep", partial(sweep, training=training), overrides)
 
 
 if __name__ == "__main__":

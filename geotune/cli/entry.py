@@ -1,6 +1,6 @@
-"""The one way in for every command: composes a recipe, validates it, words errors, sets the exit status.
+"""The one way in for every command: it composes the config, words the errors and sets the exit status.
 
-For an entry point (all that a command's module needs):
+An entry point needs a function of the config and a `main`:
 
     def train(cfg: DictConfig) -> dict[str, float]: ...
 
@@ -10,30 +10,29 @@ For an entry point (all that a command's module needs):
     if __name__ == "__main__":
         raise SystemExit(main())
 
-The module imports nothing heavy at its top (torch, lightning, transformers: inside the function), so that `--help`
-answers at once. A new command is one entry of `geotune.cli.commands.COMMANDS` and of
+Such a module imports heavy libraries (torch, lightning, transformers) inside its functions, so that `--help` answers at
+once. A new command needs an entry in `geotune.cli.commands.COMMANDS`, an entry in
 `geotune.config.compositions.COMPOSITIONS`, and a file in `recipes/`.
 
-The function receives an OmegaConf `DictConfig` that is complete (every key of the schema in `geotune.config` is
-there, defaults included), validated (types, enumerations, cross-field checks), fully resolved (no interpolation left)
-and in struct mode (reading a key that does not exist raises). What lies below `_target_` of a builder or a suite has
-been checked against that target's own fields. For `train`: `cfg.run_dir` is fixed, exists and is writable (unless
-`cfg.dry_run`), and is the same in the children of DDP. What the function returns is not used here.
+The function receives a complete config: every key of the schema in `geotune.config` is set, values are validated and
+interpolations are resolved, and reading an unknown key raises. Arguments below the `_target_` of a builder or a suite
+are checked against that target. For `train`, `cfg.run_dir` is set and the folder exists and is writable, unless
+`cfg.dry_run` is set; it is the same folder in the child processes of DDP. The function's return value is ignored.
 
-Raise `ConfigError` for a mistake of the user: status 2 and its message on stderr, without a traceback. Ctrl-C: 1.
-Anything else propagates: a traceback and status 1.
+A ConfigError is a mistake of the user: its message goes to stderr without a traceback, and the exit status is 2. Ctrl-C
+gives the exit status 1. Any other exception propagates and gives a traceback and the exit status 1.
 
-What a user may type; it takes precedence over what the recipe says:
+Overrides, which take precedence over the recipe:
 
-    recipe=quickstart backbone=tiny      a file of recipes/<group>/, or recipe=<any file.yaml>
-    builder@data.build=synthetic         a group's file placed at a key; `+` in front where the recipe has none there
-    stage.lr=1e-4  data.tasks=[a,b]      the key's type decides how a value is read
-    data.path=/photos (2024), a=b/{x}    a key that holds text takes all that stands behind the first `=`
-    evaluator=null  ~data.limit          nothing; back to the default
-    places=200                           `build` only: a field of the builder, short for builder.places=200
+    recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or recipe=<any file.yaml>
+    builder@data.build=synthetic         place a file of a group at a key; write `+builder@...` for a new key
+    stage.lr=1e-4  data.tasks=[a,b]      set a value, which is read as the type of the key requires
+    data.path=/photos (2024), a=b/{x}    set a text, which is everything after the first `=`
+    evaluator=null  ~data.limit          set a key to null, and reset a key to its default
+    places=200                           set a field of the builder, short for builder.places=200 (`build` only)
 
-Quotes around a whole value are taken off, a leading `~/` is the home folder, `+key=` and `++key=` mean `key=`.
-Interpolation (`${...}`) works in recipe files; on the command line it is text like any other.
+Quotes around a whole value are removed, a leading `~/` is the home folder, and `+key=` and `++key=` mean `key=`.
+Interpolation (`${...}`) works in recipe files; on the command line it is plain text.
 """
 
 from __future__ import annotations
@@ -54,21 +53,21 @@ from geotune.errors import ConfigError
 
 
 def run_command(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) -> int:
-    """Run `function` on the config that the command line `argv` (default: `sys.argv[1:]`) asks for; the exit status."""
+    """Run `function` on the config of the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if {"--help", "-h"} & set(arguments):
-            show(help_text(command, [word for word in arguments if word not in ("--help", "-h")]))
+            show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
             return 0
-        _show_own_messages()
+        _configure_logging()
         cfg = compose(command, arguments)
         with claimed_run_dir(cfg):
             function(cfg)
     except ConfigError as error:
-        print(f"error: {_own_words(error)}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, SystemExit) as stop:
-        # Lightning shuts down on Ctrl-C and then leaves with SystemExit(1).
+        # On Ctrl-C Lightning shuts down and raises SystemExit(1).
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         print("interrupted", file=sys.stderr)
@@ -77,22 +76,22 @@ def run_command(command: str, function: Callable[[DictConfig], Any], argv: Seque
 
 
 def show(text: str) -> None:
-    """Print `text`, of which a reader such as `head` may want only the beginning."""
+    """Print `text`; a reader that closes the pipe early, such as `head`, is no error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python flushes standard output once more when it exits.
+        # Python flushes standard output again when it exits, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _own_words(error: ConfigError) -> str:
-    """The message alone: one that was raised in a data worker arrives wrapped in that process's traceback."""
+def _message(error: ConfigError) -> str:
+    """Return the error's own message, also if a data worker wrapped it in the traceback of its process."""
     text = str(error)
     return text.rpartition("ConfigError: ")[2].strip() if "Traceback (most recent call last)" in text else text
 
 
-def _show_own_messages() -> None:
-    """Our loggers speak from INFO on, libraries from WARNING on."""
+def _configure_logging() -> None:
+    """Show log messages of our packages from level INFO on, and those of libraries from WARNING on."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)

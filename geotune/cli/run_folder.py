@@ -1,4 +1,4 @@
-"""The folder of a run, which a command fixes before it starts."""
+"""The run directory, which a command chooses and creates before its function starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from geotune.system.files import make_folder
 
 @contextmanager
 def claimed_run_dir(cfg: DictConfig) -> Iterator[None]:
-    """Fix `cfg.run_dir` and make it, for commands that have one; taken away again if a mistake left it empty."""
+    """Set `cfg.run_dir` and create the folder, for a command that has one.
+
+    Within a dry run nothing is created. The folder is removed again if the block raises ConfigError and left it empty.
+    Raises ConfigError if the folder can't be written.
+    """
     if "run_dir" not in cfg:
         yield
         return
@@ -28,11 +32,11 @@ def claimed_run_dir(cfg: DictConfig) -> Iterator[None]:
         return
     os.environ[RUN_DIR_VARIABLE] = chosen
     folder = Path(chosen)
-    made = not folder.exists()
+    is_new = not folder.exists()
     make_folder(folder, "run_dir")
     try:
         yield
     except ConfigError:
-        if made and not any(folder.iterdir()):
+        if is_new and not any(folder.iterdir()):
             folder.rmdir()
         raise

@@ -1,4 +1,4 @@
-"""Schemas of the commands other than training, and the checks that span several of their keys."""
+"""Schemas of the commands other than `geotune train`, and their checks that types can't express."""
 
 from __future__ import annotations
 
@@ -10,74 +10,74 @@ from geotune.config.rules import above_zero, at_least, is_builder, is_named
 
 @dataclass
 class BuildConfig:
-    """What `geotune build` runs."""
+    """Config of `geotune build`."""
 
     builder: dict[str, Any]
-    """The builder (`_target_` and its fields); `builder=<name>` chooses it, `<field>=<value>` sets its fields."""
+    """Builder (`_target_` and its fields); `builder=<name>` chooses it and `<field>=<value>` sets its fields."""
     out: str
     """Folder to write."""
     name: str
-    """Name of the dataset: <out>/<name>.jsonl."""
+    """Name of the dataset, which is written to <out>/<name>.jsonl."""
     paths: Literal["relative", "absolute"] = "relative"
-    """How the records name their images."""
+    """Kind of path by which the records name their images."""
     max_reject_fraction: float = 0.01
-    """Rejecting more than this share of the source is a mistake in the data."""
+    """Largest fraction of the source that may be rejected; above it the command fails with exit status 2."""
     shard: str | None = None
-    """i/n: write one part of n, as one job of many; `geotune merge` joins them. null: all."""
+    """Part to write, as i/n: one of n jobs, whose parts `geotune merge` joins; null writes the whole dataset."""
 
 
 @dataclass
 class MergeConfig:
-    """What `geotune merge` runs."""
+    """Config of `geotune merge`."""
 
     out: str
-    """Folder that the parts were built into."""
+    """Folder that holds the parts."""
     name: str | None = None
-    """Name of the dataset; null: the one whose parts are there."""
+    """Name of the dataset; null means the only dataset that has parts in the folder."""
 
 
 @dataclass
 class SweepConfig:
-    """What `geotune sweep` runs; a key that is none of these goes to every training."""
+    """Config of `geotune sweep`; a key that it does not have is passed to every training."""
 
     sweep: str
     """Name of the sweep: a file of recipes/sweep/, or any YAML file."""
     space: dict[str, Any] = field(default_factory=dict)
-    """What to search: for each key of the training {low, high, log, step} or {choices}; null takes a key out."""
+    """Search space: {low, high, log, step} or {choices} for each key of the training; null removes a key."""
     variants: dict[str, Any] = field(default_factory=dict)
-    """Instead of a space: named sets of keys of the training, each run once; null takes one out."""
+    """Named sets of overrides, each trained once, instead of a search space; null removes a set."""
     trials: int = 20
-    """Trials of the study, on all machines together; those that failed are made up for when it is started again."""
+    """Number of trials on all machines together; a restarted sweep runs new trials in place of those that failed."""
     metric: str | None = None
-    """Figure to improve, suite/key or suite/task/key; null: mean_accuracy of the recipe's first suite."""
+    """Figure to improve, suite/key or suite/task/key; null means mean_accuracy of the recipe's first suite."""
     direction: Literal["maximize", "minimize"] | None = None
-    """null: minimize what ends in _km, maximize anything else."""
+    """Direction of improvement; null minimizes a figure whose name ends in _km and maximizes any other."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How values are drawn: tree-structured Parzen estimators, or independently."""
+    """Sampler of values: tree-structured Parzen estimators (tpe), or independent random draws."""
     pruner: Literal["median", "asha", "none"] = "median"
-    """Which trials are stopped early: worse than the median at the same update, or by asynchronous halving."""
+    """Rule for early stopping: below the median at the same update, or asynchronous successive halving (asha)."""
     startup: int = 4
-    """Trials to finish before tpe and median look at results."""
+    """Number of finished trials before tpe and median use results."""
     prune_after: int = 0
-    """Updates before the pruner may stop a trial."""
+    """Number of updates before the pruner may stop a trial."""
     seed: int | None = None
-    """Seed of the sampler and of every trial; null: 0 for the sampler, the recipe's own for the trials."""
+    """Seed of the sampler and of every trial; null means 0 for the sampler and the recipe's seed for the trials."""
     devices: list[int] | None = None
-    """GPUs, or as many CPU slots, of this machine; [0,0] runs two trials on one. null: every GPU, or one CPU slot."""
+    """Indices of GPUs or CPU slots; [0,0] runs two trials on one device. null means every GPU, or one CPU slot."""
     devices_per_trial: int = 1
-    """Devices of each trial, one process on each."""
+    """Number of devices per trial, with one process on each."""
     study: str | None = None
-    """Name of the study, and W&B group of its trials; null: <recipe>-<sweep>."""
+    """Name of the study and of the W&B group of its trials; null means <recipe>-<sweep>."""
     storage: str | None = None
-    """Where the study is kept: an SQL URL, or a journal file; null: <sweep_dir>/study.journal."""
+    """Storage of the study: an SQL URL or a journal file; null means <sweep_dir>/study.journal."""
     sweep_dir: str | None = None
-    """Folder of the trials and results; null: runs/sweeps/<study>."""
+    """Folder of the trials and results; null means runs/sweeps/<study>."""
     max_failed: int = 3
-    """Stop after this many failed trials in a row."""
+    """Number of failed trials in a row after which the sweep stops."""
     grace: float = 60.0
-    """Seconds a trial has to end after SIGINT, and again after SIGTERM, before SIGKILL."""
+    """Seconds that a trial has to end after SIGINT, and again after SIGTERM, before SIGKILL."""
     stale_after: float = 300.0
-    """Seconds without a sign of life after which another machine's trial is taken over."""
+    """Seconds without a heartbeat after which a trial of another machine counts as dead and is taken over."""
     dry_run: bool = False
     """Check everything, show what would run, and stop."""
     wandb_yaml: str | None = None
@@ -86,79 +86,79 @@ class SweepConfig:
 
 @dataclass
 class ExportConfig:
-    """What `geotune export` runs."""
+    """Config of `geotune export`."""
 
     checkpoint: str
-    """A step_<N> folder of a run, a link to one (last, best), or the run's folder: its best one, else its last."""
+    """Checkpoint: a step_<N> folder, a link to one (last, best), or a run's folder for its best or else its last."""
     out: str
-    """Folder to write: adapter/, merged/ and export_report.json."""
+    """Folder to write, with adapter/, merged/ and export_report.json."""
     base_model: str | None = None
-    """Folder or hub id of the backbone; null: where training found it."""
+    """Folder or hub id of the backbone; null means the one that training used."""
     dtype: Literal["bf16", "float32"] = "bf16"
-    """Precision of the merged weights; they are merged in float32 whatever it is."""
+    """Precision of the merged weights in the files; merging itself is done in float32."""
     overwrite: bool = False
-    """Replace what an earlier export wrote to `out`."""
+    """Replace an earlier export in `out`."""
 
 
 @dataclass
 class LocateConfig:
-    """What `geotune locate` runs."""
+    """Config of `geotune locate`."""
 
     image: str
-    """A photo, or a folder: every image in it, at any depth."""
+    """Photo to locate, or a folder whose images are all located, at any depth."""
     checkpoint: str | None = None
-    """A checkpoint or a run's folder, an exported folder or any model's; null: the embedded backbone as it is."""
+    """Checkpoint, run folder, exported folder or model folder; null means the embedded backbone without training."""
     base_model: str | None = None
-    """Folder or hub id of the backbone that a checkpoint or an adapter belongs to; null: where training found it."""
+    """Folder or hub id of the backbone below a checkpoint or an adapter; null means the one that training used."""
     samples: int = 16
-    """Answers drawn for each photo, which the uncertainty comes from."""
+    """Number of answers drawn for each photo, from which the uncertainty is estimated."""
     temperature: float = 1.0
-    """Of the sampling; 1 draws from the model's own distribution."""
+    """Temperature of the sampling; 1 draws from the model's own distribution."""
     top_p: float = 1.0
-    """Draw from the likeliest tokens that hold this share of the probability."""
+    """Nucleus sampling: draw from the likeliest tokens that together hold this much of the probability."""
     seed: int = 0
-    """Seed of the sampling; a photo's answers do not depend on what else is asked."""
+    """Seed of the sampling; the answers for a photo do not depend on the other photos."""
     explain: bool = True
     """Ask for a short explanation before the coordinates."""
     format: Literal["table", "json"] = "table"
-    """How the result is printed."""
+    """Format of the printed result."""
     batch_size: int = 32
-    """Answers per forward pass."""
+    """Number of answers per forward pass."""
     max_new_tokens: int = 256
-    """Longest answer, in tokens."""
+    """Largest number of tokens of an answer."""
     max_pixels: int | None = None
-    """Photos are scaled down to at most this many pixels; null: as in training."""
+    """Largest number of pixels of a photo; larger photos are scaled down. null means the limit of the training."""
     dtype: Literal["bf16", "float32"] | None = None
-    """Precision of weights and forward pass; null: as in training."""
+    """Precision of the weights and the forward pass; null means the precision of the training."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
 
 
 def check_build(cfg: BuildConfig) -> list[str]:
-    """Mistakes in what `geotune build` is asked for that types don't show."""
+    """Return the mistakes in a config of `geotune build` that its types allow."""
     rules = [
         is_builder("builder", cfg.builder),
-        (cfg.out != "", "out=: an empty name; give out=<folder>"),
+        (cfg.out != "", "out=: the name is empty; give out=<folder>"),
         (
             0 <= cfg.max_reject_fraction <= 1,
-            f"max_reject_fraction={cfg.max_reject_fraction}: a share lies between 0 and 1",
+            f"max_reject_fraction={cfg.max_reject_fraction}: give a fraction between 0 and 1",
         ),
     ]
     return [mistake for fine, mistake in rules if not fine]
 
 
 def check_merge(cfg: MergeConfig) -> list[str]:
-    """Mistakes in what `geotune merge` is asked for that types don't show."""
+    """Return the mistakes in a config of `geotune merge` that its types allow."""
     return [mistake for fine, mistake in [is_named("out", cfg.out), is_named("name", cfg.name)] if not fine]
 
 
 def check_sweep(cfg: SweepConfig) -> list[str]:
-    """Mistakes in what `geotune sweep` is asked for that types don't show."""
+    """Return the mistakes in a config of `geotune sweep` that its types allow."""
     devices = len(cfg.devices) if cfg.devices is not None else None
     rules = [
         (
             (cfg.space != {}) != (cfg.variants != {}),
-            f"space, variants: sweep={cfg.sweep} has {'both' if cfg.space else 'neither'}; give one of them",
+            f"space, variants: sweep={cfg.sweep} has {'both' if cfg.space else 'neither'}; give exactly one of them",
         ),
         at_least("trials", cfg.trials, 1),
         at_least("startup", cfg.startup, 1),
@@ -172,12 +172,12 @@ def check_sweep(cfg: SweepConfig) -> list[str]:
         ),
         (
             cfg.devices_per_trial == 1 or devices is None or len(set(cfg.devices or [])) == devices,
-            f"devices={cfg.devices}: with devices_per_trial={cfg.devices_per_trial} each device can be named only once",
+            f"devices={cfg.devices}: with devices_per_trial={cfg.devices_per_trial} each device can be given only once",
         ),
         *(
             (
                 value is None or value.strip() != "",
-                f"{key}=: an empty name; give one, or leave the key out",
+                f"{key}=: the name is empty; give a name, or leave the key out",
             )
             for key, value in (("study", cfg.study), ("storage", cfg.storage), ("sweep_dir", cfg.sweep_dir))
         ),
@@ -186,27 +186,27 @@ def check_sweep(cfg: SweepConfig) -> list[str]:
         above_zero("stale_after", cfg.stale_after),
         (
             cfg.wandb_yaml is None or cfg.variants == {} or cfg.space != {},
-            f"wandb_yaml={cfg.wandb_yaml}: W&B sweeps have no named variants; choose a sweep with a space",
+            f"wandb_yaml={cfg.wandb_yaml}: W&B sweeps have no named variants; choose a sweep with a search space",
         ),
     ]
     return [mistake for fine, mistake in rules if not fine]
 
 
 def check_export(cfg: ExportConfig) -> list[str]:
-    """Mistakes in what `geotune export` is asked for that types don't show."""
+    """Return the mistakes in a config of `geotune export` that its types allow."""
     rules = [is_named(key, path) for key, path in vars(cfg).items() if key in ("checkpoint", "out", "base_model")]
     return [mistake for fine, mistake in rules if not fine]
 
 
 def check_locate(cfg: LocateConfig) -> list[str]:
-    """Mistakes in what `geotune locate` is asked for that types don't show."""
+    """Return the mistakes in a config of `geotune locate` that its types allow."""
     rules = [
         is_named("image", cfg.image),
         is_named("checkpoint", cfg.checkpoint),
         is_named("base_model", cfg.base_model),
         at_least("samples", cfg.samples, 1),
         above_zero("temperature", cfg.temperature),
-        (0 < cfg.top_p <= 1, f"top_p={cfg.top_p}: a share of the probability lies in (0, 1]"),
+        (0 < cfg.top_p <= 1, f"top_p={cfg.top_p}: give a probability above 0 and up to 1"),
         at_least("seed", cfg.seed, 0),
         at_least("batch_size", cfg.batch_size, 1),
         at_least("max_new_tokens", cfg.max_new_tokens, 1),

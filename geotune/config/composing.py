@@ -1,4 +1,4 @@
-"""From a recipe and overrides to one validated, complete config."""
+"""Composing: one complete, validated config from a recipe and overrides."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ OmegaConf.register_new_resolver("embedded", lambda name: str(ASSETS / name), rep
 
 
 def compose(command: str, overrides: Sequence[str]) -> DictConfig:
-    """The validated, complete config of `command` for `overrides` as typed (no side effects; `run_dir` may be null)."""
+    """Return the complete, validated config of `command` for `overrides` as typed; `run_dir` may still be null.
+
+    Raises ConfigError that lists every mistake.
+    """
     spec = COMPOSITIONS[command]
     groups, values = sort_overrides(overrides, spec)
     tree, choices = _compose_groups(command, spec, groups)
@@ -52,7 +55,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     config = convert(plain, spec.schema, "", problems)
     if problems:
         typed = {".".join(key) for key, _ in values}
-        raise ConfigError("\n".join(_word(problem, spec, choices, typed) for problem in problems))
+        raise ConfigError("\n".join(_message(problem, spec, choices, typed) for problem in problems))
     mistakes = spec.check(config)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
@@ -64,11 +67,11 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
 def _compose_groups(
     command: str, spec: Composition, groups: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tree that Hydra composes, still with its interpolations, and the choice made in each group."""
-    words = [f"{key}={choice}" if choice else key for key, choice in groups.items()]
+    """Return the tree that Hydra composes, with unresolved interpolations, and the choice made in each group."""
+    overrides = [f"{key}={choice}" if choice else key for key, choice in groups.items()]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(recipe_files.RECIPES), job_name=command):
-            composed = hydra_compose(command, overrides=words, return_hydra_config=True)
+            composed = hydra_compose(command, overrides=overrides, return_hydra_config=True)
         choices = dict(composed.hydra.runtime.choices)
         tree: Any = OmegaConf.to_container(
             OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
@@ -79,17 +82,20 @@ def _compose_groups(
     return tree, choices
 
 
-def _word(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> str:
-    """A mistake as the user reads it: with the key that was meant, wherever it stands, and the file that holds it."""
+def _message(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> str:
+    """Return the message about a mistake, with the keys that were probably meant and the recipe file that holds it.
+
+    typed: keys that the user set on the command line, which no file holds.
+    """
     text = str(problem)
     leaf = problem.key.rpartition(".")[2]
     if problem.siblings is not None and "did you mean" not in text:
         keys = [key for key, parameter in walk(spec.schema) if not is_schema(parameter.hint)]
         leaves = [key.rpartition(".")[2] for key in keys]
         meant = difflib.get_close_matches(leaf, leaves, n=1)
-        close = [key for key, its_leaf in zip(keys, leaves, strict=True) if [its_leaf] == meant]
-        there = f"; the keys there are {', '.join(problem.siblings)}"
-        text += f"; did you mean {' or '.join(close)}?" if close else there
+        close = [key for key, known_leaf in zip(keys, leaves, strict=True) if [known_leaf] == meant]
+        known = f"; the keys there are {', '.join(problem.siblings)}"
+        text += f"; did you mean {' or '.join(close)}?" if close else known
     if problem.key and not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
         pattern = re.compile(rf"^[^#\n]*\b{re.escape(leaf.partition('[')[0])}\s*:", re.MULTILINE)
         files = [recipe_files.RECIPES / group.partition("@")[0] / f"{choice}.yaml" for group, choice in choices.items()]

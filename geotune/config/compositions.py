@@ -1,4 +1,4 @@
-"""How the config of each command is composed: its schema, its checks, and the group that the user chooses from."""
+"""Table of how each command's config is composed: its schema, its checks, and the group that the user chooses from."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from geotune.config.commands import (
     check_merge,
     check_sweep,
 )
-from geotune.config.training import TrainConfig, check_train
+from geotune.config.training import TrainConfig
+from geotune.config.training_checks import check_train
 
 
 @dataclass(frozen=True)
 class Composition:
-    """What composing the config of one command needs to know."""
+    """Settings by which the config of one command is composed."""
 
     schema: Any
     """Dataclass of the composed tree."""
     check: Callable[[Any], list[str]]
-    """Returns the mistakes that span several keys, as messages."""
+    """Function that returns messages about the mistakes that types can't express."""
     example: str
-    """Command line that a message shows."""
+    """Example of a command line, for help and messages."""
     choice: str = ""
-    """Group that must be chosen on the command line; empty if there is nothing to choose."""
+    """Group of which the user must choose a file; empty if there is nothing to choose."""
     kept_at: str = ""
-    """Key that holds the name of the choice unless the user sets it."""
+    """Key that takes the name of the chosen file unless the user sets it."""
     shorthand: str = ""
-    """Keys that the schema does not know are looked up below this one."""
+    """Key below which overrides are placed that the schema does not know; empty if there is none."""
     fallbacks: Mapping[str, str] = field(default_factory=dict)
-    """Group and choice that supply `_target_` for a node of that name which has none."""
+    """File of a group, by group, from which a node of that name takes `_target_` if it has none."""
 
 
 COMPOSITIONS = {

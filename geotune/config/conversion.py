@@ -1,6 +1,6 @@
-"""Reads plain trees (what YAML holds) into dataclasses and arguments, collecting every mistake instead of the first.
+"""Conversion of plain trees, as YAML holds them, to dataclasses and arguments. It collects every mistake.
 
-Serves the schemas of `geotune.config` and, in the same words, the targets that a recipe names by `_target_`.
+The schemas of `geotune.config` and the targets that a recipe names by `_target_` are converted by the same rules.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from geotune.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One mistake: where it is, what it is and what helps."""
+    """One mistake in a config: its key, and the rest of the message with value and remedy."""
 
     key: str
     text: str
     siblings: tuple[str, ...] | None = None
-    """For a key that does not exist: those that do, beside it."""
+    """Known keys beside an unknown key; None for any other mistake."""
 
     def __str__(self) -> str:
         return f"{self.key}{self.text}"
@@ -45,9 +45,9 @@ class Problem:
 def read_arguments(
     node: Mapping[str, Any], target: Callable[..., Any], where: str, problems: list[Problem], given: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Arguments for `target` from a config node, converted to its type hints; mistakes go to `problems`.
+    """Return the arguments for `target` in a config node, converted to its type hints. Adds mistakes to `problems`.
 
-    `given` are names that the caller passes by itself: neither required in the node nor allowed there.
+    where: key of the node. given: names of arguments that the caller passes itself, which the node must not hold.
     """
     accepted = parameters_of(target)
     arguments: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def read_arguments(
         if name == "_target_" and name not in accepted:
             continue
         if name in given:
-            problems.append(Problem(key, f"={as_typed(value)}: this is set by the program; remove the key"))
+            problems.append(Problem(key, f"={as_typed(value)}: this argument is set by the program; remove the key"))
         elif name not in accepted and not accepted.open:
             siblings = tuple(known for known in accepted if known not in given and known != "_target_")
             rest, leaf = _first_leaf(value)
@@ -72,7 +72,7 @@ def read_arguments(
         if parameter.default is REQUIRED and name not in node and name not in given:
             key = f"{where}.{name}" if where else name
             schema = nested_schema(parameter.hint)
-            if schema:  # say which of its keys are missing, by their names
+            if schema:  # so that the message names the keys that are missing
                 arguments[name] = convert({}, schema, key, problems)
             else:
                 problems.append(_required(key, parameter.doc))
@@ -80,11 +80,11 @@ def read_arguments(
 
 
 def convert(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
-    """`value`, as YAML gave it, as the type that `hint` names; a mistake goes to `problems` and gives None.
+    """Convert a value that YAML holds to the type `hint`. Adds a mistake to `problems` and returns None for it.
 
-    Nothing is guessed: "5" is no number and 1 is no boolean; a whole number does for a float, a list for a tuple,
-    a string for a Path or an Enum, a mapping for a dataclass. A mapping with `_target_` is checked against that target
-    and stays a mapping.
+    The conversion is strict: "5" is not a number and 1 is not a boolean. A whole number is accepted as a float, a list
+    as a tuple, a string as a Path or an Enum, and a mapping as a dataclass. A mapping with `_target_` is checked
+    against that target and stays a mapping.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -93,47 +93,53 @@ def convert(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
         return _check_open(value, key, problems)
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, arguments, key, problems)
-    if origin is Literal:
-        fits = any(value == choice and type(value) is type(choice) for choice in arguments)
-    elif hint is None or hint is types.NoneType:
-        fits = value is None
-    elif hint in (bool, str):
-        fits = isinstance(value, hint)
-    elif hint in (int, float):
-        fits = isinstance(value, (int, hint)) and not isinstance(value, bool)
-        value = hint(value) if fits else value
-    elif inspect.isclass(hint) and issubclass(hint, Path):
-        fits = isinstance(value, str)
-        value = hint(value) if fits else value
-    elif inspect.isclass(hint) and issubclass(hint, Enum):
-        fits = value in [member.value for member in hint]
-        value = hint(value) if fits else value
-    elif dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return _convert_dataclass(value, hint, key, problems)
-        fits = False
-    elif (origin or hint) in SEQUENCES:
-        if isinstance(value, (list, tuple)):
-            return _convert_sequence(value, origin or hint, arguments, key, problems)
-        fits = False
-    elif (origin or hint) in MAPPINGS:
-        if isinstance(value, Mapping):
-            if "_target_" in value:
-                return _check_open(value, key, problems)
-            inner = arguments[1] if arguments else Any
-            return {str(name): convert(item, inner, f"{key}.{name}", problems) for name, item in value.items()}
-        fits = False
-    else:
-        fits = not inspect.isclass(hint) or isinstance(value, hint)
+    kind = origin or hint
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _convert_dataclass(value, hint, key, problems)
+    if kind in SEQUENCES and isinstance(value, (list, tuple)):
+        return _convert_sequence(value, kind, arguments, key, problems)
+    if kind in MAPPINGS and isinstance(value, Mapping):
+        if "_target_" in value:
+            return _check_open(value, key, problems)
+        inner = arguments[1] if arguments else Any
+        return {str(name): convert(item, inner, f"{key}.{name}", problems) for name, item in value.items()}
+    fits, converted = _convert_scalar(value, hint)
     if not fits:
         meant = near(str(value), map(str, arguments)) if origin is Literal else ""
         problems.append(Problem(key, f"={as_typed(value)}: expected {type_in_words(hint)}{meant}"))
         return None
-    return value
+    return converted
+
+
+def _convert_scalar(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Return whether a value fits a type that holds no further keys or items, and the converted value if it does."""
+    kind = typing.get_origin(hint) or hint
+    if kind is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in typing.get_args(hint)), value
+    if hint is None or hint is types.NoneType:
+        return value is None, value
+    if hint in (bool, str):
+        return isinstance(value, hint), value
+    if hint in (int, float):
+        fits = isinstance(value, (int, hint)) and not isinstance(value, bool)
+        return fits, hint(value) if fits else value
+    if inspect.isclass(hint) and issubclass(hint, Path):
+        fits = isinstance(value, str)
+        return fits, hint(value) if fits else value
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        fits = value in [member.value for member in hint]
+        return fits, hint(value) if fits else value
+    if dataclasses.is_dataclass(hint) or kind in SEQUENCES or kind in MAPPINGS:
+        return False, value
+    return not inspect.isclass(hint) or isinstance(value, hint), value
 
 
 def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: list[Problem]) -> Any:
-    """The first member that takes the value; if none does, what the most telling one has against it."""
+    """Convert to the first member of a union that accepts the value.
+
+    If no member accepts it, the mistakes are those of the only member that found some below `key`, or else one mistake
+    that lists all members.
+    """
     attempts: list[tuple[Any, list[Problem]]] = []
     for member in members:
         mistakes: list[Problem] = []
@@ -151,6 +157,7 @@ def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: lis
 
 
 def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: list[Problem]) -> Any:
+    """Convert a mapping to the dataclass `hint`."""
     mistakes: list[Problem] = []
     arguments = read_arguments(value, hint, key, mistakes)
     problems.extend(mistakes)
@@ -158,7 +165,7 @@ def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: 
         return None
     try:
         return hint(**arguments)
-    except ConfigError as error:  # its own __post_init__ names the key
+    except ConfigError as error:  # __post_init__ names the key itself
         problems.append(Problem("", str(error)))
         return None
 
@@ -166,6 +173,7 @@ def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: 
 def _convert_sequence(
     value: Sequence[Any], kind: Any, members: tuple[Any, ...], key: str, problems: list[Problem]
 ) -> Any:
+    """Convert the items of a list or tuple to the type hints `members`, and the whole to `kind`."""
     hints: Sequence[Any] = [members[0] if members else Any] * len(value)
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):
@@ -178,7 +186,7 @@ def _convert_sequence(
 
 
 def _check_open(value: Any, key: str, problems: list[Problem]) -> Any:
-    """Check what stands below each `_target_` of a node without a schema of its own; the node stays as it is."""
+    """Check the arguments below each `_target_` of a node that has no schema. Returns the node unchanged."""
     if isinstance(value, Mapping):
         if "_target_" in value:
             try:
@@ -197,7 +205,10 @@ def _check_open(value: Any, key: str, problems: list[Problem]) -> Any:
 
 
 def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
-    """Type hint of the key at `path`, following dataclasses and the `_target_`s of `tree`; Any where none is known."""
+    """Return the type hint of the key at `path`, or Any if it has none.
+
+    root: schema of the whole tree. The search follows its dataclasses and the targets that `tree` names by `_target_`.
+    """
     if path[-1] == "_target_":
         return str
     hint: Any = root
@@ -207,7 +218,7 @@ def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
         if schema is None and isinstance(target, str):
             try:
                 schema = resolve_target(target, "")
-            except ConfigError:  # told by the validation, with its place
+            except ConfigError:  # the validation reports it, with its key
                 return Any
         if schema is not None:
             parameter = parameters_of(schema).get(part)
@@ -220,12 +231,13 @@ def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
 
 
 def _required(key: str, doc: str) -> Problem:
+    """Return the mistake of leaving out a required key, whose help text is `doc`."""
     about = f" ({doc.splitlines()[0].rstrip('.')})" if doc else ""
     return Problem(key, f"={MISSING}: is required; give {key}=<value>{about}")
 
 
 def _first_leaf(value: Any) -> tuple[str, Any]:
-    """Where the first single value below a node stands (".a.b"), and that value."""
+    """Return the path of the first leaf below a node (".a.b"), and its value."""
     rest = ""
     while isinstance(value, Mapping) and value:
         name, value = next(iter(value.items()))

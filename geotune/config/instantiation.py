@@ -1,4 +1,4 @@
-"""Objects from config nodes: the target that a node names, called with the node's other keys."""
+"""Instantiation: objects made from config nodes, by calling the target that a node names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from geotune.errors import ConfigError
 
 
 def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **given: Any) -> Any:
-    """Call `node._target_` with the other keys of `node`, checked against its dataclass fields or signature.
+    """Call the target that `node._target_` names with the other keys of `node`, and return the result.
 
-    `where` is the node's place in the config tree ("builder", "evaluator.suites.geox"), for messages. `given` are
-    further arguments that do not come from a config (a backbone, a writer); they are passed unchecked and must not be
-    in `node`. Nested nodes are passed as plain dicts and lists (`build: {_target_: ...}` arrives as a dict), or as
-    instances where the target's type hint names a dataclass; lists become tuples and strings Paths where it says so.
-    Raises ConfigError: unknown key (with near misses), missing key, wrong type, no such target.
+    The keys are checked against the target's dataclass fields or signature and converted to its type hints, so a list
+    becomes a tuple and a string becomes a Path if the hint says so. A nested node becomes an instance if the hint names
+    a dataclass; otherwise it is passed as a plain dict, also if it has a `_target_` of its own.
+
+    where: key of the node in the config tree ("builder", "evaluator.suites.geox"), for messages. given: arguments that
+    do not come from a config (a backbone, a writer); they are passed unchecked, and the node must not hold them.
+
+    Raises ConfigError for an unknown key (with near misses), a missing key, a wrong type or an unknown target.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     if "_target_" not in plain:
@@ -32,8 +35,8 @@ def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **give
         raise ConfigError("\n".join(map(str, problems)))
     try:
         return target(**arguments, **given)
-    except ConfigError as error:  # a target names its own field; the user knows it by its place in the tree
-        own = str(error).partition("=")[0] in parameters_of(target)
-        if own and where:
+    except ConfigError as error:  # the target names its own field, which the user knows by its full key
+        is_own_field = str(error).partition("=")[0] in parameters_of(target)
+        if is_own_field and where:
             raise ConfigError(f"{where}.{error}") from error
         raise

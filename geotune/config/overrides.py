@@ -1,4 +1,4 @@
-"""Overrides: what a user types on the command line, read as the types of the keys ask."""
+"""Overrides: the `key=value` arguments of the command line, read as the types of their keys require."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from geotune.errors import ConfigError
 _OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<text>.*))?", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
 DELETE = object()
-"""Stands for the value of a key that is to be removed."""
+"""Value that marks a key to be removed."""
 
 
 def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[str, str], list[tuple[list[str], Any]]]:
-    """Choices of groups for Hydra, and values by path for ourselves; the last of several wins."""
+    """Split overrides into choices of groups, which Hydra composes, and values by path, which are set afterwards.
+
+    The last of several overrides of a key wins. Raises ConfigError for an override that can't be read.
+    """
     groups: dict[str, str] = {}
     values: list[tuple[list[str], Any]] = []
     names = group_names()
-    for word in overrides:
-        match = _OVERRIDE.fullmatch(word)
+    for override in overrides:
+        match = _OVERRIDE.fullmatch(override)
         if match is None or (match["text"] is None) != (match["prefix"] == "~"):
-            raise ConfigError(f"{word}: write key=value{_guess(word, spec)}; --help lists the keys")
+            raise ConfigError(f"{override}: write key=value{_guess(override, spec)}; --help lists the keys")
         prefix, key, text = match["prefix"], match["key"], match["text"] or ""
         group = key.partition("@")[0]
         removed = prefix == "~" or text.strip() == "null"
@@ -42,7 +45,7 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
             name = choice.stem if choice in files_of(group) else register_file(group, choice)
             groups[f"+{key}" if prefix in ("+", "++") else key] = name
         elif "@" in key or "/" in key:
-            raise ConfigError(f"{word}: there is no group {group}; the groups are {', '.join(names)}")
+            raise ConfigError(f"{override}: there is no group {group}; the groups are {', '.join(names)}")
         else:
             path = key.split(".")
             if spec.shorthand and path[0] not in parameters_of(spec.schema):
@@ -50,28 +53,31 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
             values.append((path, DELETE if prefix == "~" else text))
     if spec.choice and spec.choice not in groups:
         raise ConfigError(
-            f"{spec.choice}={MISSING}: choose one, for example {spec.example!r}; "
-            f"there are {', '.join(choices_of(spec.choice))}"
+            f"{spec.choice}={MISSING}: choose a {spec.choice}; there are {', '.join(choices_of(spec.choice))}. "
+            f"For example: {spec.example}"
         )
     return groups, values
 
 
 def _may_be_null(schema: Any, group: str) -> bool:
-    """Whether the choice of `group` may be null: recipes give such a node keys of their own, which must go as well."""
+    """Return whether the node of `group` may be null.
+
+    Recipes add keys to such a node, which must be removed with it. Hydra can't do that, so null is set afterwards.
+    """
     parameter = parameters_of(schema).get(group)
     return parameter is not None and types.NoneType in union_members(parameter.hint)
 
 
-def _guess(word: str, spec: Composition) -> str:
-    """A remedy for `--lr=1`, `--lr 1` and a bare `quickstart`."""
-    bare = word.lstrip("-")
+def _guess(argument: str, spec: Composition) -> str:
+    """Return a hint for an argument like `--lr=1`, `--lr` or `quickstart`, or an empty string."""
+    bare = argument.lstrip("-")
     if spec.choice and bare in choices_of(spec.choice):
         return f", as in {spec.choice}={bare}"
-    return f", as in {bare if '=' in bare else f'{bare}=<value>'}" if word.startswith("-") and bare else ""
+    return f", as in {bare if '=' in bare else f'{bare}=<value>'}" if argument.startswith("-") and bare else ""
 
 
-def apply_value(tree: dict[str, Any], path: list[str], text: Any, config: Any) -> None:
-    """Set (or delete) one key of the composed tree, reading the text as the key's type asks."""
+def apply_value(tree: dict[str, Any], path: list[str], text: Any, schema: Any) -> None:
+    """Set one key of the composed tree to the value that `text` holds for the key's type, or delete it (DELETE)."""
     node = tree
     for part in path[:-1]:
         inner = node.get(part)
@@ -83,13 +89,13 @@ def apply_value(tree: dict[str, Any], path: list[str], text: Any, config: Any) -
     if text is DELETE:
         node.pop(path[-1], None)
     else:
-        node[path[-1]] = escape_interpolation(_read(text, hint_at(config, tree, path)))
+        node[path[-1]] = escape_interpolation(_read(text, hint_at(schema, tree, path)))
 
 
 def _read(text: str, hint: Any) -> Any:
-    """The first reading of `text` that suits the key's type: as a value, as a list of strings, as the bare string.
+    """Read `text` as a value, a list of strings or the bare string, whichever first suits the type `hint`.
 
-    So `run_dir=2024` is a folder, `stage.lr=1` a number, and `[a, b]` a list where one is expected, a name elsewhere.
+    So `run_dir=2024` is a folder and `stage.lr=1` a number; `[a, b]` is a list if the key expects a list, else a name.
     """
     readings = [_literal(text), _literal(text, strings=True), _home(text)]
     for reading in readings:
@@ -101,7 +107,10 @@ def _read(text: str, hint: Any) -> Any:
 
 
 def _literal(text: str, *, strings: bool = False) -> Any:
-    """null, a boolean, a number or a list of such; else the text without its quotes. `strings`: lists of text only."""
+    """Read null, a boolean, a number or a list of these; else the text without its quotes.
+
+    strings: read nothing but text and lists of text.
+    """
     stripped = text.strip()
     if stripped.startswith("[") and stripped.endswith("]"):
         items = _split(stripped[1:-1])
@@ -109,9 +118,9 @@ def _literal(text: str, *, strings: bool = False) -> Any:
             return [unquote(item) if strings else _literal(item) for item in items]
     if strings:
         return unquote(text)
-    words = {"null": None, "true": True, "false": False}
-    if stripped.lower() in words:
-        return words[stripped.lower()]
+    constants = {"null": None, "true": True, "false": False}
+    if stripped.lower() in constants:
+        return constants[stripped.lower()]
     if _NUMBER.fullmatch(stripped):
         whole = stripped.lstrip("+-")
         if whole.isdecimal() and (whole == "0" or whole[0] != "0"):
@@ -122,12 +131,12 @@ def _literal(text: str, *, strings: bool = False) -> Any:
 
 
 def _split(text: str) -> list[str] | None:
-    """Items between commas, none inside quotes or inner brackets; None when those do not close."""
+    """Split at the commas outside quotes and inner brackets; None if quotes or brackets are not closed."""
     items, depth, quote, start = [], 0, "", 0
     for at, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
-        elif letter in "'\"" and not text[start:at].strip():  # an apostrophe inside a name opens nothing
+        elif letter in "'\"" and not text[start:at].strip():  # an apostrophe inside a name is no quote
             quote = letter
         elif letter in "[]":
             depth += 1 if letter == "[" else -1
@@ -143,17 +152,18 @@ def _split(text: str) -> list[str] | None:
 
 
 def unquote(text: str) -> str:
-    """`text` without the quotes around it, if there are any."""
+    """Return `text` without quotes around the whole of it."""
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
 
 
 def _home(text: str) -> str:
+    """Replace a leading `~/` by the home folder."""
     return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
 
 
 def escape_interpolation(value: Any) -> Any:
-    """The same value for OmegaConf, which would read `${` in a string as an interpolation."""
+    """Escape `${` in all strings of a value, which OmegaConf would read as an interpolation."""
     if isinstance(value, str):
         return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a dataclass or a callable accepts: names, types, defaults and texts."""
+"""Parameters of dataclasses and callables: names, types, defaults and help texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 REQUIRED: Any = inspect.Parameter.empty
 MISSING = "???"
-"""How YAML writes a value that must still be given."""
+"""Value that stands in YAML for a required value that is not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +27,18 @@ class Parameter:
     hint: Any
     default: Any
     doc: str
+    """Help text; empty if there is none."""
 
 
 class Parameters(dict[str, Parameter]):
-    """What a target accepts, by name; `open` when it takes any keyword."""
+    """Parameters of a target by name; `open` is true if the target accepts any keyword."""
 
     open: bool = False
 
 
 @cache
 def parameters_of(target: Callable[..., Any]) -> Parameters:
-    """Fields of a dataclass or arguments of a class or function, with resolved type hints."""
+    """Return the fields of a dataclass, or the arguments of a class or function, with resolved type hints."""
     owner = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
     hints = typing.get_type_hints(owner, include_extras=True)
     docs = _docs_of(target)
@@ -54,7 +55,7 @@ def parameters_of(target: Callable[..., Any]) -> Parameters:
 
 
 def _default_of(target: Any, name: str, default: Any) -> Any:
-    """The value of a dataclass field's default, factories included (a signature shows them as an opaque object)."""
+    """Return the default of a dataclass field; of a factory the value that it makes, which the signature hides."""
     for spec in dataclasses.fields(target):
         if spec.name == name and spec.default_factory is not dataclasses.MISSING:
             try:
@@ -65,14 +66,14 @@ def _default_of(target: Any, name: str, default: Any) -> Any:
 
 
 def _docs_of(target: Any) -> dict[str, str]:
-    """Text of the string literals that stand below the fields of a dataclass, base classes included."""
+    """Return the string literals below the fields of a dataclass and its bases, by field name."""
     docs: dict[str, str] = {}
     for cls in reversed(inspect.getmro(target)) if inspect.isclass(target) else ():
         if not dataclasses.is_dataclass(cls):
             continue
         try:
             body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-        except (OSError, SyntaxError):  # no source at hand: keys without texts
+        except (OSError, SyntaxError):  # the source is not available: the keys have no texts
             continue
         assert isinstance(body, ast.ClassDef)
         for line, below in zip(body.body, body.body[1:], strict=False):
@@ -88,7 +89,7 @@ MAPPINGS = (dict, Mapping)
 
 
 def walk(schema: Any, where: str = "") -> Iterator[tuple[str, Parameter]]:
-    """Every key of a dataclass schema with its full name, depth first; a nested schema follows its own entry."""
+    """Yield every key of a dataclass schema with its full name, depth first; a nested schema comes before its keys."""
     for name, parameter in parameters_of(schema).items():
         key = f"{where}.{name}" if where else name
         yield key, parameter
@@ -98,22 +99,23 @@ def walk(schema: Any, where: str = "") -> Iterator[tuple[str, Parameter]]:
 
 
 def union_members(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the hint alone if it is no union."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def nested_schema(hint: Any) -> Any:
-    """The dataclass that a hint names, alone or as an option; None when it names none."""
+    """Return the dataclass that a hint names, also as `X | None`; None if it names no dataclass."""
     found = [member for member in union_members(hint) if dataclasses.is_dataclass(member)]
     return found[0] if len(found) == 1 else None
 
 
 def is_schema(hint: Any) -> bool:
-    """Whether a key of this type holds further keys that a schema names."""
+    """Return whether a key of this type holds the keys of a nested schema."""
     return nested_schema(hint) is not None
 
 
 def literal_values(hint: Any) -> list[str]:
-    """The values that an enumeration takes; none for any other type."""
+    """Return the values of a Literal or an Enum as text; an empty list for any other type."""
     if typing.get_origin(hint) is Literal:
         return [str(choice) for choice in typing.get_args(hint)]
     if inspect.isclass(hint) and issubclass(hint, Enum):
@@ -122,7 +124,7 @@ def literal_values(hint: Any) -> list[str]:
 
 
 def type_in_words(hint: Any) -> str:
-    """A type hint in the words of a message: "a whole number", "one of a, b"."""
+    """Describe a type hint for a message: "a whole number", "one of a, b"."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return type_in_words(arguments[0])

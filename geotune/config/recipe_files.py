@@ -1,4 +1,4 @@
-"""The files of `recipes/`: groups, the choices in each, and files from elsewhere."""
+"""Files of `recipes/`: the groups, the choices in each group, and recipe files that lie elsewhere."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from geotune.config import wording
 from geotune.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-"""Beside the package: in a checkout the folder itself, once installed the data of the package `recipes`."""
+"""Folder beside this package; in an installation it is the package data of `recipes`."""
 
 
 def group_names() -> list[str]:
-    """Names of the groups, which are the folders of `recipes/`."""
+    """Return the names of the groups, which are the folders of `recipes/`."""
     return sorted(path.name for path in RECIPES.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
 
 
 def choices_of(group: str) -> list[str]:
-    """Names that `<group>=` takes."""
+    """Return the names that can be chosen in a group."""
     return [path.stem for path in files_of(group)]
 
 
 def files_of(group: str) -> list[Path]:
-    """Files of a group, by name."""
+    """Return the files of a group, ordered by name."""
     return sorted((RECIPES / group).glob("*.yaml"))
 
 
 def chosen_file(key: str, choice: str) -> Path:
-    """The file that `<key>=<choice>` names: one of the group's, or a recipe or sweep from elsewhere."""
+    """Return the file that `<key>=<choice>` names: a file of the group, or any YAML file for a recipe or a sweep.
+
+    Raises ConfigError if the group has no such file.
+    """
     group = key.partition("@")[0]
     if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
         return Path(choice)
@@ -45,7 +48,10 @@ def chosen_file(key: str, choice: str) -> Path:
 
 
 def register_file(group: str, path: Path) -> str:
-    """Make a file from elsewhere one of the group `recipe` or `sweep`; its name there."""
+    """Add a YAML file that lies elsewhere to the group `recipe` or `sweep`. Returns its name in the group.
+
+    Raises ConfigError if the file is no recipe.
+    """
     try:
         node = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -55,7 +61,7 @@ def register_file(group: str, path: Path) -> str:
         ) from error
     if not isinstance(node, DictConfig):
         raise ConfigError(
-            f"{group}={path}: a {group} is a mapping of keys, this file holds a list; see recipes/{group}/"
+            f"{group}={path}: a {group} is a mapping of keys, but this file holds a list; see recipes/{group}/"
         )
     ConfigStore.instance().store(
         name=path.stem, node=node, group=f"{group}/file", package="_global_", provider=str(path)
@@ -64,7 +70,7 @@ def register_file(group: str, path: Path) -> str:
 
 
 def header_of(path: Path) -> list[str]:
-    """Comment lines at the top of a recipe file, without Hydra's own."""
+    """Return the comment lines at the top of a recipe file, without Hydra's own."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -75,5 +81,5 @@ def header_of(path: Path) -> list[str]:
 
 
 def first_lines(error: Exception) -> str:
-    """A library's message without its account of where it searched."""
+    """Return the message of a library's error without the list of places that it searched."""
     return re.split(r"\n\s*(?:Config search path|full_key|object_type)", str(error).strip())[0]

@@ -1,4 +1,4 @@
-"""The resolver: the class or function that a dotted name means."""
+"""The resolver of targets: it imports the class or function that a dotted name means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from geotune.errors import ConfigError
 
 
 def resolve_target(target: Any, where: str) -> Callable[..., Any]:
-    """The class or function that `_target_` names. Raises ConfigError when there is none."""
+    """Import and return the class or function that `_target_` names.
+
+    where: key of the node that names it, for messages. Raises ConfigError if there is no such class or function.
+    """
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
         raise ConfigError(
             f"{where}._target_={as_typed(target)}: expected the dotted name of a class, package.module.Class"
@@ -25,11 +28,13 @@ def resolve_target(target: Any, where: str) -> Callable[..., Any]:
                 found = importlib.import_module(module)
             except ModuleNotFoundError as error:
                 if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                    raise  # the module exists and misses one of its own imports
+                    raise  # the module exists, but an import inside it fails
                 meant = near(parts[depth - 1], dir(found)) if depth > 1 else ""
                 raise ConfigError(f"{where}._target_={target}: there is no {module}{meant}") from None
         else:
             found = getattr(found, parts[depth - 1])
     if not callable(found):
-        raise ConfigError(f"{where}._target_={target}: that is no class; name one, package.module.Class")
+        raise ConfigError(
+            f"{where}._target_={target}: this is no class; give the dotted name of a class, package.module.Class"
+        )
     return found

@@ -1,4 +1,4 @@
-"""Nested trees of keys, as recipes hold them."""
+"""Nested mappings of keys, as recipes hold them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def flatten(tree: Mapping[str, Any], is_leaf: Callable[[Any], Any], separator: str = ".") -> list[tuple[str, Any]]:
-    """The leaves of a nested tree with their keys joined, in the order in which they stand."""
+    """Return the leaves of a nested mapping with their joined keys, in order.
+
+    is_leaf: whether a node counts as a leaf.
+    """
     found: list[tuple[str, Any]] = []
     for name, node in tree.items():
         inner = [("", node)] if is_leaf(node) else flatten(node, is_leaf, separator)

@@ -1,4 +1,4 @@
-"""The run directory: where its parts lie, which checkpoints it holds, and what each knows about its run."""
+"""The run directory: the paths of its parts, the checkpoints it holds, and the state that each of them stores."""
 
 from __future__ import annotations
 
@@ -17,44 +17,48 @@ STEP_FOLDER = re.compile(r"step_(\d{6,})")
 EVALUATION_FILE = re.compile(r"step_(\d{6,})\.json")
 STATE_FILE = "state.json"
 RUN_DIR_VARIABLE = "GEOTUNE_RUN_DIR"
-"""How the process that starts a run tells its DDP children, which parse the same command line, the dated folder."""
+"""Environment variable that passes the dated run directory to DDP child processes, which parse the same overrides."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint knows about its run, beside tensors."""
+    """State of a run at a checkpoint, without the tensors."""
 
     step: int
-    """Attempted updates."""
+    """Number of attempted updates."""
     position: int
-    """Next update of the sampler's plan."""
+    """Index of the next update in the sampler's plan."""
     skipped: int
-    """Updates skipped for a gradient that was not finite."""
+    """Number of updates that were skipped because the gradient was not finite."""
     total_updates: int
-    """Updates of the whole run, which the learning rate follows."""
+    """Number of updates of the whole run, which sets the learning-rate schedule."""
     update_size: int
-    """Samples per update."""
+    """Number of samples per update."""
     seed: int
     data_fingerprint: str
+    """Digest of the training data."""
     plan: str
-    """How the samples were dealt out."""
+    """Settings that decide which samples an update holds, as text."""
     optimizer: str
     template_hash: str
+    """Digest of the chat template and the system prompt."""
     best: float | None
-    """Best mean accuracy so far, and where."""
+    """Best mean accuracy so far."""
     best_step: int | None
+    """Step of the best mean accuracy."""
     wandb_id: str | None
+    """Id of the W&B run."""
     left_out: dict[str, str]
-    """Samples whose images could not be read, by id, with the reason."""
+    """Reasons why samples were left out as unreadable, by sample id."""
 
 
 def step_name(step: int) -> str:
-    """Name of the checkpoint of `step`."""
+    """Return the name of the checkpoint at `step`."""
     return f"step_{step:06d}"
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:
-    """Steps of the complete checkpoints of a run, ascending."""
+    """Return the steps of the complete checkpoints of a run, ascending."""
     folder = run_dir / CHECKPOINTS
     if not folder.is_dir():
         return []
@@ -63,9 +67,9 @@ def checkpoint_steps(run_dir: Path) -> list[int]:
 
 
 def find_checkpoint(resume: str, run_dir: Path) -> Path:
-    """The checkpoint folder that `resume` names: `last` (the newest complete one of `run_dir`) or a path.
+    """Return the checkpoint that `resume` names: a folder, or `last` for the newest complete checkpoint of `run_dir`.
 
-    Raises ConfigError when there is none.
+    Raises ConfigError if there is no such checkpoint.
     """
     if resume == "last":
         steps = checkpoint_steps(run_dir)
@@ -76,27 +80,33 @@ def find_checkpoint(resume: str, run_dir: Path) -> Path:
         return run_dir / CHECKPOINTS / step_name(steps[-1])
     folder = Path(resume)
     if not (folder / STATE_FILE).is_file():
-        raise ConfigError(f"resume={resume}: not a complete checkpoint (no {STATE_FILE} there); name a step_<N> folder")
+        raise ConfigError(
+            f"resume={resume}: not a complete checkpoint (it holds no {STATE_FILE}); name a step_<N> folder"
+        )
     return folder.resolve()
 
 
 def read_state(folder: Path) -> State:
-    """The state of the checkpoint `folder`. Raises ConfigError."""
+    """Read the state of the checkpoint `folder`. Raises ConfigError if it can't be read."""
     file = folder / STATE_FILE
     try:
         return State(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{file}: not the state of a checkpoint ({error}); name another checkpoint") from error
+        raise ConfigError(
+            f"{file}: this is not the state of a checkpoint ({error}); name another checkpoint"
+        ) from error
 
 
 def belongs_to(folder: Path, run_dir: Path) -> bool:
-    """Whether the checkpoint `folder` is one of `run_dir`'s own."""
+    """Return whether the checkpoint `folder` lies in `run_dir`."""
     return folder.resolve().parent == (run_dir / CHECKPOINTS).resolve()
 
 
 def find_step(checkpoint: str) -> Path | None:
-    """The complete step folder that `checkpoint` names: itself, a link to it, or a run's best one or else its last."""
+    """Return the complete step folder that `checkpoint` names, or None.
 
+    `checkpoint` is a step folder, a link to one, or a run directory, which stands for its best or else last checkpoint.
+    """
     named = Path(checkpoint)
     candidates = [named, *(folder / link for folder in (named / CHECKPOINTS, named) for link in ("best", "last"))]
     if steps := checkpoint_steps(named):
@@ -105,10 +115,14 @@ def find_step(checkpoint: str) -> Path | None:
 
 
 def default_run_dir(recipe: str, resume: str | None) -> str:
-    """runs/<recipe>/<date-time>; for `resume=last` the recipe's newest run that has a checkpoint."""
-    if "LOCAL_RANK" in os.environ:  # this process is one of several that must agree
+    """Return `runs/<recipe>/<date-time>`, or for `resume=last` the recipe's newest run that has a checkpoint.
+
+    A child process of a distributed run returns the folder that the first process chose. Raises ConfigError if no run
+    has a checkpoint, or if a child process was not told the folder.
+    """
+    if "LOCAL_RANK" in os.environ:  # all processes of a distributed run must use one folder
         if RUN_DIR_VARIABLE not in os.environ:
-            raise ConfigError("run_dir=null: each rank would date a folder of its own; give run_dir=<folder>")
+            raise ConfigError("run_dir=null: each rank would choose a dated folder of its own; give run_dir=<folder>")
         return os.environ[RUN_DIR_VARIABLE]
     runs = Path("runs", recipe)
     if resume == "last":
@@ -122,17 +136,17 @@ def default_run_dir(recipe: str, resume: str | None) -> str:
 
 
 def evaluation_path(run_dir: Path, step: int) -> Path:
-    """File of the in-loop evaluation at `step`."""
+    """Return the file that holds the in-loop evaluation at `step`."""
     return run_dir / "eval" / f"{step_name(step)}.json"
 
 
 def predictions_path(run_dir: Path, step: int) -> Path:
-    """File of the predictions of the in-loop evaluation at `step`."""
+    """Return the file that holds the predictions of the in-loop evaluation at `step`."""
     return run_dir / "predictions" / f"{step_name(step)}.jsonl"
 
 
 def evaluations(folder: Path, after: int) -> list[tuple[int, dict[str, Any]]]:
-    """The evaluations in a run directory beyond the step `after`, oldest first."""
+    """Return the evaluations of a run directory after the step `after` as (step, content), ascending."""
     steps = [
         (int(match[1]), path) for path in (folder / "eval").glob("*") if (match := EVALUATION_FILE.fullmatch(path.name))
     ]
@@ -141,20 +155,24 @@ def evaluations(folder: Path, after: int) -> list[tuple[int, dict[str, Any]]]:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run directory has something to go on from."""
-
+    """Return whether a run directory holds a complete checkpoint, which a run can resume from."""
     return bool(checkpoint_steps(folder))
 
 
 def is_last(folder: Path, step: int) -> bool:
-    """Whether the run has no update left after `step`, as its checkpoint of that step says."""
-
+    """Return whether `step` is the last update of the run, according to its checkpoint at that step."""
     state = read_json(folder / CHECKPOINTS / step_name(step) / STATE_FILE)
     return state is not None and step >= state["total_updates"]
 
 
+def is_finished(checkpoint: Path, step: int) -> bool:
+    """Return whether the run of `checkpoint` has written its final figures, those of `step`."""
+    final = read_json(checkpoint.resolve().parent.parent / "metrics.json")
+    return final is not None and final["step"] == step
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None when it is not there."""
+    """Return the content of a JSON file, or None if the file does not exist."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -163,13 +181,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def find_evaluation(step_folder: Path, step: int) -> dict[str, Any] | None:
-    """The evaluation of a checkpoint that lies in its run; None when there is none."""
+    """Return the evaluation of the checkpoint `step_folder` from its run directory, or None if there is none."""
     if step_folder.parent.name != CHECKPOINTS:
         return None
     run = step_folder.parent.parent
     for file in (evaluation_path(run, step), run / "metrics.json"):
-        if file.is_file():
-            figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if figures.get("step") == step and figures.get("suites"):
-                return figures
+        content = read_json(file)
+        if content is not None and content.get("step") == step and content.get("suites"):
+            return content
     return None

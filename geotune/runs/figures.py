@@ -1,4 +1,4 @@
-"""The figures of an evaluation by name: `<suite>/<figure>` and `<suite>/<task>/<figure>`."""
+"""Names of an evaluation's figures: `<suite>/<figure>` and `<suite>/<task>/<figure>`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from geotune.errors import ConfigError
 
 
 def figure(evaluation: Mapping[str, Any], metric: str) -> float | None:
-    """The figure `metric` of an evaluation, None where it has no value. Raises ConfigError where it does not exist."""
+    """Return the figure `metric` of an evaluation, or None if it has no value. Raises ConfigError if it is unknown."""
     known = figures(evaluation)
     if metric not in known:
-        raise ConfigError(f"metric={metric}: an evaluation has no such figure; there are {', '.join(known)}")
+        raise ConfigError(f"metric={metric}: the evaluation has no such figure; name one of {', '.join(known)}")
     return known[metric]
 
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
-    """Every single figure of an evaluation, as suite/key and suite/task/key."""
+    """Return every scalar figure of an evaluation by its name."""
     found: dict[str, float | None] = {}
     for suite, entry in evaluation["suites"].items():
         tree = {**entry.get("tasks", {}), **{key: value for key, value in entry.items() if key != "tasks"}}
@@ -30,6 +30,6 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def headline(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures that a table shows of a trial: accuracy of each task and their mean, and distances."""
+    """Return the figures that tables show: the accuracies of the tasks, their mean, and the distances."""
     shown = re.compile(r"[^/]+/(([^/]+/)?accuracy|mean_accuracy|acc@[^/]+|median_km|geoscore)")
     return {key: value for key, value in figures(evaluation).items() if shown.fullmatch(key)}

@@ -1,23 +1,33 @@
-"""The plain files that a training leaves in its run directory, line by line."""
+"""The plain files that a training run leaves in its run directory, one entry per line."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from geotune.system.files import open_atomically
 from geotune.system.strict_json import finite
 
 
 def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Append `lines` to a JSON-lines file; a number that is not finite becomes null. Writes nothing for no lines."""
     if lines:
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
+def write_rejected(run_dir: Path, rejected: Sequence[tuple[str, str]]) -> None:
+    """Write `rejected.jsonl`, the rejected samples with their reasons; write no file if none was rejected."""
+    if rejected:
+        with open_atomically(run_dir / "rejected.jsonl") as file:
+            file.writelines(json.dumps({"id": sample, "reason": reason}) + "\n" for sample, reason in rejected)
+
+
 def figures_at(path: Path, step: int) -> dict[str, float]:
-    """The line of `step` in a metrics.csv; empty when there is none."""
+    """Return the figures of `step` from a `metrics.csv`; empty if the file or the step is missing."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -28,16 +38,15 @@ def figures_at(path: Path, step: int) -> dict[str, float]:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Keep the header of a log of ours and its complete lines up to `step`."""
+    """Drop from a run's log the entries after `step` and an incomplete last line. A missing file is left alone."""
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.startswith("step,"):
+        if line.startswith("step,"):  # the header of metrics.csv
             kept.append(line)
         elif line.endswith("\n"):
-            at = json.loads(line)["step"] if line.startswith("{") else int(line.partition(",")[0])
-            kept += [line] if at <= step else []
-    fresh = path.with_name(f".{path.name}.partial")
-    fresh.write_text("".join(kept), encoding="utf-8")
-    fresh.replace(path)
+            line_step = json.loads(line)["step"] if line.startswith("{") else int(line.partition(",")[0])
+            kept += [line] if line_step <= step else []
+    with open_atomically(path) as file:
+        file.write("".join(kept))

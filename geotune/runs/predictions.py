@@ -1,4 +1,4 @@
-"""One answer to one question, and its file: JSON lines keyed by suite and sample id."""
+"""Predictions, and the JSON-lines file that holds them."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ from geotune.system.strict_json import finite
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
+    """The answer to one sample of a suite, as its task reads and scores it."""
+
     suite: str
     id: str
-    """Of the sample."""
+    """Id of the sample."""
     task: str
     place: str
     source: str
     gold: str
     raw: str
-    """What the answerer said; where legal answers were scored, the best one after the explanation if any."""
+    """Text of the answer; if the legal answers were scored, the explanation (if any) and the best legal answer."""
     answer: str | None
-    """The parsed answer in the task's canonical form, or None."""
+    """Parsed answer in the task's canonical form; None if the text holds no answer."""
     reason: str | None
-    """Why there is no answer, or None."""
+    """Reason why there is no parsed answer; None if there is an answer."""
     score: float
-    """In [0, 1]; 0 when there is no answer."""
+    """Score in [0, 1]; 0 if there is no answer."""
     option_logprobs: tuple[float | None, ...] | None = None
-    """Where legal answers were scored: the log-probability of each, in the task's order; None for a non-finite one."""
+    """Log-probability of each legal answer in the task's order, if they were scored; None if it is not finite."""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write one JSON line for each prediction; the file appears complete or not at all."""
+    """Write one JSON line per prediction; the file appears complete or not at all."""
     with open_atomically(path) as file:
         for prediction in predictions:
             record = {name: getattr(prediction, name) for name in Prediction.__slots__}
             if prediction.option_logprobs is None:
                 del record["option_logprobs"]
-            # ASCII keeps what a model may say in a line: line separators and lone surrogates.
+            # Escaped to ASCII, line separators and lone surrogates of a model's text can't break the line.
             file.write(json.dumps(finite(record), allow_nan=False) + "\n")
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """The predictions of a file in its order; raises ValueError with file and line for a broken one."""
+    """Yield the predictions of a file in order. Raises ValueError, with file and line, at a broken line."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:

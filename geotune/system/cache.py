@@ -11,7 +11,10 @@ Value = TypeVar("Value")
 
 
 class LruBytes(Generic[Value]):
-    """A thread-safe cache of arrays that forgets the least recently used ones above `limit` bytes."""
+    """A thread-safe cache that drops the least recently used values once they take more than `limit` bytes.
+
+    size: function that returns the bytes of a value. A copy in another process starts empty.
+    """
 
     def __init__(self, limit: int, size: Callable[[Value], int]) -> None:
         self.limit = limit
@@ -21,7 +24,7 @@ class LruBytes(Generic[Value]):
         self.lock = threading.Lock()
 
     def get(self, key: Hashable) -> Value | None:
-        """The value of `key`, now the most recently used; None when it is not there."""
+        """Return the value of `key` and mark it as the most recently used; None if it is not in the cache."""
         with self.lock:
             value = self.items.get(key)
             if value is not None:
@@ -29,7 +32,7 @@ class LruBytes(Generic[Value]):
             return value
 
     def put(self, key: Hashable, value: Value) -> None:
-        """Keep `value` unless it alone is above the limit."""
+        """Store `value`, unless the key is known or the value alone exceeds the limit."""
         with self.lock:
             if key in self.items or self.size(value) > self.limit:
                 return
@@ -39,13 +42,13 @@ class LruBytes(Generic[Value]):
                 self.used -= self.size(self.items.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all values."""
         with self.lock:
             self.items.clear()
             self.used = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process starts empty."""
+        """Return the settings without the values and the lock."""
         return {"limit": self.limit, "size": self.size}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Short digests that tell things apart: they hold no secret, and they are the same on every machine."""
+"""Short digests for ids, seeds and fingerprints. They are the same on every machine and must never change."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 
 
 def digest64(text: str) -> int:
-    """A number below 2^64 for `text`: BLAKE2b's first eight bytes, the lowest first."""
+    """Return the 64-bit BLAKE2b digest of `text` as a number, read as little-endian bytes."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def fingerprint_of(text: str) -> str:
-    """Sixteen hexadecimal digits for `text`: the beginning of its SHA-256."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of `text`."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

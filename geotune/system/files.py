@@ -13,14 +13,14 @@ from typing import IO
 from geotune.errors import ConfigError
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-"""What the package ships beside its code: the embedded backbone, the gazetteer, outlines of the land."""
+"""Folder of the package data: the embedded backbone, the gazetteer, outlines of the land."""
 
 
 @contextlib.contextmanager
 def open_atomically(path: str | Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file to write, which takes its name only once the block ends without an error.
+    """Open a UTF-8 text file for writing that appears under its name only if the block ends without an error.
 
-    Missing folders are made. Raises ConfigError when the file can't be made there.
+    Missing folders are created. Raises ConfigError if the file can't be created.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -41,7 +41,7 @@ def open_atomically(path: str | Path) -> Iterator[IO[str]]:
 
 
 def replace_symlink(link: Path, target: str) -> None:
-    """Make `link` a relative symbolic link to `target` beside it, replacing an older one in one step."""
+    """Make `link` a symbolic link to `target` in the same folder, atomically replacing an older link."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target, target_is_directory=True)
@@ -49,7 +49,7 @@ def replace_symlink(link: Path, target: str) -> None:
 
 
 def make_folder(folder: Path, key: str) -> None:
-    """Create a folder that a user named by `key`, and try that it can be written. Raises ConfigError."""
+    """Create the folder that a user named by `key`. Raises ConfigError if it can't be created or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

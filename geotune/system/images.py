@@ -1,4 +1,4 @@
-"""Image files: where they lie, whether they can be read, and their pixels."""
+"""Image files: paths, checks and pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from geotune.errors import BadRecord, shortened
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats that are opened; others (PostScript, say) run programs or are no photos."""
+"""Formats that are opened. Pillow knows others that are no photos or run programs, such as PostScript."""
 _IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -26,7 +26,7 @@ _IMAGE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow's decoders raise on files that are cut short or not what they seem."""
+"""Exceptions that Pillow's decoders raise on truncated or malformed files."""
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,13 +36,13 @@ _TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What shows an image upright, by its EXIF orientation."""
+"""Transposition that makes an image upright, by its EXIF orientation."""
 
 
 def resolve_image(dataset_dir: str | Path, name: str) -> Path:
-    """Where an image lies: a relative name inside the dataset's folder, links followed; an absolute one as it stands.
+    """Return the path of an image: a relative name below the dataset's folder with links resolved, or an absolute name.
 
-    Raises BadRecord for a relative name that leaves the folder. Whether the file exists is `check_image`'s to say.
+    Raises BadRecord for a relative name that leads out of the folder. The file need not exist.
     """
     path = Path(name)
     if path.is_absolute():
@@ -58,16 +58,19 @@ def resolve_image(dataset_dir: str | Path, name: str) -> Path:
 
 
 def check_image(path: str | Path, *, max_pixels: int | None) -> tuple[int, int]:
-    """Width and height of an image as `load_image` gives it, which is decoded to the end.
+    """Decode an image completely and return its width and height, in pixels, as `load_image` returns it.
 
-    Raises BadRecord when it is missing, empty, not an image, cut short, animated, without colours that fit 8 or 16
-    bits, or of more than `max_pixels`.
+    Raises BadRecord if the file is missing, empty, truncated, animated, no image in a known format, made of
+    floating-point values, or of more than `max_pixels`.
     """
     return _decoded(Path(path), max_pixels).size
 
 
 def image_facts(path: str | Path) -> tuple[int, int, float]:
-    """Width, height and mean brightness (0 to 255) of an image, fast: a JPEG is decoded at a fraction of its size."""
+    """Return width and height in pixels and mean brightness (0 to 255) of an image. Raises BadRecord.
+
+    It is fast, because a JPEG is decoded at a fraction of its size, and the EXIF orientation is ignored.
+    """
     path = Path(path)
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -80,14 +83,15 @@ def image_facts(path: str | Path) -> tuple[int, int, float]:
 
 
 def load_image(path: str | Path, *, max_pixels: int | None = None) -> Image.Image:
-    """The image in RGB, 8 bits a channel, upright as its EXIF says. Raises BadRecord, as `check_image` does."""
+    """Return the image in RGB, 8 bits per channel, upright by its EXIF orientation. Raises BadRecord."""
     image = _decoded(Path(path), max_pixels)
-    if image.mode.startswith("I"):  # 16 bits of grey, of which Pillow's own conversion keeps the lowest eight
+    if image.mode.startswith("I"):  # 16 bits of gray, of which Pillow's conversion would keep the lowest eight
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     return image.convert("RGB")
 
 
 def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
+    """Return the decoded, upright image in its own mode. Raises BadRecord."""
     try:
         if not path.is_file():
             raise BadRecord("", f"image {path} is not a file" if path.exists() else f"image {path} is missing")
@@ -97,7 +101,7 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
             width, height = image.size
             if max_pixels is not None and width * height > max_pixels:
                 raise BadRecord("", f"image {path} has {width} x {height} pixels, more than the {max_pixels} allowed")
-            # A phone's MPO holds a second view for depth: its first is the photo.
+            # The MPO files of phones hold a second view for depth; the first one is the photo.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise BadRecord("", f"image {path} is animated or has pages; save the one that is meant")
             if image.mode.startswith("F"):
@@ -108,17 +112,17 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise BadRecord("", f"image {path} is no image in a known format ({', '.join(_FORMATS)})") from None
-    except Image.DecompressionBombError as error:  # Pillow's own limit stands before ours
+    except Image.DecompressionBombError as error:  # Pillow's own limit may be lower than ours
         raise BadRecord("", f"image {path} can't be read: {error.args[0]} More pixels than allowed") from None
     except _IMAGE_ERRORS as error:
         raise BadRecord("", f"image {path} can't be read: {error}") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A copy as the EXIF orientation says, without the EXIF; Pillow's own turns only what it can write again."""
+    """Return an upright copy without EXIF. Pillow's `exif_transpose` fails on EXIF that it can't write."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _IMAGE_ERRORS:  # unreadable EXIF beside a good image: no orientation is known
+    except _IMAGE_ERRORS:  # unreadable EXIF does not make the image unusable
         orientation = None
     turn = _TURNS.get(orientation)
     upright = image.copy() if turn is None else image.transpose(turn)

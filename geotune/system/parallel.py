@@ -1,4 +1,4 @@
-"""A map over processes that keeps the order and holds little: what comes next is taken when there is room for it."""
+"""A map over processes that keeps the order and takes items from its source only when a process is free for them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from functools import partial
 from typing import Any
 
 FEWEST_PER_PROCESS = 32
+"""Smallest number of items for which starting a process is worthwhile."""
 CHUNK = 8
+"""Number of items that are sent to a process together."""
 AHEAD = 4
-"""Chunks per process that are under way or wait for the caller."""
+"""Number of chunks per process that are in progress or wait for the caller."""
 
 ParallelMap = Callable[..., Iterator[Any]]
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which in a container are fewer than the machine has."""
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -30,17 +32,18 @@ def usable_cores() -> int:
 def parallel_map(
     workers: int | None, total: int, *, fewest: int = FEWEST_PER_PROCESS, chunk: int = CHUNK
 ) -> Iterator[ParallelMap]:
-    """A parallel `map` over `total` items that keeps the order; in this process when that is all it takes.
+    """Provide a `map` over `total` items that keeps the order and runs in `workers` processes, or in this process.
 
-    fewest: items that make another process worth its start. chunk: items that travel together.
+    workers: largest number of processes; None means one per usable core. fewest: smallest number of items per process;
+    below two processes everything runs in this process. chunk: number of items that are sent to a process together.
     """
     count = min(workers or usable_cores(), total // fewest)
     if count < 2:
         yield map
         return
-    # Not forked: the caller may hold threads (torch), which a fork does not survive.
+    # Not fork: the caller may run threads (torch), which do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of a terminal: this one alone answers.
+    # Ctrl-C reaches every process of a terminal, but only this process handles it.
     executor = ProcessPoolExecutor(
         count, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )
@@ -53,7 +56,7 @@ def parallel_map(
 def _map(
     executor: ProcessPoolExecutor, ahead: int, chunk: int, function: Callable[[Any], Any], items: Iterable[Any]
 ) -> Iterator[Any]:
-    """`map` in chunks of items, at most `ahead` of them at a time."""
+    """Map in chunks of items, of which at most `ahead` are submitted at a time."""
     source = iter(items)
     chunks = iter(lambda: list(itertools.islice(source, chunk)), [])
     waiting: deque[Future[list[Any]]] = deque()
@@ -66,4 +69,5 @@ def _map(
 
 
 def _each(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    """Return the results of `function` for the items of one chunk."""
     return [function(item) for item in items]

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, now and then a line in a log."""
+"""Progress of long work: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SECONDS_BETWEEN_LINES = 30.0
+"""Time between log lines."""
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """Shows progress and the time left; yields what to call with the number of steps just done, 1 unless it is given.
+    """Show the progress of `total` steps and the time left. Yields a function to call with the steps just done (1).
 
-    Where nobody watches (no terminal), work of more than half a minute leaves a line every half minute.
+    Without a terminal it writes a log line every half minute.
     """
     if not sys.stderr.isatty():
         yield _Lines(title, total).advance
@@ -32,27 +33,28 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 class _Lines:
-    """Progress as lines of the log."""
+    """Progress as log lines."""
 
     def __init__(self, title: str, total: int) -> None:
         self.title = title
         self.total = total
         self.done = 0
-        self.started = self.told = time.monotonic()
+        self.started = self.logged = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
+        """Count the steps just done, and write a line if the last one is old enough."""
         self.done += steps
         now = time.monotonic()
-        if now - self.told < SECONDS_BETWEEN_LINES:
+        if now - self.logged < SECONDS_BETWEEN_LINES:
             return
-        self.told = now
+        self.logged = now
         rate = self.done / (now - self.started)
         left = duration((self.total - self.done) / rate)
         log.info("%s: %s of %s, %.1f/s, %s left", self.title, f"{self.done:,}", f"{self.total:,}", rate, left)
 
 
 def duration(seconds: float) -> str:
-    """A number of seconds as people say it: 40 s, 3 min, 2 h 05 min."""
+    """Format a number of seconds as 40 s, 3 min or 2 h 05 min."""
     if seconds < 90:
         return f"{max(0, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""The processes of a run: what each of them holds, gathered or added up over all of them."""
+"""Gathering and reducing over the processes (ranks) of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def gather_items(items: list[Item]) -> list[Item]:
-    """The items of all processes, in each of them, in the order of the ranks. Every process calls it."""
+    """Return the items of all processes in the order of their ranks. Every process must call it."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return items
     parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -25,7 +25,7 @@ def gather_items(items: list[Item]) -> list[Item]:
 def reduce_figures(
     trainer: Trainer, figures: Sequence[float], how: Literal["sum", "mean", "max"] = "sum"
 ) -> list[float]:
-    """Each of `figures` reduced over all processes, in each of them. Every process calls it."""
+    """Return each of `figures` reduced over all processes, in double precision. Every process must call it."""
     if trainer.world_size == 1:
         return list(figures)
     values = torch.tensor(figures, dtype=torch.float64, device=trainer.strategy.root_device)

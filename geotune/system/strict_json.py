@@ -1,4 +1,4 @@
-"""Strict JSON, written and read: no NaN, no infinities, no key twice, no half-written file."""
+"""Strict JSON, written and read: no NaN, no infinities, no repeated keys, no half-written files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geotune.system.files import open_atomically
 
 
 def finite(value: Any) -> Any:
-    """`value` with None for every float that JSON has no word for (NaN, infinities)."""
+    """Replace every float in `value` that JSON can't express (NaN, infinities) by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -28,10 +28,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 class NotJsonError(Exception):
-    """Text that is not the JSON of one value, and why."""
+    """A text is not the strict JSON of one value; the message is the reason."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dict. Raises NotJsonError if a key is repeated."""
     held: dict[str, Any] = {}
     for name, value in pairs:
         if name in held:
@@ -40,20 +41,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
-def _refuse(constant: str) -> Any:
+def _reject(constant: str) -> Any:
+    """Raise NotJsonError for NaN or an infinity."""
     raise NotJsonError(f"{constant} is not JSON")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_reject)
 
 
 def parse_json(text: str) -> Any:
-    """The value that `text` holds. Raises NotJsonError."""
+    """Return the value that `text` holds. Raises NotJsonError."""
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise NotJsonError(f"{error.msg} at character {error.pos}") from None
     except RecursionError:
         raise NotJsonError("nested too deeply") from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number of too many digits for an int
         raise NotJsonError(str(error)) from None

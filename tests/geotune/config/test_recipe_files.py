@@ -1,0 +1,83 @@
+"""The recipes and groups of the repository: every one of them composes."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from geotune.cli.help import what_is
+from geotune.config import recipe_files
+from geotune.config.composing import compose
+from geotune.config.conversion import Problem, convert
+from geotune.config.recipe_files import choices_of
+from geotune.config.training import TrainConfig
+
+NAMES = choices_of("recipe")
+GROUPS = [(group, choice) for group in ("backbone", "stage", "data", "trainer") for choice in choices_of(group)]
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+def test_every_recipe_composes(recipe: str) -> None:
+    cfg = compose("train", [f"recipe={recipe}"])
+    assert cfg.recipe == recipe
+    again: list[Problem] = []
+    convert(OmegaConf.to_container(cfg, resolve=True), TrainConfig, "", again)
+    assert again == []
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS)
+def test_every_choice_of_a_group_composes(group: str, choice: str) -> None:
+    sharded = ["evaluator=null"] if choice in ("deepspeed_zero3_offload", "fsdp2") else []
+    cfg = compose("train", ["recipe=quickstart", f"{group}={choice}", "data.path=x", "data.batch_size=1", *sharded])
+    assert cfg[group] is not None
+
+
+@pytest.mark.parametrize("suite", choices_of("suite"))
+def test_every_suite_composes(suite: str) -> None:
+    where = "evaluator.suites.another"
+    cfg = compose("train", ["recipe=quickstart", f"+suite@{where}={suite}", f"{where}.path=x, y"])
+    assert cfg.evaluator.suites.another.path == "x, y"
+
+
+@pytest.mark.parametrize("builder", choices_of("builder"))
+def test_every_builder_composes(builder: str) -> None:
+    fields = {
+        "cross_view": ["source=vigor", "root=a, b"],
+        "gre": ["root=a, b", "part=cot"],
+        "gre_judge": ["predictions=a, b.jsonl", "data=(c)"],
+        "geocaption": ["csv=a, b", "images=(c)", "budget_usd=1", "usd_per_million_in=0", "usd_per_million_out=0.5"],
+        "geox_index": ["index_dir=a, b", "image_root=(c)"],
+        "gps_csv": ["csv=a, b", "images=(c)"],
+        "imageo": ["root=a, b"],
+    }.get(builder, [])
+    cfg = compose("build", [f"builder={builder}", "out=d", *fields])
+    assert cfg.name == builder
+
+
+@pytest.mark.parametrize("recipe", NAMES)
+def test_every_recipe_says_how_to_launch_it_and_what_it_is(recipe: str) -> None:
+    text = (recipe_files.RECIPES / "recipe" / f"{recipe}.yaml").read_text()
+    assert text.startswith(f"# @package _global_\n# python -m geotune.train recipe={recipe}\n")
+    assert what_is("recipe", recipe)
+    assert "# Memory: " in text
+    assert "# Reached: " in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "path"),
+    [("geox_sft_qwen2_5_vl_7b", "Qwen/Qwen2.5-VL-7B-Instruct"), ("geox_sft_internvl3_8b", "OpenGVLab/InternVL3-8B-hf")],
+)
+def test_the_published_hyper_parameters(recipe: str, path: str) -> None:
+    cfg = compose("train", [f"recipe={recipe}", "evaluator=null"])
+    assert cfg.backbone.path == path
+    assert (cfg.backbone.lora.r, cfg.backbone.lora.alpha, cfg.backbone.lora.target) == (8, 32, "all-linear")
+    assert (cfg.backbone.tower, cfg.backbone.language_model, cfg.backbone.dtype) == ("frozen", "lora", "bf16")
+    assert (cfg.stage.lr, cfg.stage.warmup, cfg.trainer.epochs, cfg.data.batch_size) == (1e-4, 0.05, 4, 2)
+
+
+def test_what_belongs_to_a_backbone_goes_with_it() -> None:
+    large = compose("train", ["recipe=geox_sft_qwen2_5_vl_7b", "evaluator=null"]).backbone
+    tiny = compose("train", ["recipe=geox_sft_qwen2_5_vl_7b", "evaluator=null", "backbone=tiny"]).backbone
+    for key in ("path", "max_pixels", "dtype", "gradient_checkpointing"):
+        assert tiny[key] != large[key]
+    assert tiny.lora == large.lora
