@@ -116,17 +116,17 @@ def test_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not any(f"'{name}'" in names for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"))
     assert "SLURM" not in names
     assert "GEOTUNE_RUN_DIR" not in names
-    assert processes.last_words(tmp_path) == "b\nlast"
+    assert processes.stderr_tail(tmp_path) == "b\nlast"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel must be able to tell a child that its parent is gone")
 def test_a_trial_is_told_when_its_sweep_is_killed(tmp_path: Path) -> None:
     (tmp_path / "launcher.py").write_text(LAUNCHER)
-    words = [str(tmp_path / "launcher.py"), str(tmp_path), "0", "gentle"]
+    overrides = [str(tmp_path / "launcher.py"), str(tmp_path), "0", "gentle"]
     code = f"""
 import pathlib, sys, time
 from geotune.sweeps.processes import start
-start([sys.executable, *{words}], {{}}, pathlib.Path({str(tmp_path)!r}), {str(tmp_path)!r}, workers=0, grace=1)
+start([sys.executable, *{overrides}], {{}}, pathlib.Path({str(tmp_path)!r}), {str(tmp_path)!r}, workers=0, grace=1)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}) as sweep:

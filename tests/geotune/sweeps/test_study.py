@@ -14,15 +14,15 @@ from geotune.config.composing import compose
 from geotune.errors import ConfigError
 from geotune.sweeps import study
 from geotune.sweeps.plan import SweepPlan, make_plan, split_arguments
-from geotune.sweeps.study import Queue, TrialAttribute, open_storage, open_study, shown
+from geotune.sweeps.study import Queue, TrialAttribute, latest_attempts, open_storage, open_study
 
 
 @pytest.fixture
-def queue(words: list[str], tmp_path: Path) -> Callable[..., Queue]:
+def queue(overrides: list[str], tmp_path: Path) -> Callable[..., Queue]:
     """`queue("trials=3")`: that of one more process on the study."""
 
     def make(*more: str) -> Queue:
-        own, training = split_arguments([*words, *more])
+        own, training = split_arguments([*overrides, *more])
         plan: SweepPlan = make_plan(compose("sweep", own), training)
         return Queue(open_study(plan, open_storage(plan.cfg.storage, tmp_path)), plan)
 
@@ -38,8 +38,8 @@ def test_draws_depend_on_seed_and_number(queue: Callable[..., Queue], sampler: s
     """A study that is gone on with, or another machine, goes on where one process would; another seed does not."""
 
     def drawn(many: int, *more: str) -> list[Any]:
-        words = (f"sampler={sampler}", *more)
-        processes = [queue(*words) for _ in range(many)]
+        overrides = (f"sampler={sampler}", *more)
+        processes = [queue(*overrides) for _ in range(many)]
         found = []
         for at in range(4):
             trial = processes[at % many].ask(name)
@@ -71,8 +71,8 @@ def test_the_later_of_two_that_asked_at_once_gives_way(queue: Callable[..., Queu
     assert second.ask(name) is None
 
 
-def test_variants_once_each(queue: Callable[..., Queue], write: Callable[..., Path], words: list[str]) -> None:
-    words[1] = f"sweep={write('named', {'variants': {'a': {}, 'b': {'seed': 1}}})}"
+def test_variants_once_each(queue: Callable[..., Queue], write: Callable[..., Path], overrides: list[str]) -> None:
+    overrides[1] = f"sweep={write('named', {'variants': {'a': {}, 'b': {'seed': 1}}})}"
     first, second = queue(), queue()
     asked = [first.ask(name), second.ask(name)]
     assert [trial.params["variant"] for trial in asked if trial] == ["a", "b"]
@@ -103,7 +103,7 @@ def test_trial_of_a_dead_process_is_put_back_once(queue: Callable[..., Queue]) -
     assert again.params == trial.params
     assert again.user_attrs[TrialAttribute.RUN_DIR] == trial.user_attrs[TrialAttribute.RUN_DIR]
     assert again.user_attrs[TrialAttribute.RETRY_OF] == trial.number
-    assert [each.number for each in shown(first.trials())] == [again.number]
+    assert [each.number for each in latest_attempts(first.trials())] == [again.number]
     assert not first.has_more()
 
 
