@@ -134,8 +134,7 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
             raise ConfigError(f"{override}: {KEYS_SET_BY_SWEEP[key]}")
         if key in dimensions:
             raise ConfigError(
-                f"{override}: the sweep searches this key; leave the override out, or take the key out of the search "
-                f"by space.{key}=null"
+                f"{override}: the sweep searches this key; leave the override out, or give space.{key}=null as well"
             )
     if cfg.seed is not None:
         training = [*training, f"seed={cfg.seed}"]

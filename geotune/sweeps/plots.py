@@ -109,7 +109,7 @@ def parallel_figure(title: str, axes: Sequence[Axis], stopped: Sequence[bool], b
 
 
 def _height(axis: Axis, index: int, count: int) -> float:
-    """Return the height, from 0 to 1, at which a trial crosses an axis; trials with the same choice lie side by side."""
+    """Return the height in [0, 1] at which a trial crosses an axis; trials with the same choice lie side by side."""
     aside = 0.04 * ((index + 0.5) / count - 0.5) if axis.is_categorical else 0.0
     return (axis.positions[index] - axis.low) / (axis.high - axis.low) + aside
 
@@ -158,7 +158,7 @@ def importance_page(title: str, weights: Mapping[str, float]) -> Any:
 
 
 def parallel_page(title: str, axes: Sequence[Axis]) -> Any:
-    """Make the page with the lines of `parallel_figure`; dragging along an axis selects the trials that cross it there."""
+    """Make the page with the lines of `parallel_figure`; dragging along an axis selects the trials that cross it."""
     from plotly import graph_objects
 
     dimensions = [

@@ -1,4 +1,4 @@
-"""The slots in which trials run, and each trial as a tree of processes that is started, watched and ended as a whole."""
+"""The slots in which trials run, and each trial as a tree of processes that starts and ends as a whole."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def start(
 
 
 def processes(mark: str) -> list[Process]:
-    """Return the processes of this machine that carry `mark`, oldest first, so that a launcher precedes its children."""
+    """Return the processes of this machine that carry `mark`, oldest first: a launcher precedes its children."""
     import psutil
 
     found = []

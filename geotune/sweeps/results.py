@@ -115,7 +115,12 @@ def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:
 
 
 def write_best(plan: SweepPlan, best: TrialRow, complete: int) -> Path:
-    """Write `best.yaml`, the complete recipe of the best trial, which `recipe=<this file>` runs. `complete`: their number."""
+    """Write `best.yaml`, the complete recipe of the best trial, which `recipe=<this file>` runs.
+
+    Args:
+        best: the best trial.
+        complete: number of complete trials, for the header.
+    """
     path = plan.sweep_dir / "best.yaml"
     cfg = compose("train", plan.trial_overrides(best.params))
     # Not resolved, so that an escaped `${` in a value is still text when the file is read.

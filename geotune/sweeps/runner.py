@@ -1,4 +1,4 @@
-"""Run the trials of a sweep on the slots of this machine: start them, read their evaluations, and store their results."""
+"""Run the trials of a sweep on the slots of this machine, read their evaluations, and store their results."""
 
 from __future__ import annotations
 
@@ -278,9 +278,7 @@ class Runner:
         def stop(number: int, frame: Any) -> None:
             self.stop_requests += 1
             if self.stop_requests == 1:
-                log.warning(
-                    "interrupted: waiting for the trials to write a checkpoint; interrupt again to end them at once"
-                )
+                log.warning("interrupted: waiting for the trials to write a checkpoint; interrupt again to kill them")
 
         if threading.current_thread() is not threading.main_thread():
             yield

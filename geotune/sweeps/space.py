@@ -51,7 +51,7 @@ class Dimension:
         return next(choice for choice in self.choices if label(choice) == drawn)
 
     def samples(self) -> list[Any]:
-        """Return values with which to check that the key accepts this dimension: every choice, or both ends of the range."""
+        """Return values for checking that the key accepts this dimension: every choice, or both ends of the range."""
         return list(self.choices) if self.choices is not None else [self.low, self.high]
 
     def __str__(self) -> str:
@@ -118,9 +118,7 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     for name, node in tree.items():
         if node is not None and not isinstance(node, Mapping):
-            raise ConfigError(
-                f"variants.{name}={as_typed(node)}: give its keys, {{}} for a variant that changes none, or null to drop it"
-            )
+            raise ConfigError(f"variants.{name}={as_typed(node)}: give its keys, {{}} for none, or null to drop it")
     return {
         name: dict(flatten(node, is_leaf=lambda node: not isinstance(node, Mapping) or not node))
         for name, node in tree.items()

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep: its storage, the queue of its trials, and the recovery of trials whose process is gone."""
+"""The Optuna study of a sweep: its storage, the queue of its trials, and trials whose process is gone."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def make_sampler(plan: SweepPlan, number: int) -> BaseSampler:
 
 
 def make_pruner(name: str, startup: int, prune_after: int) -> BasePruner:
-    """Make Optuna's pruner. `asha` (Li et al. 2020) compares trials at rungs a factor of 4 apart, from `prune_after` on."""
+    """Make Optuna's pruner. `asha` (Li et al. 2020) has rungs a factor of 4 apart, beginning at `prune_after`."""
     from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     if name == "median":
@@ -220,7 +220,7 @@ class Queue:
         return None
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Return whether processes that asked at the same time took too many trials and this later one has to give way."""
+        """Return whether this trial must give way because processes that asked at the same time took too many."""
         if TrialAttribute.RETRY_OF in trial.user_attrs:
             return False
         earlier = [other for other in self._counted() if other.number < trial.number]

@@ -65,7 +65,7 @@ def test_overrides_are_split_by_their_keys() -> None:
         (["trials=0"], "trials=0"),
         (
             ["stage.lr=1"],
-            "stage.lr=1: the sweep searches this key; leave the override out, or take the key out of the search by space.stage.lr=null",
+            "stage.lr=1: the sweep searches this key; leave the override out, or give space.stage.lr=null as well",
         ),
         (["run_dir=x"], "run_dir=x: each trial has a folder of its own; give sweep_dir=<folder>"),
         (["resume=last"], "resume=last: a sweep continues by itself"),
