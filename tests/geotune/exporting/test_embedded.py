@@ -14,7 +14,10 @@ from geotune.backbones.internvl import InternVL
 from geotune.backbones.qwen_vl import QwenVL
 from geotune.encoding.collate import collate
 from geotune.exporting import embedded as tiny
+from geotune.system.files import ASSETS
 from geotune.tasks import CROSS_VIEW_TASKS, TASKS
+
+EMBEDDED = ASSETS / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +29,17 @@ def exercises(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedded() -> QwenVL:
-    return QwenVL(path=str(tiny.assets()), max_pixels=96 * 96, dtype="float32")
+    return QwenVL(path=str(EMBEDDED), max_pixels=96 * 96, dtype="float32")
 
 
 def test_the_stored_folder_is_small_and_holds_safetensors_alone() -> None:
-    files = [file for file in tiny.assets().iterdir() if file.is_file()]
+    files = [file for file in EMBEDDED.iterdir() if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 10 * 2**20
     assert not [file.name for file in files if file.suffix in {".bin", ".pt", ".pth", ".py"}]
 
 
 def test_provenance_names_recipe_data_city_and_figures() -> None:
-    provenance = json.loads((tiny.assets() / tiny.PROVENANCE).read_text())
+    provenance = json.loads((EMBEDDED / tiny.PROVENANCE).read_text())
     assert provenance["recipe"]["recipe"] == "tiny_pretrain"
     first = provenance
     while "started_from" in first:
@@ -53,7 +56,7 @@ def test_its_recipes_name_no_task() -> None:
 
 
 def test_the_embedded_backbone_has_the_skills_that_are_stated(embedded: QwenVL, exercises: Path) -> None:
-    stated = json.loads((tiny.assets() / tiny.PROVENANCE).read_text())["skills_word_for_word"]
+    stated = json.loads((EMBEDDED / tiny.PROVENANCE).read_text())["skills_word_for_word"]
     found = tiny.skill_figures(embedded, exercises, per_skill=8)
     assert sum(found.values()) / len(found) > sum(stated.values()) / len(stated) - 0.15
 
