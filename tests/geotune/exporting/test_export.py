@@ -327,7 +327,7 @@ def test_what_is_at_out_is_respected(
 
     (out / "export_report.json").unlink()
     message = refused(capsys, f"checkpoint={run}", f"out={out}", "overwrite=true")
-    assert "holds something else than an export" in message
+    assert "holds files that are not an export" in message
     message = refused(capsys, f"checkpoint={run}", f"out={run / 'config.yaml'}")
     assert "this is a file" in message
 
