@@ -26,7 +26,7 @@ class Journal:
     program acts on it. A call without an outcome, because the process was killed while it ran, counts with its highest
     possible cost, because it may have been charged.
 
-    A question is identified by its key, which depends on what the endpoint is asked and not on which photo needs it.
+    A question is identified by its key, a digest of what is asked; the model is no part of it.
 
     Raises:
         ConfigError: the folder can't be written, another process uses it, or a line before the last one is broken.

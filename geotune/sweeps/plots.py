@@ -6,7 +6,6 @@ accuracies that they reached.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.plot_data import Axis, Grid, axes_of, grid_of, importances
 from geotune.sweeps.rows import TrialRow, best_of, short_names
+from geotune.system.files import open_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -198,11 +198,8 @@ def grid_page(title: str, grid: Grid) -> Any:
 def save(stem: Path, figure: Figure, page: Any) -> list[str]:
     """Write `<stem>.png` and `<stem>.html`, each complete or not at all, and return their names."""
     png, html = stem.with_suffix(".png"), stem.with_suffix(".html")
-    for path, write in (
-        (png, lambda to: figure.savefig(to, dpi=130)),
-        (html, lambda to: page.write_html(to, include_plotlyjs=True)),
-    ):
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-        write(temporary)
-        temporary.replace(path)
+    with open_atomically(png, binary=True) as file:
+        figure.savefig(file, format="png", dpi=130)
+    with open_atomically(html) as file:
+        page.write_html(file, include_plotlyjs=True)
     return [png.name, html.name]

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from geotune.errors import ConfigError
 
@@ -17,8 +17,8 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 @contextlib.contextmanager
-def open_atomically(path: str | Path) -> Iterator[IO[str]]:
-    """A UTF-8 text file to write, which takes its name only once the block ends without an error.
+def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file to write, of bytes or of UTF-8 text, which takes its name only once the block ends without an error.
 
     Missing folders are made. Raises ConfigError when the file can't be made there.
     """
@@ -28,7 +28,7 @@ def open_atomically(path: str | Path) -> Iterator[IO[str]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-        file = partial.open("w", encoding="utf-8", newline="\n")
+        file = partial.open("wb") if binary else partial.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
         raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
     try:
