@@ -1,4 +1,4 @@
-"""The embedded backbone: what is stored is what the provenance says, and it can be made again."""
+"""The embedded backbone: its files match their provenance, and untrained models can be made again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_provenance_names_recipe_data_city_and_figures() -> None:
 
 
 def test_its_recipes_name_no_task() -> None:
-    """It learns skills alone: nothing that its data asks is one of the tasks."""
+    """The embedded backbone learns skills alone: no question of its data is one of the tasks."""
     assert not set(SKILLS) & set(TASKS)
 
 
@@ -80,7 +80,7 @@ def test_the_untrained_folder_is_a_function_of_its_corpus_and_seed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", ["create", "internvl", "export"])
-def test_a_wrong_path_is_told(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_path_is_reported(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         tiny.main([command, str(tmp_path / "nowhere"), str(tmp_path / "out")])
     assert stop.value.code == 2

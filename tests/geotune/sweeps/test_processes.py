@@ -63,7 +63,7 @@ def test_a_trainer_alone_gets_sigint(tree: Callable[..., ProcessTree]) -> None:
     assert wait(running) == 5
 
 
-def test_of_a_launcher_the_workers_get_sigint(tree: Callable[..., ProcessTree]) -> None:
+def test_workers_of_a_launcher_get_sigint(tree: Callable[..., ProcessTree]) -> None:
     running = tree(2, "gentle")
     launcher, *workers = processes.processes(running.mark)
     assert len(workers) == 2
@@ -77,7 +77,7 @@ def test_of_a_launcher_the_workers_get_sigint(tree: Callable[..., ProcessTree]) 
     assert wait(running) == -signal.SIGKILL
 
 
-def test_what_takes_no_notice_is_terminated(tree: Callable[..., ProcessTree]) -> None:
+def test_a_tree_that_ignores_sigint_is_terminated(tree: Callable[..., ProcessTree]) -> None:
     running = tree(1, "stubborn", grace=0.2)
     assert running.end()
     assert wait(running) == -signal.SIGTERM
@@ -104,7 +104,7 @@ def test_helpers_that_outlive_the_trainer_are_ended(
 
 
 def test_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep that is itself one process of a job hands its place there to no trial."""
+    """Trials do not inherit the rank of a sweep that is itself a process of a job."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_JOB_ID", "GEOTUNE_RUN_DIR"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("RANKS", "kept")

@@ -61,7 +61,7 @@ def launch(overrides: list[str]) -> Iterator[Launch]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
-    """What `condition` returns as soon as that is true."""
+    """Wait until `condition` returns something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -139,7 +139,7 @@ def test_search_with_pruning(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_variants_on_two_slots(run: Run, overrides: list[str], write: Callable[..., Path], tmp_path: Path) -> None:
-    """One fails, and is tried again the next time; the others are trained once."""
+    """A variant that fails is tried again by the next sweep; the others are trained once."""
     variants = {"plain": {}, "broken": {"seed": 13}, "fast": {"stage.lr": 1e-3}}
     overrides[1] = f"sweep={write('named', {'variants': variants, 'pruner': 'none'})}"
     assert run("devices=[0,1]") == 0
@@ -165,7 +165,7 @@ def test_stops_after_failures_in_a_row(run: Run, tmp_path: Path) -> None:
     assert [row["state"] for row in table(tmp_path / "out")] == ["failed", "failed"]
 
 
-def test_a_study_is_not_gone_on_with_by_another_training(run: Run, tmp_path: Path, capsys: Any) -> None:
+def test_a_study_is_not_continued_with_another_training(run: Run, tmp_path: Path, capsys: Any) -> None:
     assert run("trials=1") == 0
     assert run("trials=2", "data.batch_size=4") == 2
     assert "data.batch_size was 2, now 4" in capsys.readouterr().err
@@ -176,8 +176,8 @@ def test_a_study_is_not_gone_on_with_by_another_training(run: Run, tmp_path: Pat
 # --- several processes, and ends of all kinds ---
 
 
-def test_killed_sweep_is_gone_on_with(run: Run, launch: Launch, tmp_path: Path) -> None:
-    """Its trials end by themselves with a checkpoint; the next one goes on there, in the same folder."""
+def test_killed_sweep_is_continued(run: Run, launch: Launch, tmp_path: Path) -> None:
+    """The trials of a killed sweep end with a checkpoint; the next sweep continues them in the same folders."""
     out = tmp_path / "out"
     sweep_process = launch("trials=2", HOLD="0:3")
     wait_for(lambda: (out / "trial_0000/eval/step_000002.json").exists())
@@ -224,13 +224,13 @@ def test_interrupted_sweep_leaves_no_process(launch: Launch, run: Run, tmp_path:
 
 
 def test_two_sweeps_on_one_storage(run: Run, launch: Launch, tmp_path: Path) -> None:
-    """Together they run as many trials as one, and no values twice."""
+    """Two sweeps together run as many trials as one would, and never the same values twice."""
     overrides = ("trials=8", "pruner=none", f"storage=sqlite:///{tmp_path / 'study.db'}")
     other = launch(*overrides, f"sweep_dir={tmp_path / 'other'}")
     wait_for(lambda: (tmp_path / "other/trial_0000/launches.jsonl").exists())
     assert run(*overrides) == 0
     assert other.wait(300) == 0
-    assert run(*overrides) == 0  # the other one may have had the last word
+    assert run(*overrides) == 0  # the other sweep may have ended last
     rows = table(tmp_path / "out")
     assert [row["state"] for row in rows] == ["complete"] * 8
     assert len({row["stage.lr"] for row in rows}) == 8
@@ -267,7 +267,7 @@ def test_real_trainings(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Any,
 ) -> None:
-    """From the command line to a recipe that trains, each trial a process tree with a W&B run of its own."""
+    """A sweep of real trainings, each a process tree with its own W&B run, ends with a recipe that trains."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("PYTHONPATH", str(HERE.parents[2]))
