@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from geotune.backbones.qwen_vl import QwenVL
-from geotune.exporting.embedded import CHAT_TEMPLATE, SPECIAL_TOKENS, texts_of, train_tokenizer
+from geotune.exporting.untrained import CHAT_TEMPLATE, SPECIAL_TOKENS, texts_of, train_tokenizer
 from geotune.records import read_samples, write_samples
 from geotune.tasks import CROSS_VIEW_TASKS
 

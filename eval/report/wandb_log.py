@@ -1,4 +1,4 @@
-"""An evaluation in Weights & Biases: figures on their own step axis, and a table of predictions with images."""
+"""Logging of an evaluation to Weights & Biases: figures on their own step axis, and predictions with images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 STEP = "eval/step"
 TABLE = "eval/predictions"
 ROWS_PER_TASK = 4
+"""Predictions in the table for each suite and task."""
 IMAGE_HEIGHT = 160
+"""Height of the images in the table, in pixels."""
 LONGEST_TEXT = 2000
+"""Largest number of characters of an answer in the table."""
 
 
 def log_evaluation(
@@ -33,10 +36,17 @@ def log_evaluation(
     samples: Mapping[str, Sequence[Sample]],
     predictions: Sequence[Prediction],
 ) -> None:
-    """Log the figures of `result` and a few predictions of each task. samples: the questions of each suite."""
+    """Log the figures of an evaluation and a few predictions of each task.
+
+    Args:
+        run: W&B run to log to.
+        result: the evaluation, as in `eval/step_<N>.json`.
+        samples: the samples of each suite by its name.
+        predictions: the predictions of all suites.
+    """
     figures = flat_metrics(result)
     run.define_metric(STEP, hidden=True)
-    # One by one: Lightning has claimed "*" for its own step, and an exact name goes before a pattern.
+    # Define each name by itself: Lightning has defined "*" with its own step, and an exact name precedes a pattern.
     for name in (*figures, TABLE):
         run.define_metric(name, step_metric=STEP)
     with _files_beside(run):
@@ -45,22 +55,22 @@ def log_evaluation(
 
 @contextmanager
 def _files_beside(run: Run) -> Iterator[None]:
-    """Let a table's images wait for their upload beside the run's own files, unless the user has named a place.
+    """Store a table's images beside the run's own files until their upload, unless the user set WANDB_DATA_DIR.
 
-    W&B's default is the home folder, where they are lost to whoever moves an offline run.
+    W&B's default is the home folder, where the images are left behind when an offline run is moved.
     """
-    named = "WANDB_DATA_DIR" in os.environ
-    if not named:
+    is_set = "WANDB_DATA_DIR" in os.environ
+    if not is_set:
         os.environ["WANDB_DATA_DIR"] = str(Path(run.dir).parent.parent)
     try:
         yield
     finally:
-        if not named:
+        if not is_set:
             del os.environ["WANDB_DATA_DIR"]
 
 
 def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction]) -> Table:
-    """`ROWS_PER_TASK` predictions a task, the same questions at every step."""
+    """Make a table of `ROWS_PER_TASK` predictions per suite and task, about the same samples at every step."""
     import wandb
 
     by_id = {(suite, sample.id): sample for suite, members in samples.items() for sample in members}
@@ -84,7 +94,7 @@ def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Seque
 
 
 def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
-    """`n` predictions of each suite and task, chosen by sample id alone."""
+    """Choose `n` predictions of each suite and task, by the ids of their samples alone."""
     groups: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         groups[prediction.suite, prediction.task].append(prediction)
@@ -96,7 +106,7 @@ def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
 
 
 def side_by_side(images: Sequence[Image.Image], height: int = IMAGE_HEIGHT, gap: int = 4) -> Image.Image:
-    """The images in one row at one height on white, in their order: the ground view, then its maps."""
+    """Join images in one row on white, scaled to the same `height`, in their order: the ground view, then its maps."""
     scaled = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
     strip = Image.new("RGB", (max(1, sum(image.width for image in scaled) + gap * (len(scaled) - 1)), height), "white")
     left = 0

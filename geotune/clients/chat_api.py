@@ -1,4 +1,4 @@
-"""One call after another to an OpenAI-compatible endpoint: paced, within a budget, each with a definite outcome."""
+"""Calls to an OpenAI-compatible endpoint at a limited pace and within a budget; each one has a definite outcome."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 RETRIED = frozenset({408, 409, 425, 429})
+"""Statuses below 500 after which the same request may succeed later."""
 NOT_CHARGED = frozenset({425, 429, 503})
-"""Statuses of the retried ones by which an endpoint turns a request away before working on it."""
+"""Retried statuses by which an endpoint rejects a request before it works on it, so that nothing is charged."""
 _WRONG_SETTINGS = {401: "the key", 403: "the key's rights", 404: "the address or the model", 405: "the address"}
+"""Setting that the user should check, by the status that says that it is wrong."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask, which model, and with which key."""
+    """Address of an endpoint, the model to ask there, and the API key."""
 
     url: str
     model: str
@@ -36,16 +38,16 @@ class Endpoint:
 
     @classmethod
     def from_environment(cls, api: str | None, model: str | None) -> Endpoint:
-        """What the config says, else OPENAI_BASE_URL and OPENAI_MODEL; the key is OPENAI_API_KEY's alone.
+        """Make the endpoint from the config, or else from OPENAI_BASE_URL and OPENAI_MODEL.
 
-        The OpenAI SDK reads the address and the key from the same names.
+        The key always comes from OPENAI_API_KEY. The OpenAI SDK reads address and key from the same variables.
         """
         url = (api or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
         model = model or os.environ.get("OPENAI_MODEL") or ""
         return cls(url, model, os.environ.get("OPENAI_API_KEY", "").strip())
 
     def check(self) -> None:
-        """Raises ConfigError: no model, no http address, no key for OpenAI's own endpoint."""
+        """Raise ConfigError if there is no model, no http address, or no key for OpenAI's own endpoint."""
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
             raise ConfigError(f"api={self.url}: give the base address of the endpoint, such as {OPENAI_URL}")
         if not self.model:
@@ -56,27 +58,28 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Response:
-    """A complete response of status 200, whatever its body holds."""
+    """A complete response of status 200. Its body may still hold no valid answer."""
 
     body: str
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without a response that could hold an answer."""
+    """A call that brought no response of status 200."""
 
     reason: str
     may_be_charged: bool
-    """Whether the endpoint may have worked on it (time-outs, cut connections, errors of the server)."""
+    """Whether the endpoint may have worked on the request (timeouts, cut connections, server errors)."""
     retry: bool = True
+    """Whether the same request may succeed later."""
     fatal: bool = False
-    """Whether every other call would fail alike: a wrong key, address or model, no credit left."""
+    """Whether every other call would fail in the same way: a wrong key, address or model, or no credit left."""
     wait_s: float | None = None
-    """How long the endpoint asks to wait."""
+    """Seconds that the endpoint asks to wait."""
 
 
 class Budget:
-    """Money that concurrent calls share: each reserves its worst cost before it is made."""
+    """Money in US dollars that concurrent calls share. Each call reserves its highest possible cost beforehand."""
 
     def __init__(self, limit_usd: float, spent_usd: float) -> None:
         self.limit_usd = limit_usd
@@ -86,7 +89,7 @@ class Budget:
         self._settled = asyncio.Condition()
 
     async def reserve(self, worst_usd: float) -> int | None:
-        """A ticket for one call, once enough is free; None when that can't come any more."""
+        """Wait until `worst_usd` is free and return a ticket for one call, or None if it can't become free any more."""
         async with self._settled:
             while self.spent_usd + sum(self._reserved.values()) + worst_usd > self.limit_usd:
                 if not self._reserved:
@@ -97,7 +100,7 @@ class Budget:
             return self._tickets
 
     async def settle(self, ticket: int, usd: float) -> None:
-        """Turn a reservation into what the call has cost."""
+        """Replace the reservation of a call by its actual cost."""
         async with self._settled:
             del self._reserved[ticket]
             self.spent_usd += usd
@@ -105,14 +108,14 @@ class Budget:
 
 
 class Pace:
-    """The rhythm of all calls together: so many a minute, and none while the endpoint asks to wait."""
+    """Limits the rate at which calls start: at most `per_minute`, and none while the endpoint asks to wait."""
 
     def __init__(self, per_minute: float) -> None:
         self._gap_s = 60.0 / per_minute
         self._next = 0.0
 
     async def turn(self) -> None:
-        """Wait for the next slot."""
+        """Wait until the next call may start."""
         while True:
             now = time.monotonic()
             if now >= self._next:
@@ -121,12 +124,12 @@ class Pace:
             await asyncio.sleep(self._next - now)
 
     def pause(self, seconds: float) -> None:
-        """Let no call start for so long."""
+        """Let no call start for `seconds`."""
         self._next = max(self._next, time.monotonic() + seconds)
 
 
 class ChatApi:
-    """The endpoint's chat completions, over one pool of connections; made by `connect`."""
+    """Client of an endpoint's chat completions with one pool of connections. `connect` makes it."""
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
         self._session = session
@@ -135,6 +138,12 @@ class ChatApi:
     @staticmethod
     @asynccontextmanager
     async def connect(endpoint: Endpoint, timeout_s: float, connections: int) -> AsyncIterator[ChatApi]:
+        """Open a client for the duration of a block.
+
+        Args:
+            timeout_s: seconds after which a call fails.
+            connections: largest number of simultaneous calls.
+        """
         import aiohttp
 
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
@@ -147,13 +156,13 @@ class ChatApi:
             yield ChatApi(session, endpoint)
 
     async def complete(self, request: Mapping[str, Any]) -> Response | Failure:
-        """The outcome of one request; the endpoint's model is filled in."""
+        """Send one request, with the endpoint's model filled in, and return its outcome."""
         import aiohttp
 
         url = f"{self._endpoint.url}/chat/completions"
         request = {"model": self._endpoint.model, **request}
         try:
-            # A redirect would repeat the request, and so its cost, elsewhere.
+            # Following a redirect would send the request, and cause its cost, a second time.
             async with self._session.post(url, json=request, allow_redirects=False) as response:
                 body = (await response.read()).decode("utf-8", errors="replace")
                 return Response(body) if response.status == 200 else self._failure(response, body)
@@ -165,24 +174,25 @@ class ChatApi:
             return Failure(f"connection_cut ({type(error).__name__})", may_be_charged=True)
 
     def _failure(self, response: aiohttp.ClientResponse, body: str) -> Failure:
-        status, said = response.status, self._safe(_message(body))
-        reason = f"status_{status} ({said})"
+        status, message = response.status, self._safe(_message(body))
+        reason = f"status_{status} ({message})"
         if status in RETRIED or status >= 500:
-            # By this word OpenAI says that waiting will not help.
+            # OpenAI uses this code when no credit is left, so waiting does not help.
             fatal = status == 429 and "insufficient_quota" in body
             charged = status not in NOT_CHARGED
             return Failure(reason, charged, retry=not fatal, fatal=fatal, wait_s=_retry_after_s(response.headers))
-        about = _WRONG_SETTINGS.get(status, "the address" if status < 400 else "")
-        if about:
-            return Failure(f"{reason}; check {about}", may_be_charged=False, retry=False, fatal=True)
+        setting = _WRONG_SETTINGS.get(status, "the address" if status < 400 else "")
+        if setting:
+            return Failure(f"{reason}; check {setting}", may_be_charged=False, retry=False, fatal=True)
         return Failure(reason, may_be_charged=False, retry=False)
 
     def _safe(self, text: str) -> str:
+        """Return `text` without the API key."""
         return text.replace(self._endpoint.key, "***") if self._endpoint.key else text
 
 
 def _message(body: str) -> str:
-    """What an error's body says, in one line."""
+    """Return the message in the body of an error response, in one line of at most 300 characters."""
     try:
         error = json.loads(body)["error"]
         body = error["message"] if isinstance(error, dict) else error
@@ -192,7 +202,7 @@ def _message(body: str) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the headers ask to wait: in milliseconds, in seconds, or until a date."""
+    """Return the seconds that the headers ask to wait; they state milliseconds, seconds, or a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

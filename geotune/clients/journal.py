@@ -1,4 +1,4 @@
-"""Append-only record of paid calls to an endpoint: what was asked, answered and spent survives a kill at any moment."""
+"""Append-only record of paid calls to an endpoint, which survives a kill of the process at any moment."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The calls of one dataset, in a folder of three files of JSON lines; a context manager, one process at a time.
+    """The calls made for one dataset, as three files of JSON lines in one folder.
 
-    `calls.jsonl` says before each call what it may cost at worst, and afterwards why it failed if it did;
-    `answers.jsonl` holds the valid answers as they came, `invalid.jsonl` the others with the reason. Every line is on
-    the disk before anything follows from it. A call that has no outcome, because the process was killed while it ran,
-    counts with its worst cost: it may have been charged.
+    The journal is a context manager, which one process at a time can enter. `calls.jsonl` gets a line with the highest
+    possible cost before each call, and another one with the reason if the call fails. `answers.jsonl` holds the valid
+    answers as they came, and `invalid.jsonl` the invalid ones with the reason. Every line is on the disk before the
+    program acts on it. A call without an outcome, because the process was killed while it ran, counts with its highest
+    possible cost, because it may have been charged.
 
-    A question is known by its key: what the endpoint is asked, not by whom.
+    A question is identified by its key, a digest of what is asked; the model is no part of it.
 
     Raises:
-        ConfigError: the folder can't be written, another process has it, or a line that is not the last is broken.
+        ConfigError: the folder can't be written, another process uses it, or a line before the last one is broken.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.invalid: Counter[str] = Counter()
-        """How many invalid answers each question has had."""
+        """Number of invalid answers to each question."""
         self.last_invalid: dict[str, str] = {}
-        """Why the last of them was invalid."""
+        """Reason why the last invalid answer to each question was invalid."""
         self.answer_tokens: list[int] = [0, 0]
-        """Number of valid answers whose tokens were counted, and tokens in them."""
+        """Number of valid answers whose tokens were counted, and the sum of these tokens."""
         self._usd: dict[int, float] = {}
         self._next = 0
         self._answered: dict[str, int] = {}
@@ -47,22 +48,22 @@ class Journal:
 
     @property
     def spent_usd(self) -> float:
-        """What all calls so far have cost: as charged, at worst where that is not known."""
+        """Cost of all calls so far; a call whose cost is not known counts with its highest possible cost."""
         return sum(self._usd.values())
 
     def __contains__(self, key: str) -> bool:
-        """Whether the question has a valid answer."""
+        """Return whether the question has a valid answer."""
         return key in self._answered
 
     def body(self, key: str) -> str:
-        """The valid answer to a question: the body of the response."""
+        """Return the valid answer to a question, as the body of the response. Raises KeyError if there is none."""
         file = self._files["answers"]
         file.seek(self._answered[key])
         body: str = json.loads(file.readline())["body"]
         return body
 
     def start(self, key: str, photo: str, worst_usd: float) -> int:
-        """Note that a call is about to be made; its number."""
+        """Record that a call is about to be made, and return its number."""
         call = self._next
         self._append("calls", {"call": call, "key": key, "photo": photo, "worst_usd": worst_usd})
         self._next += 1
@@ -70,17 +71,17 @@ class Journal:
         return call
 
     def fail(self, call: int, reason: str, usd: float) -> None:
-        """Note that a call brought no response."""
+        """Record that a call brought no response."""
         self._append("calls", {"call": call, "failed": reason, "usd": usd})
         self._usd[call] = usd
 
     def answer(self, call: int, key: str, photo: str, body: str, usd: float, tokens_out: int | None) -> None:
-        """Keep a valid answer."""
+        """Store a valid answer."""
         line = {"call": call, "key": key, "photo": photo, "usd": usd, "tokens_out": tokens_out, "body": body}
         self._note_answer(line, self._append("answers", line))
 
     def reject(self, call: int, key: str, photo: str, body: str, usd: float, reason: str, detail: str) -> None:
-        """Keep an invalid answer, apart from the valid ones."""
+        """Store an invalid answer."""
         line = {"call": call, "key": key, "photo": photo, "usd": usd, "reason": reason, "detail": detail, "body": body}
         self._append("invalid", line)
         self._note_invalid(line)
@@ -95,9 +96,7 @@ class Journal:
                 for name in ("calls", "answers", "invalid"):
                     self._files[name] = opened.enter_context((self.folder / f"{name}.jsonl").open("a+b"))
             except Timeout:
-                raise ConfigError(
-                    f"out: another process is asking into {self.folder}; wait for it or stop it"
-                ) from None
+                raise ConfigError(f"out: another process is writing to {self.folder}; wait for it or stop it") from None
             except OSError as error:
                 raise ConfigError(
                     f"out: can't write {self.folder} ({error.strerror}); choose another folder"
@@ -130,7 +129,7 @@ class Journal:
         self.last_invalid[line["key"]] = f"{line['reason']}: {line['detail']}"
 
     def _append(self, name: str, line: dict[str, Any]) -> int:
-        """Write a line and wait until the disk has it; where it begins."""
+        """Write a line, wait until it is on the disk, and return the offset of its beginning."""
         file = self._files[name]
         at = file.seek(0, os.SEEK_END)
         file.write(json.dumps(line).encode() + b"\n")
@@ -139,13 +138,16 @@ class Journal:
         return at
 
     def _lines(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Where each line begins, and the line; a last one that was torn by a kill is taken off."""
+        """Yield the offset and the content of each line; remove a last line that a kill left incomplete."""
         file = self._files[name]
         file.seek(0)
         at = 0
         for number, raw in enumerate(file, start=1):
             if not raw.endswith(b"\n"):
-                log.warning("%s.jsonl: its last line was cut off by a kill and is taken off", self.folder / name)
+                log.warning(
+                    "%s.jsonl: the last line is incomplete, since its process was killed; it is removed",
+                    self.folder / name,
+                )
                 file.truncate(at)
                 return
             try:

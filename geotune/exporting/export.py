@@ -1,4 +1,4 @@
-"""A checkpoint to folders that plain transformers, PEFT and vLLM load; nothing is left that has not been tested."""
+"""Export of a checkpoint to self-tested folders that plain transformers, PEFT and vLLM load."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from geotune.exporting.model_card import model_card
 from geotune.exporting.parity import (
     TOLERANCE,
     compare_models,
-    distance,
     fixed_prompts,
     load_model,
+    logit_difference,
     logits_of,
     observe_backbone,
     observe_model,
@@ -45,26 +45,28 @@ REPORT_FILE = "export_report.json"
 ADAPTER, MERGED = "adapter", "merged"
 VERSIONS = ("torch", "transformers", "peft", "geotune")
 LANGUAGE_MODEL = "base_model.model.model.language_model."
-"""vLLM maps these names, PEFT's of transformers' own, to its modules; it serves adapters on nothing else by default."""
+"""Prefix of the adapter tensors that vLLM serves by default: those on the language model, under PEFT's names."""
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder beside `out` that takes its name when the block has ended well, and is deleted when it has not.
+    """Yield an empty folder that is renamed to `out` when the block succeeds and deleted when it fails.
 
-    What is at `out` already must be an empty folder or, with `overwrite`, an earlier export. Raises ConfigError.
+    Raises:
+        ConfigError: `out` exists and is neither an empty folder nor, with `overwrite`, an earlier export; or it can't
+            be written.
     """
     final = Path(out).absolute()
     if final.exists() and not final.is_dir():
         raise ConfigError(f"out={out}: this is a file; name a folder")
     if final.is_dir() and any(final.iterdir()):
         if not (final / REPORT_FILE).is_file():
-            raise ConfigError(f"out={out}: this folder holds something else than an export; name another one")
+            raise ConfigError(f"out={out}: this folder holds files that are not an export; name another folder")
         if not overwrite:
             raise ConfigError(f"out={out}: holds an export already; set overwrite=true or name another folder")
     make_folder(final.parent, "out")
-    partial, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
+    partial, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("partial", "old"))
     _tidy(final, partial, old)
     try:
         partial.mkdir()
@@ -79,22 +81,29 @@ def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _tidy(final: Path, partial: Path, old: Path) -> None:
-    """Undo what has not ended, in this process or in one that was killed."""
+    """Undo an unfinished replacement of `final`, by this process or by one that was killed."""
     if old.exists() and not final.exists():
         old.rename(final)
-    for rest in (partial, old):
-        shutil.rmtree(rest, ignore_errors=True)
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype: str) -> dict[str, Any]:
-    """Write what `backbone`, the checkpoint `source` in float32, is to `folder`, test it, and return the report.
+    """Write the folders of a checkpoint, test them, and return the content of export_report.json.
 
-    The backbone is used up. Raises RuntimeError when what was written is another model.
+    Args:
+        backbone: the checkpoint's model in float32. It is merged and emptied, and can't be used afterwards.
+        source: the checkpoint.
+        folder: where to write.
+        dtype: precision of the merged weights, `bf16` or `float32`.
+
+    Raises:
+        RuntimeError: the self-test found that a written folder is not the checkpoint's model.
     """
     began = time.perf_counter()
     state = read_state(source.folder)
     in_full = len(backbone.full_state())
-    # An adapter holds no weights that were trained in full: alone it would be another model.
+    # An adapter does not hold the weights that were trained in full, so without them it would be another model.
     folders = [ADAPTER, MERGED] if backbone.has_adapter and not in_full else [MERGED]
     if in_full:
         log.warning("%d tensors were trained in full, which no adapter holds: only merged/ is written", in_full)
@@ -127,9 +136,12 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
 
 
 def _write_adapter(backbone: Backbone, folder: Path, base_model: str) -> dict[str, Any]:
-    """Write the adapters, base model and layers named in full; whether vLLM serves them, or why not.
+    """Write the adapter, with the base model and the full names of its layers in its config.
 
-    PEFT itself shortens the layers' names to endings that are unique in the model it has at hand.
+    PEFT itself shortens the names of layers to suffixes that are unique in the loaded model, but not in every other.
+
+    Returns:
+        Whether vLLM serves the adapter, the reason if it does not, and the rank.
     """
     save_adapter(backbone, folder)
     with safe_open(folder / ADAPTER_FILE, "pt") as file:
@@ -150,10 +162,13 @@ def _write_adapter(backbone: Backbone, folder: Path, base_model: str) -> dict[st
 
 
 def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str], dtype: torch.dtype) -> dict[str, Any]:
-    """Merge `backbone` in float32, write it in `dtype`, and compare_models checkpoint and folders; the account of it.
+    """Merge `backbone` in float32, write it in `dtype`, and compare the checkpoint with the folders as reloaded.
 
-    Merging and reloading must change nothing, and rounding little. Every model computes in float32, and only one is in
-    memory at a time.
+    Merging and reloading must not change the model, and rounding may change it a little. Every model computes in
+    float32, and only one is in memory at a time.
+
+    Returns:
+        The comparisons, and the change of the logits by the adapters, relative to the largest logit.
     """
     effect = None
     with tempfile.TemporaryDirectory() as images:
@@ -161,9 +176,12 @@ def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str],
         checkpoint = observe_backbone(backbone, prompts)
         if backbone.has_adapter:
             with backbone.model.disable_adapter():  # type: ignore[operator]
-                effect = distance(logits_of(backbone, prompts), checkpoint.logits)
+                effect = logit_difference(logits_of(backbone, prompts), checkpoint.logits)
             if effect <= TOLERANCE:
-                log.warning("the adapters change logits by %.1e of the largest: too little for the self-test", effect)
+                log.warning(
+                    "the adapters change logits by only %.1e of the largest logit, too little for the self-test",
+                    effect,
+                )
             backbone.model = backbone.model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
         written = merged = observe_backbone(backbone, prompts)
         checks = [compare_models("merged weights", merged, "checkpoint", checkpoint)]
@@ -173,21 +191,21 @@ def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str],
             _cast(backbone, torch.float32)
             written = observe_backbone(backbone, prompts)
             checks.append(compare_models("rounded weights", written, "merged weights", merged, rounded=True))
-        backbone.model.to("meta")  # makes room for the next one
-        for name, wanted, reference in ((MERGED, written, "weights written"), (ADAPTER, checkpoint, "checkpoint")):
+        backbone.model.to("meta")  # frees the memory for the next model
+        for name, expected, reference in ((MERGED, written, "weights written"), (ADAPTER, checkpoint, "checkpoint")):
             if name in folders:
                 encoder = backbone.load_encoder(
                     str(folder / name), max_pixels=backbone.max_pixels, min_pixels=backbone.encoder.min_pixels
                 )
                 base_model = backbone.path if name == ADAPTER else None
-                found = observe_model(load_model(folder / name, base_model), encoder, backbone.stop_ids, prompts)
-                checks.append(compare_models(f"folder {name}", found, reference, wanted))
+                observed = observe_model(load_model(folder / name, base_model), encoder, backbone.stop_ids, prompts)
+                checks.append(compare_models(f"folder {name}", observed, reference, expected))
     tests = [{**asdict(check), "passed": check.passed} for check in checks]
     return {"self_test": tests, "adapter_effect": effect}
 
 
 def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
-    """Cast the weights. Not the buffers: they hold rotary frequencies, which stay in float32."""
+    """Cast the weights, but not the buffers: those hold rotary frequencies, which stay in float32."""
     for part in (
         backbone.base.config,
         *(getattr(backbone.base.config, name) for name in backbone.base.config.sub_configs),
@@ -195,4 +213,4 @@ def _cast(backbone: Backbone, dtype: torch.dtype) -> None:
         part.dtype = dtype
     for parameter in backbone.model.parameters():
         parameter.data = parameter.data.to(dtype)
-    backbone.to(backbone.device)  # forgets the features of images
+    backbone.to(backbone.device)  # clears its cache of image features

@@ -1,4 +1,4 @@
-"""The README.md of an exported folder: how to load it, what it reached, on what it was trained, how it was tested."""
+"""The README.md of an exported folder: how to load the model, its evaluation, its training and its self-test."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 
 import yaml
 
+from geotune.runs.suite_tables import suite_rows
+
+TASK_COLUMNS = ("task", "n", "accuracy", "95% from", "95% to", "chance", "parsed")
+DISTANCE_COLUMNS = ("figure", "all samples", "answered only")
+EVALUATION_NOTE = (
+    "Answers are read from generated text (`generate`), or are the likeliest of the legal answers, scored at once "
+    "(`choice`) or after an explanation (`explain_choice`). Intervals cover 95%; `parsed` and `coverage` are the "
+    "shares of answers that could be read. A missing answer counts as wrong, except under `answered only`."
+)
 MAX_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM accepts for --max-lora-rank, whose default is 16."""
+"""Values that vLLM accepts for `--max-lora-rank`, whose default is 16."""
 
 LOAD = {
     "merged": """import torch
@@ -27,7 +36,13 @@ processor = AutoProcessor.from_pretrained("{folder}")  # needs torchvision""",
 
 
 def model_card(folder: str, report: Mapping[str, Any], recipe: str) -> str:
-    """The card of `folder` (`adapter` or `merged`), for what export_report.json says and the recipe's YAML."""
+    """Write the model card of an exported folder in markdown.
+
+    Args:
+        folder: `adapter` or `merged`.
+        report: content of export_report.json.
+        recipe: YAML of the recipe that the model was trained with.
+    """
     trained = yaml.safe_load(recipe)
     head = {
         "base_model": report["base_model"],
@@ -35,15 +50,15 @@ def model_card(folder: str, report: Mapping[str, Any], recipe: str) -> str:
         "pipeline_tag": "image-text-to-text",
         "tags": ["geotune", "geolocation", *(["lora"] if folder == "adapter" else [])],
     }
-    what = "LoRA adapter" if folder == "adapter" else "Whole model"
+    kind = "LoRA adapter" if folder == "adapter" else "Complete model"
     sections = (
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {trained.get('recipe', 'geotune')}, update {report['step']}",
-        f"{what} fine-tuned from `{report['base_model']}` with geotune to say where photos were taken.",
+        f"{kind} fine-tuned from `{report['base_model']}` with geotune to tell where photos were taken.",
         "## Use\n\n" + _use(folder, report),
         "## Evaluation\n\n" + evaluation_text(report["evaluation"]) + _quantized(report["quantization"]),
-        f"## Training\n\nData fingerprint `{report['data_fingerprint']}`, chat template and system prompt "
-        f"`{report['template_hash']}`. The recipe, also in `recipe.yaml`:\n\n```yaml\n{recipe.rstrip()}\n```",
+        f"## Training\n\nData fingerprint `{report['data_fingerprint']}`. Hash of the chat template and system prompt: "
+        f"`{report['template_hash']}`. The recipe, which is also in `recipe.yaml`:\n\n```yaml\n{recipe.rstrip()}\n```",
         "## Self-test\n\n" + _self_test(report["self_test"]),
         "Exported with " + ", ".join(f"{name} {number}" for name, number in report["versions"].items()) + ".",
     )
@@ -61,18 +76,19 @@ def _use(folder: str, report: Mapping[str, Any]) -> str:
             serve = f"vllm serve {report['base_model']} --enable-lora --max-lora-rank {rank} "
             serve += "--lora-modules geotune=<out>/adapter"
         else:
-            serve += f"  # not the adapter: {vllm['reason']}"
+            serve += f"  # vLLM does not serve the adapter: {vllm['reason']}"
     return f"```python\n{code}\n```\n\n```\ngeotune locate checkpoint=<out>/{folder} image=photo.jpg\n{serve}\n```"
 
 
 def evaluation_text(evaluation: Mapping[str, Any] | None) -> str:
-    """One table for each suite of an evaluation."""
+    """Write one markdown table for each suite of an evaluation, or a sentence if there is none."""
     if evaluation is None:
         return "This checkpoint has not been evaluated."
-    parts = []
-    for name, suite in evaluation["suites"].items():
-        parts.append(f"`{name}`, answers by `{suite['answer_mode']}`:")
-        parts.append(_choice_table(suite) if "tasks" in suite else _distance_table(suite))
+    parts = [EVALUATION_NOTE]
+    for name, entry in evaluation["suites"].items():
+        columns = TASK_COLUMNS if "tasks" in entry else DISTANCE_COLUMNS
+        rows = [[row.cells[column] for column in columns] for row in suite_rows(entry)]
+        parts += [f"`{name}`, answers by `{entry['answer_mode']}`:", markdown_table(columns, rows)]
     return "\n\n".join(parts)
 
 
@@ -80,36 +96,9 @@ def _quantized(kind: str | None) -> str:
     if kind is None:
         return ""
     return (
-        f"\n\nIt was trained and evaluated on a backbone in four bits ({kind}), but is exported for the backbone's own "
-        "weights: its figures may differ a little."
+        f"\n\nThe model was trained and evaluated on a backbone in four bits ({kind}), but it is exported for the "
+        "backbone's unquantized weights, so its figures may differ slightly."
     )
-
-
-def _choice_table(suite: Mapping[str, Any]) -> str:
-    rows = [
-        (task, f"{one['n']:,}", *map(_share, (one["accuracy"], *one["ci95"], one["chance"], one["parse_rate"])))
-        for task, one in suite["tasks"].items()
-    ]
-    rows.append(("mean", "", *map(_share, (suite["mean_accuracy"], *suite["mean_ci95"])), "", ""))
-    header = ("task", "n", "accuracy", "95% from", "to", "chance", "parsed")
-    return markdown_table(header, rows)
-
-
-def _distance_table(suite: Mapping[str, Any]) -> str:
-    answered = suite.get("answered_only", {})
-    keys = [key for key, value in suite.items() if isinstance(value, int | float) and key != "samples_per_second"]
-    rows = [(key, _figure(key, suite[key]), _figure(key, answered.get(key))) for key in keys]
-    return markdown_table(("figure", "all samples", "answered only"), rows)
-
-
-def _figure(key: str, value: float | None) -> str:
-    if value is None or key == "n":
-        return "" if value is None else f"{value:,}"
-    return f"{value:,.1f}" if key.endswith("_km") or key == "geoscore" else _share(value)
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}%"
 
 
 def _self_test(checks: Sequence[Mapping[str, Any]]) -> str:
@@ -120,15 +109,15 @@ def _self_test(checks: Sequence[Mapping[str, Any]]) -> str:
             check["reference"],
             f"{check['difference']:.1e}",
             f"{check['tolerance']:.0e}",
-            "the same" if check["same_answers"] else "differ",
+            "the same" if check["same_answers"] else "different",
         )
         for check in checks
     ]
-    about = "On fixed prompts, computed in float32; differences are shares of the largest logit."
+    about = "Each row compares two models on fixed prompts in float32; differences are relative to the largest logit."
     return f"{about}\n\n{markdown_table(header, rows)}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in GitHub's markdown."""
+    """Write a table in GitHub's markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""Whether exported folders hold the very model of the checkpoint: logits and greedy answers on fixed prompts."""
+"""The self-test of an export: models are compared by their logits and greedy answers on fixed prompts."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from geotune.encoding.segments import Encoded
 
 TOLERANCE = 1e-4
-"""Largest difference of two logits over the largest logit, where both were computed in float32 on equal weights."""
+"""Allowed `logit_difference` of two models with equal weights that both compute in float32."""
 ROUNDING_TOLERANCE = 0.1
-"""The same where one of the two has had its weights rounded to bfloat16."""
+"""Allowed `logit_difference` if the weights of one of the two models were rounded to bfloat16."""
 NEW_TOKENS = 16
-"""Greedy tokens of each answer."""
+"""Largest number of greedy tokens in an answer."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What a model says to the fixed prompts."""
+    """Logits and answers of a model on the fixed prompts."""
 
     logits: torch.Tensor
-    """(N, vocabulary) at the supervised places of all prompts."""
+    """Logits (N, vocabulary) at the N supervised positions of all prompts."""
     answers: tuple[str, ...]
-    """Greedy, at most `NEW_TOKENS` tokens each."""
+    """Greedy answers of at most `NEW_TOKENS` tokens."""
 
 
-def distance(logits: torch.Tensor, reference: torch.Tensor) -> float:
-    """Largest difference of two logits over the largest logit of `reference`."""
+def logit_difference(logits: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the largest difference of two logits, relative to the largest logit of `reference`. Shapes are equal."""
     return float((logits - reference).abs().max() / reference.abs().max())
 
 
 def fixed_prompts(folder: Path) -> list[Sample]:
-    """Questions about one image, about two, and about none, with answers; the images are written to `folder`."""
+    """Make samples with one image, with two and with none, and write their images to `folder`."""
     random = np.random.default_rng(0)
     images = []
     for number, (width, height) in enumerate(((320, 240), (256, 256))):
         blocks = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
         images.append(str((folder / f"{number}.png").absolute()))
         Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(images[-1])
-    asked: tuple[tuple[list[str], str, str], ...] = (
+    prompts: tuple[tuple[list[str], str, str], ...] = (
         (images[:1], GEOLOCATE.prompt(explain=False), '{"latitude": 48.8566, "longitude": 2.3522}'),
         (images, "<image>\n<image>\nWhich way does the camera look?", '{"direction": "north"}'),
         ([], "Name the capital of France.", "Paris."),
@@ -61,46 +61,46 @@ def fixed_prompts(folder: Path) -> list[Sample]:
     return [
         Sample(
             id=f"self-test/{number}",
-            images=tuple(shown),
+            images=tuple(paths),
             turns=(Turn("user", question), Turn("assistant", answer)),
             system=SYSTEM_PROMPT,
         )
-        for number, (shown, question, answer) in enumerate(asked)
+        for number, (paths, question, answer) in enumerate(prompts)
     ]
 
 
 @torch.no_grad()
 def logits_of(backbone: Backbone, prompts: Sequence[Sample]) -> torch.Tensor:
-    """Logits (N, vocabulary) at the supervised places of all prompts, by this project's own forward pass."""
+    """Compute logits (N, vocabulary) at the N supervised positions of all prompts, by this project's forward pass."""
     return torch.cat([backbone(collate([backbone.encode(sample, Path())], backbone.encoder)) for sample in prompts])
 
 
 def observe_backbone(backbone: Backbone, prompts: Sequence[Sample]) -> Observed:
-    """What the checkpoint says, by this project's own forward pass and generation."""
+    """Observe a backbone by this project's own forward pass and generation."""
     answers = generate(backbone, prompts, Path(), max_new_tokens=NEW_TOKENS, batch_size=1)
     return Observed(logits_of(backbone, prompts), tuple(answers))
 
 
 @torch.no_grad()
 def observe_model(model: Any, encoder: Encoder, stop_ids: Sequence[int], prompts: Sequence[Sample]) -> Observed:
-    """What `model` of transformers or PEFT says by the library's own forward pass and generation."""
+    """Observe a model of transformers or PEFT by the library's own forward pass and generation."""
     from transformers import GenerationConfig
 
     logits, answers = [], []
-    # Its own may hold a repetition penalty.
+    # The configuration that comes with the model may hold a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=stop_ids[0])
     for sample in prompts:
         encoded = encoder.encode(sample, Path())
         predict = collate([encoded], encoder).logit_index
         logits.append(model(**_library_inputs(encoder, encoded)).logits[0, predict].float())
         inputs = _library_inputs(encoder, encoder.encode(sample, Path(), answer=False))
-        made = model.generate(**inputs, do_sample=False, max_new_tokens=NEW_TOKENS)
-        answers.append(encoder.decode(made[0, inputs["input_ids"].shape[1] :].tolist()))
+        tokens = model.generate(**inputs, do_sample=False, max_new_tokens=NEW_TOKENS)
+        answers.append(encoder.decode(tokens[0, inputs["input_ids"].shape[1] :].tolist()))
     return Observed(torch.cat(logits), tuple(answers))
 
 
 def _library_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Any]:
-    """One sample as the library's models take it, with their own positions and masks."""
+    """Return the arguments of a library model's forward pass for one sample; the model makes the positions."""
     batch = collate([encoded], encoder)
     inputs = {"input_ids": batch.input_ids, "attention_mask": torch.ones_like(batch.input_ids)}
     if batch.pixels:
@@ -113,49 +113,54 @@ def _library_inputs(encoder: Encoder, encoded: Encoded) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of what two models say."""
+    """One comparison of two models on the fixed prompts."""
 
     subject: str
-    """What was tested."""
+    """Name of the model under test."""
     reference: str
-    """What it must equal."""
+    """Name of the model that it must equal."""
     difference: float
-    """Largest difference of two logits over the reference's largest logit."""
+    """`logit_difference` of the two models."""
     tolerance: float
     same_answers: bool
     answers_required: bool = True
-    """Rounded weights may well choose another token where two are nearly tied."""
+    """False for rounded weights, which may choose another token where two are nearly tied."""
 
     @property
     def passed(self) -> bool:
-        """Whether the two are the same model. A difference that is no number is none."""
+        """Whether the two are the same model. A difference of NaN never passes."""
         return self.difference <= self.tolerance and (self.same_answers or not self.answers_required)
 
     def __str__(self) -> str:
-        answers = "the same answers" if self.same_answers else "other answers"
+        answers = "the same answers" if self.same_answers else "different answers"
         return (
-            f"{self.subject} and {self.reference}: logits differ by {self.difference:.1e} of the largest, at most "
-            f"{self.tolerance:.0e} is allowed; {answers}"
+            f"{self.subject} and {self.reference}: logits differ by {self.difference:.1e} of the largest logit "
+            f"({self.tolerance:.0e} is allowed); {answers}"
         )
 
 
-def compare_models(subject: str, found: Observed, reference: str, wanted: Observed, *, rounded: bool = False) -> Check:
-    """Compare what was `found` with what was `wanted`. Raises RuntimeError when they are not the same model.
+def compare_models(
+    subject: str, observed: Observed, reference: str, expected: Observed, *, rounded: bool = False
+) -> Check:
+    """Compare the `observed` answers of the model `subject` with those `expected` of the model `reference`.
 
-    rounded: the weights of one of the two have been rounded to bfloat16.
+    Args:
+        rounded: whether the weights of one of the two models were rounded to bfloat16.
+
+    Raises:
+        RuntimeError: they are not the same model.
     """
     tolerance = ROUNDING_TOLERANCE if rounded else TOLERANCE
-    same = found.answers == wanted.answers
-    made = Check(
-        subject, reference, distance(found.logits, wanted.logits), tolerance, same, answers_required=not rounded
-    )
-    if not made.passed:
-        raise RuntimeError(f"self-test: {made}. Nothing was exported")
-    return made
+    difference = logit_difference(observed.logits, expected.logits)
+    same_answers = observed.answers == expected.answers
+    check = Check(subject, reference, difference, tolerance, same_answers, answers_required=not rounded)
+    if not check.passed:
+        raise RuntimeError(f"self-test: {check}. Nothing was exported")
+    return check
 
 
 def load_model(folder: Path, base_model: str | None) -> Any:
-    """The model in `folder`, or with the adapter there on `base_model`, in float32, as anyone would load it."""
+    """Load a model in float32 with transformers and PEFT alone: the one in `folder`, or its adapter on `base_model`."""
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 

@@ -1,4 +1,4 @@
-"""What a user may name as a model: a checkpoint of a run, an exported folder, any model's folder, or nothing."""
+"""Finding and loading a model that a user names: a checkpoint, an exported folder, any model's folder, or none."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ if TYPE_CHECKING:
 
 
 FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotune.backbones.internvl.InternVL"}
-"""Class of a family by the `model_type` of its config.json."""
+"""Class of each family of backbones, by the `model_type` in config.json."""
 RECIPE_FILE = "recipe.yaml"
-"""The recipe that an exported folder was trained with, as its model card shows it."""
+"""File of an exported folder that holds the recipe of its training."""
 FROZEN = {"tower": "frozen", "projector": "frozen", "language_model": "frozen"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that a user named."""
+    """A model that a user named, before it is loaded."""
 
     folder: Path
     kind: Literal["checkpoint", "adapter", "model"]
-    """What `folder` holds: a checkpoint of a run, exported adapters, or a whole model."""
+    """What `folder` holds: a checkpoint of a run, an exported adapter, or a complete model."""
     settings: Mapping[str, Any]
-    """Node `backbone` of a recipe that gives the model its shape."""
+    """Node `backbone` of a recipe that instantiates the model."""
     config: Mapping[str, Any]
-    """The whole recipe; empty when it is not known."""
+    """The complete recipe of the training; empty if it is not known."""
 
 
 def find_source(checkpoint: str | None) -> Source:
-    """What `checkpoint` names; None is the embedded backbone. Raises ConfigError."""
+    """Find the model that `checkpoint` names. None means the embedded backbone.
+
+    Raises:
+        ConfigError: there is no such folder, or it holds no model that this project can load.
+    """
     if checkpoint is None:
         node: Any = OmegaConf.to_container(OmegaConf.load(RECIPES / "backbone" / "tiny.yaml"), resolve=True)
         return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
@@ -60,27 +64,33 @@ def find_source(checkpoint: str | None) -> Source:
         if (folder / "adapter_config.json").is_file():
             return Source(folder, "adapter", _adapter_settings(folder, checkpoint, config), config)
     raise ConfigError(
-        f"checkpoint={checkpoint}: holds neither a complete checkpoint nor a model; name a step_<N> folder, a run's "
-        "folder, or one that `geotune export` wrote"
+        f"checkpoint={checkpoint}: the folder holds neither a complete checkpoint nor a model; name a step_<N> folder, "
+        "a run's folder, or one that `geotune export` wrote"
     )
 
 
 def read_recipe(file: Path, checkpoint: str) -> dict[str, Any]:
-    """The recipe in `file`. Raises ConfigError."""
+    """Read the recipe in `file`, which belongs to the model that `checkpoint` names.
+
+    Raises:
+        ConfigError: the file can't be read or is not a recipe.
+    """
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"checkpoint={checkpoint}: {file} can't be read ({reason}); name another one") from error
+        raise ConfigError(f"checkpoint={checkpoint}: {file} can't be read ({reason}); name another folder") from error
     if not isinstance(config, dict) or not isinstance(config.get("backbone"), dict):
-        raise ConfigError(f"checkpoint={checkpoint}: {file} is no recipe (it has no backbone); name another one")
+        raise ConfigError(f"checkpoint={checkpoint}: {file} is not a recipe (it has no backbone); name another folder")
     return config
 
 
 def _model_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) -> dict[str, Any]:
     kind = _read_json(folder / "config.json", checkpoint).get("model_type")
     if kind not in FAMILIES:
-        raise ConfigError(f"checkpoint={checkpoint}: holds a {kind} model; supported are {', '.join(FAMILIES)}")
+        raise ConfigError(
+            f"checkpoint={checkpoint}: the folder holds a {kind} model; supported are {', '.join(FAMILIES)}"
+        )
     trained = config.get("backbone", {})
     kept = {key: trained[key] for key in ("max_pixels", "min_pixels", "attn", "dtype") if key in trained}
     return {**kept, **FROZEN, "_target_": FAMILIES[kind], "path": str(folder)}
@@ -109,14 +119,18 @@ def _read_json(file: Path, checkpoint: str) -> dict[str, Any]:
 
 
 def unquantized(source: Source) -> Source:
-    """`source` on the backbone's own weights, whatever it was trained on."""
+    """Return `source` with an unquantized backbone, even if it was trained on a quantized one."""
     return replace(source, settings={**source.settings, "quantization": None})
 
 
 def open_backbone(source: Source, **changes: Any) -> Backbone:
-    """The backbone of `source` with its trained weights, in evaluation mode.
+    """Load the backbone of `source` with its trained weights, in evaluation mode.
 
-    changes: settings that differ from the recipe's; those that are None stay as they are. Raises ConfigError.
+    Args:
+        changes: settings of the backbone that replace those of `source`, except those that are None.
+
+    Raises:
+        ConfigError: the backbone or the trained weights can't be loaded with these settings.
     """
     from geotune.backbones.weights import load_weights
 
@@ -124,8 +138,7 @@ def open_backbone(source: Source, **changes: Any) -> Backbone:
     node = {**source.settings, "gradient_checkpointing": False, **changed}
     if "max_pixels" not in node:
         raise ConfigError(
-            f"max_pixels=null: {source.folder} does not say how large the images of its training were; "
-            "give max_pixels=<number>"
+            f"max_pixels=null: {source.folder} does not say the size of its training images; give max_pixels=<number>"
         )
     try:
         backbone: Backbone = instantiate_checked(node, "backbone")

@@ -1,4 +1,4 @@
-"""Where photos were taken and how sure the model is: from several drawn answers to a place with an uncertainty."""
+"""Locating photos: several sampled answers per photo become one estimate of the position, with its uncertainty."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
-"""Of files that count as images in a folder, in lower case."""
+"""Suffixes, in lower case, of the files in a folder that count as images."""
 BATCHES_PER_CALL = 4
-"""A backbone that sees more answers than it writes at once keeps its batches full as answers end."""
+"""Number of batches of answers that the backbone gets at a time, so that it can refill a batch as answers end."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A place and how far the answers scatter around it."""
+    """An estimated position, and how far the answers scatter around it."""
 
     at: Coordinates
-    """The answer whose summed geodesic distance to all others is smallest (their medoid)."""
+    """The medoid of the answers: the one with the smallest sum of geodesic distances to the others."""
     radius_50_km: float
-    """Radius around it that holds half of the answers, itself included."""
+    """Radius around `at` that contains half of the answers, the medoid included."""
     radius_90_km: float
-    """Radius that holds nine tenths of them."""
+    """Radius around `at` that contains 90% of the answers."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """What the model says of one photo: an estimate unless no answer could be read, or why the photo can't be."""
+    """The result for one photo: an error if the photo can't be used, else the answers and their estimate, if any."""
 
     image: Path
     error: str | None = None
+    """Why the photo can't be used."""
     estimate: Estimate | None = None
+    """None if no answer could be read."""
     answers: tuple[Coordinates, ...] = ()
-    """Every answer that could be read."""
+    """The answers that could be read."""
     unread: tuple[str, ...] = ()
-    """Why the others could not."""
+    """The reason of each answer that could not be read."""
 
     @property
     def read_rate(self) -> float:
@@ -60,33 +62,39 @@ class Located:
 
 
 def estimate(answers: Sequence[Coordinates]) -> Estimate | None:
-    """The medoid of `answers` (the first of equal ones) and the radii around it; None without any."""
+    """Return the medoid of `answers` (the first one of a tie) and the radii around it; None if there are no answers."""
     if not answers:
         return None
     lat, lon = np.array([[at.lat, at.lon] for at in answers]).T
     distances = geodesic_km(lat[:, None], lon[:, None], lat, lon)
     medoid = int(np.argmin(distances.sum(axis=1)))
     sorted_km = np.sort(distances[medoid])
-    half, most = (float(sorted_km[math.ceil(share * len(answers)) - 1]) for share in (0.5, 0.9))
-    return Estimate(answers[medoid], half, most)
+    radius_50_km, radius_90_km = (float(sorted_km[math.ceil(share * len(answers)) - 1]) for share in (0.5, 0.9))
+    return Estimate(answers[medoid], radius_50_km, radius_90_km)
 
 
 def find_photos(image: str) -> list[Path]:
-    """The file `image`, or every image in the folder `image`, at any depth, by name. Raises ConfigError."""
+    """List the file `image`, or the images in the folder `image` at any depth, sorted, without hidden files.
+
+    Raises:
+        ConfigError: there is no such file or folder, or the folder holds no image.
+    """
     named = Path(image)
     if named.is_file():
         return [named]
     if not named.is_dir():
         raise ConfigError(f"image={image}: there is no such file or folder; name a photo or a folder of photos")
-    inside = (path for path in named.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    photos = sorted(path for path in inside if not any(part.startswith(".") for part in path.relative_to(named).parts))
+    images = (path for path in named.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    photos = sorted(path for path in images if not any(part.startswith(".") for part in path.relative_to(named).parts))
     if not photos:
-        raise ConfigError(f"image={image}: holds no image ({', '.join(sorted(SUFFIXES))}); name another folder")
+        raise ConfigError(
+            f"image={image}: this folder holds no image ({', '.join(sorted(SUFFIXES))}); name another folder"
+        )
     return photos
 
 
 def question(photo: Path, *, explain: bool) -> Sample:
-    """The question where `photo` was taken, in the words of training."""
+    """Make the sample that asks where `photo` was taken, with the prompt used in training."""
     prompt = GEOLOCATE.prompt(explain=explain)
     return Sample(
         id="", images=(str(photo.absolute()),), turns=(Turn("user", prompt),), system=SYSTEM_PROMPT, task=GEOLOCATE.name
@@ -105,30 +113,40 @@ def locate_photos(
     batch_size: int,
     max_new_tokens: int,
 ) -> Iterator[Located]:
-    """Each photo in turn. Its answers depend on it and the settings alone, not on the other photos."""
+    """Locate each photo in turn. The answers to a photo do not depend on the other photos.
+
+    Args:
+        samples: number of answers to draw for each photo.
+        temperature: temperature of the sampling.
+        top_p: share of the probability that holds the tokens to draw from.
+        seed: seed of the sampling.
+        explain: whether to ask for an explanation before the coordinates.
+        batch_size: answers per forward pass.
+        max_new_tokens: largest number of tokens in an answer.
+    """
     from geotune.backbones.sampling import Sampling
 
     step = max(1, batch_size * BATCHES_PER_CALL // samples)
     for start in range(0, len(photos), step):
         chosen = photos[start : start + step]
-        asked = {photo: question(photo, explain=explain) for photo in chosen}
-        errors = {photo: reason for photo in chosen if (reason := unusable(backbone, asked[photo])) is not None}
-        good = [photo for photo in chosen if photo not in errors]
+        prompts = {photo: question(photo, explain=explain) for photo in chosen}
+        errors = {photo: error for photo in chosen if (error := image_error(backbone, prompts[photo])) is not None}
+        usable = [photo for photo in chosen if photo not in errors]
         texts = generate(
             backbone,
-            [asked[photo] for photo in good for _ in range(samples)],
+            [prompts[photo] for photo in usable for _ in range(samples)],
             Path(),
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            sampling=Sampling([(seed, number) for _ in good for number in range(samples)], temperature, top_p),
+            sampling=Sampling([(seed, number) for _ in usable for number in range(samples)], temperature, top_p),
         )
-        said = {photo: texts[at * samples : (at + 1) * samples] for at, photo in enumerate(good)}
+        answers = {photo: texts[at * samples : (at + 1) * samples] for at, photo in enumerate(usable)}
         for photo in chosen:
-            yield Located(photo, error=errors[photo]) if photo in errors else read(photo, said[photo])
+            yield Located(photo, error=errors[photo]) if photo in errors else read_answers(photo, answers[photo])
 
 
-def unusable(backbone: Backbone, sample: Sample) -> str | None:
-    """Why the photo of `sample` can't be used, if it can't."""
+def image_error(backbone: Backbone, sample: Sample) -> str | None:
+    """Return why the photo of `sample` can't be used, or None if it can."""
     try:
         backbone.encode(sample, Path(), answer=False)
     except BadRecord as error:
@@ -136,34 +154,34 @@ def unusable(backbone: Backbone, sample: Sample) -> str | None:
     return None
 
 
-def read(photo: Path, texts: Sequence[str]) -> Located:
-    """What the answers to one photo say."""
+def read_answers(photo: Path, texts: Sequence[str]) -> Located:
+    """Read the coordinates in the answers to one photo, and estimate its position."""
     parsed = [GEOLOCATE.parse(text) for text in texts]
-    answers = tuple(GEOLOCATE.coordinates(one.answer) for one in parsed if one.answer is not None)
-    unread = tuple(one.reason for one in parsed if one.reason is not None)
+    answers = tuple(GEOLOCATE.coordinates(each.answer) for each in parsed if each.answer is not None)
+    unread = tuple(each.reason for each in parsed if each.reason is not None)
     return Located(photo, estimate=estimate(answers), answers=answers, unread=unread)
 
 
 def as_json(located: Located) -> dict[str, Any]:
-    """One photo as JSON holds it: degrees (WGS84) and kilometres."""
+    """Return the result for one photo as JSON, in degrees (WGS84) and kilometers."""
     if located.error is not None:
         return {"image": str(located.image), "error": located.error}
     row: dict[str, Any] = {"image": str(located.image), "latitude": None, "longitude": None}
     if found := located.estimate:
-        place, distance_km = nearest_entry(found.at.lat, found.at.lon)
+        town, distance_km = nearest_entry(found.at.lat, found.at.lon)
         row |= {
             "latitude": found.at.lat,
             "longitude": found.at.lon,
             "radius_50_km": round(found.radius_50_km, 3),
             "radius_90_km": round(found.radius_90_km, 3),
-            "nearest_place": {"name": place.name, "country": place.country, "distance_km": round(distance_km, 3)},
+            "nearest_place": {"name": town.name, "country": town.country, "distance_km": round(distance_km, 3)},
         }
     answers = [[at.lat, at.lon] for at in located.answers]
     return row | {"read_rate": located.read_rate, "answers": answers, "unread": dict(Counter(located.unread))}
 
 
 def as_table(rows: Sequence[Located], width: int) -> str:
-    """All photos as a table for people."""
+    """Write the results as a table of at most `width` columns for the terminal."""
     from io import StringIO
 
     from rich import box
@@ -173,9 +191,9 @@ def as_table(rows: Sequence[Located], width: int) -> str:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("photo", overflow="fold")
-    for title in ("latitude, longitude", "50% within", "90% within", "read"):
+    for title in ("latitude, longitude", "50% within", "90% within", "answers read"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("nearest place")
+    table.add_column("nearest town")
     for located in rows:
         name, found, total = Text(str(located.image)), located.estimate, len(located.answers) + len(located.unread)
         if found is None:
@@ -183,20 +201,20 @@ def as_table(rows: Sequence[Located], width: int) -> str:
             why = Text(located.error or f"no answer could be read: {reasons}", style="red")
             table.add_row(name, "", "", "", f"0/{total}" if total else "", why)
             continue
-        place, distance_km = nearest_entry(found.at.lat, found.at.lon)
+        town, distance_km = nearest_entry(found.at.lat, found.at.lon)
         table.add_row(
             name,
             f"{found.at.lat:.4f}, {found.at.lon:.4f}",
-            kilometres(found.radius_50_km),
-            kilometres(found.radius_90_km),
+            format_km(found.radius_50_km),
+            format_km(found.radius_90_km),
             f"{len(located.answers)}/{total}",
-            Text(f"{kilometres(distance_km)} from {place.name}, {place.country}"),
+            Text(f"{format_km(distance_km)} from {town.name}, {town.country}"),
         )
     text = StringIO()
     Console(file=text, width=width).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
-def kilometres(distance_km: float) -> str:
-    """A distance at the precision that it deserves: `0.4 km`, `12 km`, `1,234 km`."""
+def format_km(distance_km: float) -> str:
+    """Write a distance with one decimal below 10 km and with none from there on: `0.4 km`, `12 km`, `1,234 km`."""
     return f"{distance_km:,.1f} km" if distance_km < 10 else f"{distance_km:,.0f} km"

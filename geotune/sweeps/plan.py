@@ -1,4 +1,4 @@
-"""What a sweep is to run: the training that all trials share, what they vary, and the figure that compares them."""
+"""The plan of a sweep: the training that all trials share, the keys they vary, and the figure that compares them."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from geotune.config.wording import near
 from geotune.errors import ConfigError
 from geotune.sweeps.space import VARIANT, Dimension, as_overrides, read_space, read_variants
 
-OWN_KEYS = {
+KEYS_SET_BY_SWEEP = {
     "run_dir": "each trial has a folder of its own; give sweep_dir=<folder>",
-    "resume": "a sweep goes on by itself when its command is given again; leave it out",
+    "resume": "a sweep continues by itself when its command is given again; leave this key out",
     "trainer.devices": "give devices_per_trial=<number>",
 }
-"""Keys of a training that the sweep sets in each trial, and what to do instead."""
+"""Training keys that the sweep sets for each trial, with the remedy for a user who gives one of them."""
 IGNORED_IN_IDENTITY = ("recipe", "run_dir", "dry_run", "resume", "wandb.", "data.num_workers", "trainer.accelerator")
-"""Keys of a training that may differ between the machines, or the sessions, of one study."""
+"""Training keys that may differ between the machines or sessions that share a study."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep that has been checked as far as that goes before anything runs."""
+    """A sweep whose config has been checked for every mistake that can be found before a trial runs."""
 
     cfg: DictConfig
-    """As `geotune.config.commands.SweepConfig` says."""
+    """Fields of `geotune.config.commands.SweepConfig`."""
     training: tuple[str, ...]
-    """Words of the training's command line, shared by all trials."""
+    """Overrides of the training that all trials share."""
     base: DictConfig
-    """The training that they compose, nothing varied."""
+    """The training that `training` composes, before any key is varied."""
     dimensions: dict[str, Dimension]
-    """What Optuna draws, by key; of named variants, their names."""
+    """Dimensions that Optuna draws from, by key; for named variants the single dimension `VARIANT`."""
     variants: dict[str, dict[str, Any]]
-    """Empty for a search."""
+    """Values by key of each named variant; empty for a search."""
 
     @property
     def study(self) -> str:
@@ -51,39 +51,39 @@ class SweepPlan:
 
     @property
     def sweep_dir(self) -> Path:
-        """Folder of trials and results."""
+        """Folder that holds the trials and the results."""
         return Path(self.cfg.sweep_dir or Path("runs", "sweeps", self.study))
 
     @property
     def metric(self) -> str:
-        """The figure to improve, as suite/key or suite/task/key."""
+        """Name of the figure to improve, as suite/key or suite/task/key."""
         return self.cfg.metric or f"{next(iter(self.base.evaluator.suites))}/mean_accuracy"
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """Which way is better."""
+        """Whether a larger or a smaller metric is better; inferred from its name unless it is configured."""
         inferred: Literal["maximize", "minimize"] = "minimize" if self.metric.endswith("_km") else "maximize"
         return self.cfg.direction or inferred
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Keys of the training and their values, for the parameters of a trial."""
+        """Return the values that a trial with these Optuna parameters gives to training keys."""
         if self.variants:
             return self.variants[params[VARIANT]]
         return {key: self.dimensions[key].value(drawn) for key, drawn in params.items()}
 
     def varied(self, params: Mapping[str, Any]) -> list[str]:
-        """The overrides of a trial's own."""
+        """Return the overrides that only the trial with these parameters has."""
         return as_overrides(self.values(params))
 
     def trial_overrides(self, params: Mapping[str, Any]) -> list[str]:
-        """The training's command line with the overrides of a trial's own."""
+        """Return the shared overrides of the training, followed by those of the trial with these parameters."""
         return [*self.training, *self.varied(params)]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must not change within a study, as JSON: figures of two different trainings are not compared.
+        """Settings that must not change within a study, as JSON, so that different trainings are never compared.
 
-        Paths count by their last part, so that machines may keep data and weights in places of their own.
+        Only the last part of each path is kept, because machines may store data and weights in different folders.
         """
         plain: Any = OmegaConf.to_container(self.base, resolve=True)
         leaves = flatten(plain, is_leaf=lambda node: not isinstance(node, Mapping) or not node)
@@ -102,43 +102,50 @@ class SweepPlan:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of the sweep itself, told by their keys, and all others: those of its trainings."""
-    own: tuple[list[str], list[str]] = ([], [])
-    for word in arguments:
-        key = re.split(r"[.@=]", word.lstrip("+~"), maxsplit=1)[0]
-        own[word not in ("-h", "--help") and key not in parameters_of(SweepConfig)].append(word)
-    return own
+    """Split a command line into the overrides of the sweep itself and those of its trainings, by their keys."""
+    of_sweep: list[str] = []
+    of_training: list[str] = []
+    for argument in arguments:
+        key = re.split(r"[.@=]", argument.lstrip("+~"), maxsplit=1)[0]
+        is_own = argument in ("-h", "--help") or key in parameters_of(SweepConfig)
+        (of_sweep if is_own else of_training).append(argument)
+    return of_sweep, of_training
 
 
 def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
-    """The plan for a sweep's config and the overrides of its trainings.
+    """Build the plan from a sweep's config and the overrides of its trainings.
 
-    Raises ConfigError for every mistake that can be seen before anything runs.
+    Raises:
+        ConfigError: the config has a mistake that can be found before a trial runs.
     """
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     dimensions, variants = read_space(tree["space"]), read_variants(tree["variants"])
     if not dimensions and not variants:
-        raise ConfigError(f"sweep={cfg.sweep}: nothing is left to vary; keep a key of its space or a variant")
+        raise ConfigError(
+            f"sweep={cfg.sweep}: nothing is left to vary; keep at least one key of its space, or one variant"
+        )
     varied = {*dimensions, *(key for values in variants.values() for key in values)}
-    for key, remedy in OWN_KEYS.items():
+    for key, remedy in KEYS_SET_BY_SWEEP.items():
         if key in varied:
             raise ConfigError(f"sweep={cfg.sweep}: {key} can't be varied: {remedy}")
-    for word in training:
-        key = word.lstrip("+~").partition("=")[0]
-        if key in OWN_KEYS:
-            raise ConfigError(f"{word}: {OWN_KEYS[key]}")
+    for override in training:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in KEYS_SET_BY_SWEEP:
+            raise ConfigError(f"{override}: {KEYS_SET_BY_SWEEP[key]}")
         if key in dimensions:
-            raise ConfigError(f"{word}: this key is searched; leave the word out, or fix the key by space.{key}=null")
+            raise ConfigError(
+                f"{override}: the sweep searches this key; leave the override out, or give space.{key}=null as well"
+            )
     if cfg.seed is not None:
         training = [*training, f"seed={cfg.seed}"]
     if variants:
         dimensions = {VARIANT: Dimension(choices=list(variants))}
     plan = SweepPlan(cfg, tuple(training), compose_training(training), dimensions, variants)
-    for extra in _samples(plan):
-        compose_training([*training, *extra])
+    for overrides in _probes(plan):
+        compose_training([*training, *overrides])
     suites = {} if plan.base.evaluator is None else plan.base.evaluator.suites
     if not suites:
-        raise ConfigError("evaluator=null: trials are compared by their evaluations; choose a recipe that has some")
+        raise ConfigError("evaluator=null: trials are compared by their evaluations; choose a recipe with an evaluator")
     suite = plan.metric.partition("/")[0]
     if suite not in suites or "/" not in plan.metric:
         form = "write <suite>/<key> or <suite>/<task>/<key>"
@@ -147,21 +154,28 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
 
 
 def compose_training(training: Sequence[str]) -> DictConfig:
-    """The training's config for `training`; a key that it does not know may have been meant for the sweep."""
+    """Compose the training's config; the error about an unknown key also offers the keys of the sweep.
+
+    Raises:
+        ConfigError: the overrides do not compose to a valid training.
+    """
     try:
         return compose("train", training)
     except ConfigError as error:
         unknown, _, rest = str(error).partition("=")
         if ": no such key" in rest and "." not in unknown:
-            own = list(parameters_of(SweepConfig))
-            if meant := near(unknown, own):
-                raise ConfigError(f"{str(error).partition('; ')[0]}{meant}") from error
-            raise ConfigError(f"{error}; the keys of the sweep itself are {', '.join(own)}") from error
+            sweep_keys = list(parameters_of(SweepConfig))
+            if suggestion := near(unknown, sweep_keys):
+                raise ConfigError(f"{str(error).partition('; ')[0]}{suggestion}") from error
+            raise ConfigError(f"{error}; the keys of the sweep itself are {', '.join(sweep_keys)}") from error
         raise
 
 
-def _samples(plan: SweepPlan) -> list[list[str]]:
-    """Words of each variant, or of every choice and both ends of each dimension in as few trainings as possible."""
+def _probes(plan: SweepPlan) -> list[list[str]]:
+    """Return overrides of the trainings to compose as a check.
+
+    Those are the named variants, or as few trainings as contain every choice and both ends of each dimension.
+    """
     if plan.variants:
         return [as_overrides(values) for values in plan.variants.values()]
     samples = {key: dimension.samples() for key, dimension in plan.dimensions.items()}

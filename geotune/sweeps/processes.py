@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run, and each trial as a tree of processes: started, watched, ended to the last one."""
+"""The slots in which trials run, and each trial as a tree of processes that starts and ends as a whole."""
 
 from __future__ import annotations
 
@@ -24,42 +24,50 @@ LAUNCHER_VARIABLES = re.compile(
     r"((LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|ROLE_NAME|MASTER_(ADDR|PORT)"
     r"|(TORCHELASTIC|SLURM)_.*)"
 )
-"""Variables by which a launcher tells a process its place in a job: a trial is a job of its own."""
+"""Variables by which a launcher tells a process its rank in a job. Trials do not inherit them: each is its own job."""
 MARK = "GEOTUNE_TRIAL"
-"""Environment variable that every process of a trial inherits: sessions and process groups do not hold them together,
-for torchrun and W&B start sessions of their own."""
+"""Environment variable that every process of a trial inherits, and by which the sweep finds them all.
+
+Sessions and process groups can't serve for that, because torchrun and W&B start new sessions."""
 STDOUT, STDERR = "stdout.txt", "stderr.txt"
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
+"""Option of prctl(2), from linux/prctl.h: the signal that a process gets when its parent dies."""
 LINGER = 10.0
-"""Seconds that helpers of a trial (W&B's service, loaders) have to end by themselves after the trial."""
+"""Seconds that helper processes (W&B's service, data loaders) have to end by themselves after their trial."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one trial runs."""
+    """One place where a trial can run: its devices and its environment."""
 
     devices: tuple[int, ...]
     kind: str
-    """gpu or cpu."""
+    """`gpu` or `cpu`."""
     variables: Mapping[str, str]
-    """Environment that a trial gets there."""
+    """Environment variables of a trial in this slot."""
 
     def __str__(self) -> str:
         return f"{self.kind} {','.join(map(str, self.devices))}"
 
 
 def slots(devices: Sequence[int] | None, per_trial: int, accelerator: str) -> list[Slot]:
-    """Consecutive groups of `per_trial` devices each.
+    """Divide devices into slots, consecutive groups of `per_trial` devices each.
 
-    devices: None for every GPU, or one CPU slot a process where there are none. accelerator: the training's
-    `trainer.accelerator` (auto, gpu or cpu). GPUs are counted among those that CUDA_VISIBLE_DEVICES leaves. The cores
-    of this process are shared out evenly, as OMP_NUM_THREADS of each process of a trial, unless that is set already.
-    Raises ConfigError for GPUs that are not there.
+    The cores of this process are divided evenly: OMP_NUM_THREADS of each process of a trial is its share, unless the
+    variable is already set.
+
+    Args:
+        devices: numbers of GPUs among those that CUDA_VISIBLE_DEVICES allows, or of CPU slots; None means every GPU,
+            or a single CPU slot on a machine without GPUs.
+        per_trial: number of devices, and so of processes, of each trial.
+        accelerator: `trainer.accelerator` of the training: `auto`, `gpu` or `cpu`.
+
+    Raises:
+        ConfigError: a GPU is asked for that this machine does not have.
     """
     gpus = visible_gpus() if accelerator != "cpu" else []
     if accelerator == "gpu" and not gpus:
-        raise ConfigError("trainer.accelerator=gpu: no GPU can be seen here; give trainer.accelerator=cpu")
+        raise ConfigError("trainer.accelerator=gpu: this machine has no visible GPU; give trainer.accelerator=cpu")
     count = len(gpus) if gpus else per_trial
     chosen = list(range(count - count % per_trial)) if devices is None else list(devices)
     if gpus and (not chosen or max(chosen) >= count):
@@ -79,7 +87,7 @@ def slots(devices: Sequence[int] | None, per_trial: int, accelerator: str) -> li
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    """Return the GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count()
@@ -88,13 +96,16 @@ def visible_gpus() -> list[str]:
 
 
 class ProcessTree:
-    """Every process of one trial on this machine, told by the mark in its environment.
+    """All processes of one trial on this machine, found by the mark in their environment.
 
-    `stop` ends it gently: SIGINT to the trainers, which then finish their update and write a checkpoint; after `grace`
-    seconds SIGTERM to every process, and after as many again SIGKILL.
+    `stop` ends the tree gently: it sends SIGINT to the trainers, which finish their update and write a checkpoint.
+    After `grace` seconds every process gets SIGTERM, and after another `grace` seconds SIGKILL.
 
-    mark: unique to the trial on this machine, and the same when it goes on later. workers: how many trainers the
-    launcher starts; 0: it is the trainer itself. launcher: None for a tree whose sweep is gone.
+    Args:
+        mark: text that identifies the trial on this machine, also when the trial is continued later.
+        workers: number of trainers that the launcher starts; 0 if the launcher is itself the trainer.
+        grace: seconds between two signals.
+        launcher: first process of the tree; None if the tree was left behind by another sweep process.
     """
 
     def __init__(
@@ -105,10 +116,10 @@ class ProcessTree:
         self.grace = grace
         self.launcher = launcher
         self._escalation: list[tuple[float, signal.Signals]] = []
-        """What is still to be sent to every process, and when, on the monotonic clock."""
+        """Signals still to be sent to every process, each with its time on the monotonic clock."""
 
     def stop(self) -> None:
-        """Ask it to end; `poll` sees to it that it does. Asking again changes nothing."""
+        """Ask the tree to end; later calls of `poll` enforce it. A second call changes nothing."""
         if self._escalation or (self.launcher is not None and self.launcher.poll() is not None):
             return
         now = time.monotonic()
@@ -116,13 +127,13 @@ class ProcessTree:
         _send(trainers_of(processes(self.mark), self.workers), signal.SIGINT)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send SIGKILL to every process at the next `poll`."""
         self._escalation = [(time.monotonic(), signal.SIGKILL)]
 
     def poll(self) -> int | None:
-        """The launcher's exit status (0 without one) once no process of the trial is left, else None.
+        """Return the launcher's exit status once no process of the trial is left, else None; send the signals due.
 
-        Negative: the number of the signal that ended it.
+        A negative status is the number of the signal that ended the launcher; without a launcher the status is 0.
         """
         status = self.launcher.poll() if self.launcher is not None else 0
         now = time.monotonic()
@@ -136,25 +147,26 @@ class ProcessTree:
         due = [number for at, number in self._escalation if at <= now]
         if due:
             _send(processes(self.mark), due[-1])
-            # The last one stays, for processes that are starting just now.
+            # The last signal stays due, because a process may be starting just now.
             self._escalation = self._escalation[len(due) :] or [(now, due[-1])]
         return None
 
     def end(self) -> bool:
-        """Stop it and wait until no process is left; whether there was one."""
-        found = bool(processes(self.mark))
+        """Stop the tree and wait until no process is left; return whether there was one."""
+        was_running = bool(processes(self.mark))
         self.stop()
         while self.poll() is None:
             time.sleep(0.1)
-        return found
+        return was_running
 
 
 def start(
     command: Sequence[str], variables: Mapping[str, str], folder: Path, mark: str, *, workers: int, grace: float
 ) -> ProcessTree:
-    """Start a trial that writes what it says into `folder`, in this environment with `variables` over it.
+    """Start the process tree of a trial in this environment, extended by `variables`.
 
-    Its terminal signals are its own: Ctrl-C reaches it by `ProcessTree.stop` alone.
+    The trial appends its output to `stdout.txt` and `stderr.txt` in `folder`. It runs in a session of its own, so that
+    Ctrl-C reaches it only through `ProcessTree.stop`. `mark`, `workers` and `grace` are those of `ProcessTree`.
     """
     inherited = {
         key: value
@@ -175,7 +187,7 @@ def start(
 
 
 def processes(mark: str) -> list[Process]:
-    """Processes of this machine that carry `mark`, launchers before what they started."""
+    """Return the processes of this machine that carry `mark`, oldest first: a launcher precedes its children."""
     import psutil
 
     found = []
@@ -183,16 +195,16 @@ def processes(mark: str) -> list[Process]:
         try:
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
                 found.append((process.create_time(), process.pid, process))
-        except (psutil.Error, OSError):  # ended meanwhile, or another user's
+        except (psutil.Error, OSError):  # it has ended meanwhile, or belongs to another user
             continue
     return [process for *_, process in sorted(found)]
 
 
 def trainers_of(tree: Sequence[Process], workers: int) -> list[Process]:
-    """The processes that train: a loader or W&B's service that dies before them would take them along.
+    """Return the processes that train. Only they get SIGINT, because a trainer dies with its data loader.
 
-    They are the first process, or what it started when it is a launcher of several (torchrun passes a signal on as a
-    second one, which would end them at once).
+    With `workers` = 0 the trainer is the first process of the tree, otherwise the trainers are its children. The
+    launcher itself must get no signal: torchrun passes it on as a second one, which would end the trainers at once.
     """
     import psutil
 
@@ -201,20 +213,20 @@ def trainers_of(tree: Sequence[Process], workers: int) -> list[Process]:
     for process in tree:
         try:
             parents[process] = process.ppid()
-        except psutil.Error:  # ended meanwhile
+        except psutil.Error:  # it has ended meanwhile
             continue
     roots = [process for process, parent in parents.items() if parent not in pids]
-    started = [process for process, parent in parents.items() if parent in {root.pid for root in roots}]
-    return started if workers and started else roots
+    children = [process for process, parent in parents.items() if parent in {root.pid for root in roots}]
+    return children if workers and children else roots
 
 
-def last_words(folder: Path, lines: int = 20, characters: int = 4000) -> str:
-    """The last lines that a trial wrote to its standard error."""
+def stderr_tail(folder: Path, lines: int = 20, characters: int = 4000) -> str:
+    """Return the last lines that the trial in `folder` wrote to its standard error."""
     try:
         text = (folder / STDERR).read_bytes().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    # Of a line that was drawn over again and again, a progress bar's, the last state.
+    # A progress bar redraws its line after each carriage return: only the last state counts.
     return "\n".join(line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-lines:])[-characters:]
 
 
@@ -224,15 +236,15 @@ def _send(tree: Sequence[Process], number: signal.Signals) -> None:
     for process in tree:
         try:
             process.send_signal(number)
-        except psutil.Error:  # ended meanwhile
+        except psutil.Error:  # it has ended meanwhile
             continue
 
 
 def _follow_parent() -> Callable[[], None]:
-    """What a child does before it becomes a trial.
+    """Return the function that a child process runs before the trial.
 
-    SIGINT reaches it even when the sweep was started in the background; where the kernel can tell, it gets one when the
-    sweep is killed.
+    It makes SIGINT reach the trial even if the sweep was started in the background. On Linux the trial also gets SIGINT
+    when the sweep is killed.
     """
     import ctypes
 

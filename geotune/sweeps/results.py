@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: trials.csv, sweep.json, best.yaml and plots; and what it says on the terminal."""
+"""The results of a sweep: trials.csv, sweep.json, best.yaml, the plots, and the tables for the terminal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STYLES = {"complete": "", "pruned": "yellow", "failed": "red", "running": "cyan"
 
 
 def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -> dict[str, Any]:
-    """Write everything into `plan.sweep_dir` and return the content of sweep.json."""
+    """Write all results into `plan.sweep_dir` and return the content of sweep.json. `storage` goes into it as text."""
     from geotune.sweeps.plots import write_plots
 
-    found = rows(study.get_trials(deepcopy=False))
-    best = best_of(found, plan.direction)
+    trials = rows(study.get_trials(deepcopy=False))
+    best = best_of(trials, plan.direction)
     plan.sweep_dir.mkdir(parents=True, exist_ok=True)
-    write_table(plan.sweep_dir / "trials.csv", found)
+    write_table(plan.sweep_dir / "trials.csv", trials)
     summary = {
         "sweep": plan.cfg.sweep,
         "recipe": plan.base.recipe,
@@ -42,12 +42,12 @@ def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -
         "storage": storage,
         "metric": plan.metric,
         "direction": plan.direction,
-        "trials": {state: count for state in STATES.values() if (count := sum(row.state == state for row in found))},
-        "seconds": sum(row.seconds or 0.0 for row in found),
+        "trials": {state: count for state in STATES.values() if (count := sum(row.state == state for row in trials))},
+        "seconds": sum(row.seconds or 0.0 for row in trials),
         "best": None,
     }
     if best is not None:
-        write_best(plan, best, sum(row.state == "complete" for row in found))
+        write_best(plan, best, sum(row.state == "complete" for row in trials))
         summary["best"] = {
             "trial": best.number,
             "value": best.value,
@@ -57,38 +57,38 @@ def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -
             "recipe": "best.yaml",
         }
     if plots:
-        summary |= write_plots(plan, study, found)
+        summary |= write_plots(plan, study, trials)
     write_json(plan.sweep_dir / "sweep.json", summary)
     return summary
 
 
-def write_table(path: Path, found: Sequence[TrialRow]) -> None:
-    """One line a trial: its state and figures, then every parameter and figure that any trial has."""
-    params = list(dict.fromkeys(key for row in found for key in row.params))
-    figures = list(dict.fromkeys(key for row in found for key in row.figures))
+def write_table(path: Path, trials: Sequence[TrialRow]) -> None:
+    """Write one CSV line per trial: its state and value, then every parameter and figure that any trial has."""
+    params = list(dict.fromkeys(key for row in trials for key in row.params))
+    figures = list(dict.fromkeys(key for row in trials for key in row.figures))
     with open_atomically(path) as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "state", "value", "step", "seconds", "run_dir", *params, *figures, "error"])
-        for row in found:
+        for row in trials:
             seconds = None if row.seconds is None else round(row.seconds, 1)
-            own = [row.number, row.state, row.value, row.step, seconds, row.run_dir]
-            own += [show_value(row.params[key], exact=True) if key in row.params else "" for key in params]
-            writer.writerow([*own, *(row.figures.get(key) for key in figures), row.error.strip()])
+            cells = [row.number, row.state, row.value, row.step, seconds, row.run_dir]
+            cells += [show_value(row.params[key], exact=True) if key in row.params else "" for key in params]
+            writer.writerow([*cells, *(row.figures.get(key) for key in figures), row.error.strip()])
 
 
-def table(plan: SweepPlan, found: Sequence[TrialRow]) -> Table:
-    """One line a trial, the best one in bold."""
+def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> Table:
+    """Make a table for the terminal with one line per trial, the best trial in bold."""
     from rich import box
     from rich.table import Table
 
-    best = best_of(found, plan.direction)
-    names = short_names(list(dict.fromkeys(key for row in found for key in row.params)))
-    states = [row.state for row in found]
+    best = best_of(trials, plan.direction)
+    names = short_names(list(dict.fromkeys(key for row in trials for key in row.params)))
+    states = [row.state for row in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
     result = Table(title=f"{plan.study}: {counts}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("trial", "state", "update", plan.metric, *names.values(), "time"):
         result.add_column(column, justify="left" if column in ("state", *names.values()) else "right")
-    for row in found:
+    for row in trials:
         result.add_row(
             str(row.number),
             row.state,
@@ -102,23 +102,28 @@ def table(plan: SweepPlan, found: Sequence[TrialRow]) -> Table:
 
 
 def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:
-    """What a sweep would do, for `dry_run`."""
+    """Describe what the sweep would run, for `dry_run`."""
     count = f"{len(plan.variants)} variants" if plan.variants else f"{plan.cfg.trials} trials"
-    varied = {name: " ".join(as_overrides(values)) or "(as it is)" for name, values in plan.variants.items()}
+    varied = {name: " ".join(as_overrides(values)) or "(unchanged)" for name, values in plan.variants.items()}
     lines = [
         f"study {plan.study}: {count} in {plan.sweep_dir}, to {plan.direction} {plan.metric}",
         f"slots: {'; '.join(map(str, slots))}",
-        *(f"  {name}: {what}" for name, what in (varied or plan.dimensions).items()),
+        *(f"  {name}: {values}" for name, values in (varied or plan.dimensions).items()),
     ]
-    own = plan.varied({VARIANT: next(iter(plan.variants))}) if plan.variants else ["<its own values>"]
-    return "\n".join([*lines, f"each trial: geotune train {' '.join([*plan.training, *own])}"])
+    example = plan.varied({VARIANT: next(iter(plan.variants))}) if plan.variants else ["<the values of the trial>"]
+    return "\n".join([*lines, f"each trial: geotune train {' '.join([*plan.training, *example])}"])
 
 
 def write_best(plan: SweepPlan, best: TrialRow, complete: int) -> Path:
-    """`best.yaml`: the complete recipe of the best trial, to be run by `recipe=<this file>`."""
+    """Write `best.yaml`, the complete recipe of the best trial, which `recipe=<this file>` runs.
+
+    Args:
+        best: the best trial.
+        complete: number of complete trials, for the header.
+    """
     path = plan.sweep_dir / "best.yaml"
     cfg = compose("train", plan.trial_overrides(best.params))
-    # Unresolved, so that `${` in a value stays text when the file is read.
+    # Not resolved, so that an escaped `${` in a value is still text when the file is read.
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     kept = {key: value for key, value in tree.items() if key not in ("run_dir", "resume", "dry_run")}
     kept["recipe"] = f"{plan.study}-best"

@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep on the slots of this machine, watches their evaluations, and sees each to its end."""
+"""Run the trials of a sweep on the slots of this machine, read their evaluations, and store their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from geotune.runs.directory import evaluations, has_checkpoint, is_last, read_json
 from geotune.runs.figures import figure, headline
 from geotune.sweeps.plan import SweepPlan
-from geotune.sweeps.processes import ProcessTree, Slot, last_words, start
+from geotune.sweeps.processes import ProcessTree, Slot, start, stderr_tail
 from geotune.sweeps.space import as_overrides
 from geotune.sweeps.study import Queue, TrialAttribute
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 POLL = 0.5
-"""Seconds between looks at the running trials."""
+"""Seconds between two checks of the running trials."""
 log = logging.getLogger(__name__)
 
 
 class TooManyFailuresError(Exception):
-    """`max_failed` trials in a row; its message holds what the last one wrote."""
+    """`max_failed` trials in a row have failed; the message ends with the error output of the last one."""
 
 
 @dataclass
 class Running:
-    """A trial under way."""
+    """A trial that is running."""
 
     trial: Trial
     process: ProcessTree
@@ -43,18 +43,20 @@ class Running:
     slot: Slot
     began: float = field(default_factory=time.monotonic)
     beat: float = field(default_factory=time.monotonic)
-    """Clock at the last sign of life."""
+    """Monotonic time of the last heartbeat."""
     step: int = -1
-    """Of the newest evaluation."""
+    """Step of the newest evaluation."""
     value: float | None = None
     stopped: str | None = None
-    """Why it was told to end: pruned, interrupted or lost."""
+    """Why the trial was told to end: `pruned`, `interrupted` or `lost` (another machine has taken it over)."""
 
 
 class Runner:
-    """Keeps every slot busy until the study has its trials.
+    """Keeps every slot busy until the study has all its trials.
 
-    command(overrides, processes): the command line of one training. settled(): called after each trial.
+    Args:
+        command: makes the command line of a training from its overrides and its number of processes.
+        settled: called after each trial that has ended.
     """
 
     def __init__(
@@ -72,57 +74,62 @@ class Runner:
         self.command = command
         self.settled = settled
         self.running: list[Running] = []
-        self.stops = 0
-        """Times that this process was asked to stop: at the first the trials end gently, at the second at once."""
+        self.stop_requests = 0
+        """Number of requests to stop this process: the first ends the trials gently, the second kills them."""
         self.failed_in_a_row = 0
 
     def run(self) -> None:
         """Run until no trial is left to start and none is running.
 
-        Leaves no process behind, whatever ends it; trials that did not come to their end are put back in the queue.
-        Raises KeyboardInterrupt (Ctrl-C, SIGTERM), TooManyFailuresError, ConfigError.
+        No process is left behind, whatever ends the run, and unfinished trials are queued again.
+
+        Raises:
+            KeyboardInterrupt: the user pressed Ctrl-C, or the process received SIGTERM or SIGHUP.
+            TooManyFailuresError: `max_failed` trials in a row have failed.
+            ConfigError: the evaluations have no such metric.
         """
         with self._stoppable():
             try:
-                while self.stops == 0:
+                while self.stop_requests == 0:
                     self._take_over()
                     self._fill()
                     if not self.running and not self.queue.has_more():
                         break
-                    for each in list(self.running):
-                        self._watch(each)
+                    for running in list(self.running):
+                        self._watch(running)
                     time.sleep(POLL)
             finally:
                 self._end_all()
-        if self.stops:
+        if self.stop_requests:
             raise KeyboardInterrupt
 
     def _end_all(self) -> None:
-        """End what is running, gently unless a second request comes, and put it back in the queue."""
-        for each in self.running:
-            each.stopped = each.stopped or "interrupted"
-            each.process.stop()
+        """End the running trials, gently until a second request to stop arrives, and queue them again."""
+        for running in self.running:
+            running.stopped = running.stopped or "interrupted"
+            running.process.stop()
         left = list(self.running)
         while left:
-            for each in left:
-                if self.stops > 1:
-                    each.process.kill()
-            left = [each for each in left if each.process.poll() is None]
+            for running in left:
+                if self.stop_requests > 1:
+                    running.process.kill()
+            left = [running for running in left if running.process.poll() is None]
             time.sleep(0.1)
-        for each in self.running:
-            status = each.process.poll()
+        for running in self.running:
+            status = running.process.poll()
             assert status is not None
-            self._settle(each, status)
+            self._settle(running, status)
 
     # Starting
 
     def _fill(self) -> None:
-        while self.stops == 0 and self.free:
+        """Start trials until every slot is busy or no trial is left."""
+        while self.stop_requests == 0 and self.free:
             trial = self.queue.ask(self._new_folder)
             if trial is None:
                 return
             folder = self.plan.sweep_dir / trial.user_attrs[TrialAttribute.RUN_DIR]
-            if self._complete(trial, folder):  # its sweep was gone before it could note that
+            if self._complete(trial, folder):  # its sweep ended before it could store the result
                 continue
             if folder.exists() and not has_checkpoint(folder):
                 trial.set_user_attr(TrialAttribute.RUN_DIR, self._new_folder(trial.number))
@@ -134,106 +141,115 @@ class Runner:
 
     def _start(self, trial: Trial, folder: Path, slot: Slot) -> ProcessTree:
         count = len(slot.devices)
-        # Untrained, they are all the same. What the user types comes later, and stands.
+        # Before training all trials are equal, so there is nothing to evaluate. The user's overrides follow and win.
         common = {"evaluator.at_start": False, "wandb.group": self.plan.study}
-        own = {"trainer.devices": count, "run_dir": str(folder), "resume": "last" if has_checkpoint(folder) else None}
+        of_trial = {
+            "trainer.devices": count,
+            "run_dir": str(folder),
+            "resume": "last" if has_checkpoint(folder) else None,
+        }
         command = self.command(
-            [*as_overrides(common), *self.plan.trial_overrides(trial.params), *as_overrides(own)], count
+            [*as_overrides(common), *self.plan.trial_overrides(trial.params), *as_overrides(of_trial)], count
         )
         return start(command, slot.variables, folder, str(folder.resolve()), **self._ending())
 
     def _ending(self) -> dict[str, Any]:
-        """How the process tree of a trial is ended."""
-        several = self.plan.cfg.devices_per_trial
-        return {"workers": several if several > 1 else 0, "grace": self.plan.cfg.grace}
+        """Return the arguments of `ProcessTree` that say how a trial is ended."""
+        processes = self.plan.cfg.devices_per_trial
+        return {"workers": processes if processes > 1 else 0, "grace": self.plan.cfg.grace}
 
     def _new_folder(self, number: int) -> str:
-        """A folder below sweep_dir that does not exist: figures of an older training are not this one's."""
-        name, again = f"trial_{number:04d}", 1
+        """Name a folder below sweep_dir that does not exist yet, so that no figures of an older training are read."""
+        name, attempt = f"trial_{number:04d}", 1
         while (self.plan.sweep_dir / name).exists():
-            again += 1
-            name = f"trial_{number:04d}-{again}"
+            attempt += 1
+            name = f"trial_{number:04d}-{attempt}"
         return name
 
     def _take_over(self) -> None:
-        """Put back trials whose sweep is gone, ending what is left of them here."""
+        """Queue trials again whose sweep process is gone, after ending their remaining processes on this machine."""
         for trial in self.queue.abandoned():
             if TrialAttribute.RUN_DIR in trial.user_attrs:
                 mark = str((self.plan.sweep_dir / trial.user_attrs[TrialAttribute.RUN_DIR]).resolve())
                 if ProcessTree(mark, **self._ending()).end():
-                    log.info("trial %d: ended what was left of it", trial.number)
+                    log.info("trial %d: ended its remaining processes", trial.number)
             if self.queue.requeue(trial.number):
-                log.info("trial %d: its sweep is gone; it will go on from its last checkpoint", trial.number)
+                log.info("trial %d: its sweep is gone; the trial will continue from its last checkpoint", trial.number)
 
     # Watching
 
-    def _watch(self, each: Running) -> None:
-        status = each.process.poll()
-        self._read_evaluations(each)
+    def _watch(self, running: Running) -> None:
+        """Read the new evaluations of a trial, and store its result or a heartbeat."""
+        status = running.process.poll()
+        self._read_evaluations(running)
         if status is not None:
-            self.running.remove(each)
-            self.free.append(each.slot)
-            self._settle(each, status)
+            self.running.remove(running)
+            self.free.append(running.slot)
+            self._settle(running, status)
             self.settled()
-        elif time.monotonic() - each.beat > self.plan.cfg.stale_after / 5:
-            self._note(each, self.queue.beat, each.trial)
-            each.beat = time.monotonic()
+        elif time.monotonic() - running.beat > self.plan.cfg.stale_after / 5:
+            self._note(running, self.queue.beat, running.trial)
+            running.beat = time.monotonic()
 
-    def _read_evaluations(self, each: Running) -> None:
-        """Report the evaluations that are new; stop a trial that the pruner gives up, unless it has ended anyway."""
-        for step, evaluation in evaluations(each.folder, after=each.step):
+    def _read_evaluations(self, running: Running) -> None:
+        """Report new evaluations to the study; stop a trial that the pruner rejects, unless it has no update left."""
+        for step, evaluation in evaluations(running.folder, after=running.step):
             value = figure(evaluation, self.plan.metric)
-            each.step = step
+            running.step = step
             if value is None:
                 continue
-            each.value = value
-            self._note(each, each.trial.report, value, step)
-            log.info("trial %d step %d: %s %.4f", each.trial.number, step, self.plan.metric, value)
-            if each.stopped is None and not is_last(each.folder, step) and each.trial.should_prune():
-                each.stopped = "pruned"
-                each.process.stop()
+            running.value = value
+            self._note(running, running.trial.report, value, step)
+            log.info("trial %d step %d: %s %.4f", running.trial.number, step, self.plan.metric, value)
+            if running.stopped is None and not is_last(running.folder, step) and running.trial.should_prune():
+                running.stopped = "pruned"
+                running.process.stop()
 
-    def _note(self, each: Running, write: Callable[..., None], *arguments: Any) -> None:
-        """Write to the study; a trial that another machine took for abandoned is its own no longer, and ends here."""
+    def _note(self, running: Running, write: Callable[..., None], *arguments: Any) -> None:
+        """Write to the study. If another machine has taken the trial over as abandoned, end it here instead."""
         import optuna
 
-        if each.stopped == "lost":
+        if running.stopped == "lost":
             return
         try:
             write(*arguments)
         except optuna.exceptions.UpdateFinishedTrialError:
-            log.warning("trial %d: another machine has taken it over", each.trial.number)
-            each.stopped = "lost"
-            each.process.stop()
+            log.warning("trial %d: another machine has taken it over", running.trial.number)
+            running.stopped = "lost"
+            running.process.stop()
 
     # Ending
 
-    def _settle(self, each: Running, status: int) -> None:
-        """Note how a trial ended, and count failures in a row. Raises TooManyFailuresError."""
-        number, seconds = each.trial.number, time.monotonic() - each.began
-        self._note(each, each.trial.set_user_attr, TrialAttribute.STEP, max(each.step, 0))
+    def _settle(self, running: Running, status: int) -> None:
+        """Store how a trial ended, and count failures in a row.
+
+        Raises:
+            TooManyFailuresError: `max_failed` trials in a row have failed.
+        """
+        number, seconds = running.trial.number, time.monotonic() - running.began
+        self._note(running, running.trial.set_user_attr, TrialAttribute.STEP, max(running.step, 0))
         self._note(
-            each,
-            each.trial.set_user_attr,
+            running,
+            running.trial.set_user_attr,
             TrialAttribute.SECONDS,
-            each.trial.user_attrs.get(TrialAttribute.SECONDS, 0.0) + seconds,
+            running.trial.user_attrs.get(TrialAttribute.SECONDS, 0.0) + seconds,
         )
-        if each.stopped == "lost":
+        if running.stopped == "lost":
             return
-        if each.stopped == "interrupted":
+        if running.stopped == "interrupted":
             self.queue.requeue(number)
-            log.info("trial %d interrupted; the same command goes on with it", number)
-        elif status == 0 and self._complete(each.trial, each.folder):
+            log.info("trial %d interrupted; the same command continues it", number)
+        elif status == 0 and self._complete(running.trial, running.folder):
             self.failed_in_a_row = 0
-        elif each.stopped == "pruned":
+        elif running.stopped == "pruned":
             self.queue.tell(number, state="PRUNED")
             self.failed_in_a_row = 0
-            log.info("trial %d pruned at step %d: %s %.4f", number, each.step, self.plan.metric, each.value)
+            log.info("trial %d pruned at step %d: %s %.4f", number, running.step, self.plan.metric, running.value)
         else:
-            self._fail(each, status)
+            self._fail(running, status)
 
     def _complete(self, trial: Trial, folder: Path) -> bool:
-        """Note the final figures of a training; False when it has none."""
+        """Store the final figures of a training; return False when it has none."""
         final = read_json(folder / "metrics.json")
         value = figure(final, self.plan.metric) if final is not None else None
         if final is None or value is None:
@@ -243,25 +259,26 @@ class Runner:
             log.info("trial %d complete: %s %.4f", trial.number, self.plan.metric, value)
         return True
 
-    def _fail(self, each: Running, status: int) -> None:
+    def _fail(self, running: Running, status: int) -> None:
+        """Store a failure with the end of the error output. Raises TooManyFailuresError."""
         how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        tail = last_words(each.folder) if status else f"its last evaluation has no value of {self.plan.metric}"
-        self._note(each, each.trial.set_user_attr, TrialAttribute.ERROR, f"{how}: {tail}")
-        self.queue.tell(each.trial.number, state="FAIL")
-        log.warning("trial %d failed, %s; %s ends with:\n%s", each.trial.number, how, each.folder, tail)
+        tail = stderr_tail(running.folder) if status else f"its last evaluation has no value of {self.plan.metric}"
+        self._note(running, running.trial.set_user_attr, TrialAttribute.ERROR, f"{how}: {tail}")
+        self.queue.tell(running.trial.number, state="FAIL")
+        log.warning("trial %d failed, %s; %s ends with:\n%s", running.trial.number, how, running.folder, tail)
         self.failed_in_a_row += 1
         if self.failed_in_a_row >= self.plan.cfg.max_failed:
-            failed = f"max_failed={self.failed_in_a_row}: as many trials in a row have failed"
-            raise TooManyFailuresError(f"{failed}, the last with {how}:\n{tail}")
+            failed = f"max_failed={self.failed_in_a_row}: this many trials in a row have failed"
+            raise TooManyFailuresError(f"{failed}, the last one with {how}:\n{tail}")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal are counted instead of raising at any line."""
+        """Count Ctrl-C, SIGTERM and a closed terminal as requests to stop, instead of raising at any line."""
 
         def stop(number: int, frame: Any) -> None:
-            self.stops += 1
-            if self.stops == 1:
-                log.warning("interrupted: waiting for the trials to write a checkpoint; again to end them at once")
+            self.stop_requests += 1
+            if self.stop_requests == 1:
+                log.warning("interrupted: waiting for the trials to write a checkpoint; interrupt again to kill them")
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -276,6 +293,6 @@ class Runner:
 
 
 def training_command(overrides: Sequence[str], processes: int) -> list[str]:
-    """`python -m geotune.train` with these overrides, through torchrun when it has several devices."""
+    """Return the command `python -m geotune.train` with these overrides, under torchrun for several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     return [sys.executable, *launcher, "-m", "geotune.train", *overrides]

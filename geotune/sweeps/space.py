@@ -1,4 +1,4 @@
-"""What a sweep varies: keys of a training over ranges and choices, or named variants; and values as overrides."""
+"""The keys that a sweep varies, as ranges, choices or named variants, and the overrides that set their values."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 VARIANT = "variant"
-"""The one parameter of a study of named variants."""
+"""Name of the only parameter in a study of named variants."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One searched key: `low` to `high`, or one of `choices`."""
+    """Values that a search may give to one key: a range from `low` to `high`, or `choices`."""
 
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
-    """Draw the logarithm evenly."""
+    """Whether to draw uniformly on a logarithmic scale."""
     step: int | float | None = None
-    """Draw multiples of this above `low` only."""
+    """Distance between neighboring values of the range, counted from `low`; None: every value."""
     choices: list[Any] | None = None
 
     def suggest(self, trial: Trial, key: str) -> None:
-        """Have Optuna draw `key`; it takes single values as choices, so lists stand there as their text."""
+        """Let Optuna draw a value of `key` for `trial`. A choice that is a list is passed to Optuna as its text."""
         if self.choices is not None:
             trial.suggest_categorical(key, [label(choice) for choice in self.choices])
             return
@@ -45,13 +45,13 @@ class Dimension:
             trial.suggest_float(key, self.low, self.high, log=self.log, step=self.step)
 
     def value(self, drawn: Any) -> Any:
-        """The training's value for what Optuna drew."""
+        """Return the value of the training for the value that Optuna drew."""
         if self.choices is None:
             return drawn
         return next(choice for choice in self.choices if label(choice) == drawn)
 
     def samples(self) -> list[Any]:
-        """Values that show whether the key takes them: every choice, or both ends."""
+        """Return values for checking that the key accepts this dimension: every choice, or both ends of the range."""
         return list(self.choices) if self.choices is not None else [self.low, self.high]
 
     def __str__(self) -> str:
@@ -59,19 +59,19 @@ class Dimension:
         return f"{{{', '.join(f'{name}: {text(value)}' for name, value in given.items())}}}"
 
     def mistake(self) -> str | None:
-        """What is wrong with it, or None."""
+        """Return what is wrong with this dimension, or None."""
         ranged = self.low is not None or self.high is not None
         if ranged == (self.choices is not None):
-            return "give {low, high} or {choices}, one of the two"
+            return "give either {low, high} or {choices}, one of the two"
         if self.choices is not None:
             if self.log or self.step is not None:
-                return "log and step belong to {low, high}"
+                return "log and step belong to {low, high}, not to {choices}"
             labels = [label(choice) for choice in self.choices]
             return "give at least one choice, each once" if len(set(labels)) < len(labels) or not labels else None
         if self.low is None or self.high is None or self.low > self.high:
-            return "give {low, high}, low at most high"
+            return "give {low, high}, with low at most high"
         if self.log and (self.low <= 0 or self.step is not None):
-            return "with log, low must be above 0 and there is no step"
+            return "with log, low must be above 0 and step must be left out"
         return "step must be above 0" if self.step is not None and self.step <= 0 else None
 
 
@@ -79,10 +79,13 @@ KEYS = frozenset(field.name for field in fields(Dimension))
 
 
 def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
-    """Dimensions by the key they vary, from the `space` of a recipe; null takes a key out.
+    """Read the `space` of a sweep: one dimension for each key that it varies. A key set to null is not varied.
 
-    Keys may be nested, dotted or both (`stage.lr`, as files write it, and the same as the command line nests it); what
-    stands later is laid over what stands before. Raises ConfigError.
+    Keys may be nested, dotted or both: files write `stage.lr`, and the command line nests the same key. A later entry
+    for a key overrides the fields of an earlier one.
+
+    Raises:
+        ConfigError: a dimension has a mistake.
     """
     space: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
@@ -93,7 +96,9 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
             space.pop(key, None)
             continue
         if not isinstance(node, Mapping):
-            raise ConfigError(f"space.{key}={as_typed(node)}: give {{low, high}} or {{choices}}, or null to leave it")
+            raise ConfigError(
+                f"space.{key}={as_typed(node)}: give {{low, high}} or {{choices}}, or null to leave the key out"
+            )
         replaced = {"choices"} if {"low", "high"} & node.keys() else KEYS if "choices" in node else set()
         space[key] = {name: value for name, value in space.get(key, {}).items() if name not in replaced} | dict(node)
     dimensions = {key: convert(node, Dimension, f"space.{key}", problems) for key, node in space.items()}
@@ -106,7 +111,11 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
 
 
 def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Values by key of each named variant; null takes a variant out. Raises ConfigError."""
+    """Read the values by key of each named variant. A variant set to null is left out.
+
+    Raises:
+        ConfigError: a variant is not a mapping.
+    """
     for name, node in tree.items():
         if node is not None and not isinstance(node, Mapping):
             raise ConfigError(f"variants.{name}={as_typed(node)}: give its keys, {{}} for none, or null to drop it")
@@ -118,7 +127,7 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """`key=value` as one types it, read back as the same values."""
+    """Return one `key=value` override for each key; parsing them gives the same values."""
     return [f"{key}={text(value)}" for key, value in values.items()]
 
 
@@ -128,7 +137,7 @@ _NOT_PLAIN = re.compile(
 
 
 def text(value: Any) -> str:
-    """One value as one types it; a string in quotes where it would be read as something else without."""
+    """Write a value as in an override. A string gets quotes if it would be parsed as another type without them."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
@@ -144,5 +153,5 @@ def _item(value: Any) -> str:
 
 
 def label(choice: Any) -> bool | int | float | str | None:
-    """A choice as Optuna keeps it."""
+    """Return a choice as Optuna stores it: a plain value, or the text of a list."""
     return choice if choice is None or isinstance(choice, bool | int | float | str) else text(choice)

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep: where it is kept, who asks for the next trial, and trials whose process is gone."""
+"""The Optuna study of a sweep: its storage, the queue of its trials, and trials whose process is gone."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
 JOURNAL = "study.journal"
 IDENTITY = "identity"
-"""Attribute of a study: what its trials have in common."""
+"""Attribute of a study that holds `SweepPlan.identity`."""
 SQLITE_TIMEOUT = 120
-"""Seconds to wait for another process's write."""
+"""Seconds to wait while another process writes to the database."""
 CLOCK_STEP = 60.0
-"""Seconds by which setting the clock may move the start of a process, as its machine tells it."""
+"""Seconds by which an adjustment of the system clock may change the reported start time of a process."""
 
 
 class TrialAttribute(StrEnum):
-    """What a study keeps about a trial beside its parameters and values."""
+    """Attributes that a study stores for a trial beside its parameters and values."""
 
     RUN_DIR = "run_dir"
-    """Folder of the trial, below sweep_dir."""
+    """Folder of the trial, relative to sweep_dir."""
     OWNER = "owner"
-    """Process that looks after the trial, as [host, pid, start of the process]."""
+    """Sweep process that runs the trial, as [host, pid, start time of the process]."""
     HEARTBEAT = "heartbeat"
-    """When that process last said so, in seconds since the epoch."""
+    """Time of the owner's last heartbeat, in seconds since the epoch."""
     RETRY_OF = "retry_of"
     """Number of the trial that this one continues."""
     WITHDRAWN = "withdrawn"
-    """Whether the trial was one too many."""
+    """Set on a trial that was given up because the study already had enough trials."""
     ERROR = "error"
-    """Why the trial failed."""
+    """Reason why the trial failed."""
     FIGURES = "figures"
-    """Headline figures of its last evaluation."""
+    """Headline figures of the last evaluation."""
     STEP = "step"
-    """Update of its newest evaluation."""
+    """Step of the newest evaluation."""
     SECONDS = "seconds"
-    """How long it ran, in all."""
+    """Total run time in seconds, over all attempts."""
 
 
 def require() -> None:
-    """Raise ConfigError unless the libraries of the extra `sweep` are installed."""
+    """Raise ConfigError unless the libraries of the extra `sweep` are installed; quiet Optuna's log."""
     try:
         import optuna
         import plotly  # noqa: F401
@@ -66,7 +66,11 @@ def require() -> None:
 
 
 def open_storage(where: str | None, sweep_dir: Path) -> BaseStorage:
-    """An SQL database for a URL, else a journal file. Raises ConfigError when it can't be opened."""
+    """Open the storage of the study: an SQL database if `where` is a URL, else a journal file.
+
+    Raises:
+        ConfigError: the storage can't be opened.
+    """
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -90,7 +94,7 @@ def open_storage(where: str | None, sweep_dir: Path) -> BaseStorage:
 
 
 def without_password(url: str) -> str:
-    """A database URL that may be shown."""
+    """Return a database URL with its password hidden, fit for messages and files."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -101,7 +105,11 @@ def without_password(url: str) -> str:
 
 
 def open_study(plan: SweepPlan, storage: BaseStorage) -> Study:
-    """The sweep's study, begun or gone on with. Raises ConfigError when it is one of other trainings."""
+    """Create the study of the sweep, or load it to continue it.
+
+    Raises:
+        ConfigError: the stored study belongs to other trainings.
+    """
     import optuna
 
     study = optuna.create_study(
@@ -111,27 +119,27 @@ def open_study(plan: SweepPlan, storage: BaseStorage) -> Study:
         direction=plan.direction,
         load_if_exists=True,
     )
-    then = study.user_attrs.get(IDENTITY)
-    if then is None:
+    stored = study.user_attrs.get(IDENTITY)
+    if stored is None:
         study.set_user_attr(IDENTITY, plan.identity)
         return study
-    keys = [key for key in {**then, **plan.identity} if then.get(key) != plan.identity.get(key)]
+    keys = [key for key in {**stored, **plan.identity} if stored.get(key) != plan.identity.get(key)]
     if keys == ["metric"] and not any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
-        study.set_user_attr(IDENTITY, plan.identity)  # the name was wrong, and no figure was read by it
+        study.set_user_attr(IDENTITY, plan.identity)  # a misspelled metric: no figure has been stored under it
     elif keys:
-        changes = [f"{key} was {as_typed(then.get(key))}, now {as_typed(plan.identity.get(key))}" for key in keys]
+        changes = [f"{key} was {as_typed(stored.get(key))}, now {as_typed(plan.identity.get(key))}" for key in keys]
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ConfigError(
-            f"study={plan.study}: its trials were others: {'; '.join(changes[:5])}{more}; "
-            "give the same command, or study=<another name>"
+            f"study={plan.study}: its trials had other settings: {'; '.join(changes[:5])}{more}; "
+            "give the command that started it, or study=<another name>"
         )
     return study
 
 
 def make_sampler(plan: SweepPlan, number: int) -> BaseSampler:
-    """The sampler of the trial `number`, whose draws are a function of (seed, number, results so far).
+    """Make the sampler of the trial `number`, whose draws depend only on (seed, number, results so far).
 
-    So neither a study that is gone on with nor a second machine draws the same values again.
+    Neither a continued study nor a second machine therefore draws the same values again.
     """
     import numpy as np
     from optuna.samplers import RandomSampler, TPESampler
@@ -143,7 +151,7 @@ def make_sampler(plan: SweepPlan, number: int) -> BaseSampler:
 
 
 def make_pruner(name: str, startup: int, prune_after: int) -> BasePruner:
-    """Optuna's pruner. asha: Li et al. 2020, rungs a factor of 4 apart from `prune_after` updates on."""
+    """Make Optuna's pruner. `asha` (Li et al. 2020) has rungs a factor of 4 apart, beginning at `prune_after`."""
     from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 
     if name == "median":
@@ -154,45 +162,47 @@ def make_pruner(name: str, startup: int, prune_after: int) -> BasePruner:
 
 
 def this_process() -> tuple[str, int, float]:
-    """Host, pid and start of this process, which together name it."""
+    """Return host, pid and start time of this process, which together identify it."""
     import psutil
 
     return socket.gethostname(), os.getpid(), psutil.Process().create_time()
 
 
 class Queue:
-    """Deals out the trials of a study, to this process and to all others on its storage."""
+    """Hands out the trials of a study, to this process and to every other process that uses its storage."""
 
     def __init__(self, study: Study, plan: SweepPlan) -> None:
         self.study = study
         self.plan = plan
         self.me = list(this_process())
-        self._signs: dict[int, tuple[Any, float]] = {}
-        """Of other processes' trials: the last sign of life, and when it was first seen, on this clock."""
-        self._made_up = {trial.number for trial in shown(self.trials()) if trial.state.name == "FAIL"}
-        """Failed before this process began: they don't use up `trials`."""
-        there = {trial.user_attrs.get(VARIANT) for trial in self._using_up()}
+        self._heartbeats: dict[int, tuple[Any, float]] = {}
+        """Newest heartbeat of each trial that another process runs, and when this process first saw it (monotonic)."""
+        self._failed_before = {trial.number for trial in latest_attempts(self.trials()) if trial.state.name == "FAIL"}
+        """Numbers of the trials that failed before this process began; they do not count towards `trials`."""
+        queued = {trial.user_attrs.get(VARIANT) for trial in self._counted()}
         for name in plan.variants:
-            if name not in there:
+            if name not in queued:
                 study.enqueue_trial({VARIANT: name}, user_attrs={VARIANT: name})
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study."""
+        """Return all trials of the study."""
         return self.study.get_trials(deepcopy=False)
 
-    def _using_up(self) -> list[FrozenTrial]:
-        return [trial for trial in shown(self.trials()) if trial.number not in self._made_up]
+    def _counted(self) -> list[FrozenTrial]:
+        """Return the trials that count towards the number of trials asked for."""
+        return [trial for trial in latest_attempts(self.trials()) if trial.number not in self._failed_before]
 
     def has_more(self) -> bool:
-        """Whether a trial is left to start."""
-        trials = self._using_up()
+        """Return whether a trial is left to start."""
+        trials = self._counted()
         open_ended = not self.plan.variants and len(trials) < self.plan.cfg.trials
         return open_ended or any(trial.state.name == "WAITING" for trial in trials)
 
     def ask(self, run_dir: Callable[[int], str]) -> Trial | None:
-        """The next trial to run, with its parameters; None when there is none left.
+        """Return the next trial to run, with its parameters, or None when no trial is left.
 
-        run_dir: names the folder of a trial that has none yet.
+        Args:
+            run_dir: names the folder of a trial that has none yet, from the trial's number.
         """
         while self.has_more():
             trial = self.study.ask()
@@ -210,35 +220,39 @@ class Queue:
         return None
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether processes that asked at the same time have taken one trial too many: the later number gives way."""
+        """Return whether this trial must give way because processes that asked at the same time took too many."""
         if TrialAttribute.RETRY_OF in trial.user_attrs:
             return False
-        before = [other for other in self._using_up() if other.number < trial.number]
+        earlier = [other for other in self._counted() if other.number < trial.number]
         if self.plan.variants:
-            return trial.user_attrs.get(VARIANT) in {None, *(other.user_attrs.get(VARIANT) for other in before)}
-        return len(before) >= self.plan.cfg.trials
+            return trial.user_attrs.get(VARIANT) in {None, *(other.user_attrs.get(VARIANT) for other in earlier)}
+        return len(earlier) >= self.plan.cfg.trials
 
     def beat(self, trial: Trial) -> None:
-        """Say that this process still looks after `trial`."""
+        """Store a heartbeat: this process still runs `trial`."""
         trial.set_user_attr(TrialAttribute.HEARTBEAT, time.time())
 
     def abandoned(self) -> list[FrozenTrial]:
-        """Running trials whose process is gone: on this host, by looking; elsewhere, by its silence."""
+        """Return the running trials whose sweep process is gone.
+
+        On this host the process itself is looked up. A process on another host counts as gone after `stale_after`
+        seconds without a heartbeat.
+        """
         found = []
         for trial in self.trials():
             owner = trial.user_attrs.get(TrialAttribute.OWNER)
             if trial.state.name != "RUNNING" or owner == self.me:
                 continue
-            sign, now = trial.user_attrs.get(TrialAttribute.HEARTBEAT), time.monotonic()
-            if trial.number not in self._signs or self._signs[trial.number][0] != sign:
-                self._signs[trial.number] = (sign, now)
-            silent = now - self._signs[trial.number][1] > self.plan.cfg.stale_after
+            heartbeat, now = trial.user_attrs.get(TrialAttribute.HEARTBEAT), time.monotonic()
+            if trial.number not in self._heartbeats or self._heartbeats[trial.number][0] != heartbeat:
+                self._heartbeats[trial.number] = (heartbeat, now)
+            silent = now - self._heartbeats[trial.number][1] > self.plan.cfg.stale_after
             if silent or (owner is not None and owner[0] == self.me[0] and not is_alive(owner[1], owner[2])):
                 found.append(trial)
         return found
 
     def tell(self, number: int, *, state: str = "COMPLETE", value: float | None = None) -> bool:
-        """Settle a trial; False if another process has done so before."""
+        """Store the final state of a trial; return False if another process has already stored one."""
         import optuna
 
         try:
@@ -248,7 +262,7 @@ class Queue:
         return True
 
     def requeue(self, number: int) -> bool:
-        """Put a trial back that was not brought to its end, to go on in its folder; False if another process has."""
+        """Queue an unfinished trial again, to continue in its folder; return False if another process has ended it."""
         trial = self.trials()[number]
         if not self.tell(number, state="FAIL"):
             return False
@@ -263,7 +277,7 @@ class Queue:
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Whether the process with this pid is still the one that started then."""
+    """Return whether the process `pid` runs and is the one that started at `started` (seconds since the epoch)."""
     import psutil
 
     try:
@@ -273,8 +287,8 @@ def is_alive(pid: int, started: float) -> bool:
         return False
 
 
-def shown(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials as a table lists them: each once, however often it was taken up again."""
+def latest_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Keep the last attempt of each trial that was continued, and drop withdrawn trials."""
     continued = {trial.user_attrs.get(TrialAttribute.RETRY_OF) for trial in trials}
     return [
         trial for trial in trials if trial.number not in continued and TrialAttribute.WITHDRAWN not in trial.user_attrs

@@ -1,4 +1,4 @@
-"""The same search as a W&B sweep, for those who prefer its agents: `wandb sweep <file>`, then `wandb agent <id>`."""
+"""A search written as a W&B sweep, for its agents to run: `wandb sweep <file>`, then `wandb agent <id>`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from geotune.sweeps.space import Dimension, label, text
 from geotune.system.files import open_atomically
 
 ONLINE = ("wandb.mode=online",)
-"""An agent learns nothing from a run that stays offline."""
+"""Overrides of every run: an agent gets no figures from a run that stays offline."""
 MOST_VALUES = 1000
-"""Longest list of values that stands for a range with steps."""
+"""Largest number of values into which a range with steps is expanded."""
 LOG_VALUES = 12
-"""Values that stand for a logarithmic range of whole numbers, which W&B does not have."""
+"""Number of values that replace a logarithmic range of integers, which W&B does not support."""
 
 
 def write_wandb_sweep(plan: SweepPlan, path: Path) -> None:
-    """Write the search of `plan` as a W&B sweep. Raises ConfigError when `path` can't be written."""
+    """Write the search of `plan` as the configuration file of a W&B sweep.
+
+    Raises:
+        ConfigError: `path` can't be written.
+    """
     with open_atomically(path) as file:
         file.write(f"# wandb sweep {path}, then wandb agent <id>: the sweep {plan.study} by W&B's agents.\n")
         file.write("# Trials report to the service (wandb.mode=online); pruning is W&B's own, by hyperband.\n")
@@ -28,7 +32,7 @@ def write_wandb_sweep(plan: SweepPlan, path: Path) -> None:
 
 
 def wandb_sweep(plan: SweepPlan) -> dict[str, Any]:
-    """The sweep's configuration as W&B's agents read it."""
+    """Return the configuration of the sweep in the form that W&B's agents read."""
     sweep: dict[str, Any] = {
         "name": plan.study,
         "project": plan.base.wandb.project,
@@ -45,26 +49,26 @@ def wandb_sweep(plan: SweepPlan) -> dict[str, Any]:
 
 
 def logged_name(plan: SweepPlan) -> str:
-    """The metric's name in W&B: a task that one suite alone asks goes without the suite."""
+    """Return the metric's name in W&B, which omits the suite for a task that no other suite asks."""
     suite, *rest = plan.metric.split("/")
     kinds = [node["_target_"] for node in plan.base.evaluator.suites.values()]
-    alone = kinds.count(plan.base.evaluator.suites[suite]["_target_"]) == 1
-    return "/".join(["eval", *([] if len(rest) > 1 and alone else [suite]), *rest])
+    is_unique = kinds.count(plan.base.evaluator.suites[suite]["_target_"]) == 1
+    return "/".join(["eval", *([] if len(rest) > 1 and is_unique else [suite]), *rest])
 
 
 def parameter(dimension: Dimension) -> dict[str, Any]:
-    """One searched key in W&B's words."""
+    """Return the W&B parameter for one searched key."""
     if dimension.choices is not None:
         return {"values": [label(choice) if choice is not None else text(choice) for choice in dimension.choices]}
     low, high, step = dimension.low, dimension.high, dimension.step
     assert low is not None
     assert high is not None
-    whole = isinstance(low, int) and isinstance(high, int)
-    if dimension.log and whole:
+    integers = isinstance(low, int) and isinstance(high, int)
+    if dimension.log and integers:
         between = (low * (high / low) ** (at / (LOG_VALUES - 1)) for at in range(LOG_VALUES))
         return {"values": list(dict.fromkeys(round(value) for value in between))}
     if step is not None and (high - low) / step <= MOST_VALUES:
         values = [low + at * step for at in range(int((high - low) / step + 1e-9) + 1)]
-        return {"values": values if whole else [round(float(value), 12) for value in values]}
-    kind = "log_uniform_values" if dimension.log else "int_uniform" if whole else "uniform"
+        return {"values": values if integers else [round(float(value), 12) for value in values]}
+    kind = "log_uniform_values" if dimension.log else "int_uniform" if integers else "uniform"
     return {"distribution": kind, "min": low, "max": high}

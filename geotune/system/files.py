@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from geotune.errors import ConfigError
 
@@ -17,8 +17,8 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 @contextlib.contextmanager
-def open_atomically(path: str | Path) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file for writing that appears under its name only if the block ends without an error.
+def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file for writing, bytes or UTF-8 text, that appears under its name only if the block ends without an error.
 
     Missing folders are created. Raises ConfigError if the file can't be created.
     """
@@ -28,7 +28,7 @@ def open_atomically(path: str | Path) -> Iterator[IO[str]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
-        file = partial.open("w", encoding="utf-8", newline="\n")
+        file = partial.open("wb") if binary else partial.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
         raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
     try:

@@ -1,4 +1,4 @@
-"""The nearest place that has a name."""
+"""The nearest named town."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ KNOWN = {
     ("Suva", "Fiji"): (-18.14, 178.44),
     ("Taipei", "Taiwan"): (25.03, 121.56),
 }
-"""Latitude and longitude as every atlas has them."""
+"""Latitude and longitude of well-known towns, from an atlas."""
 
 
-def test_well_known_places_lie_where_they_lie() -> None:
+def test_well_known_towns_have_their_coordinates() -> None:
     listed = {(place.name, place.country): place for place in entries()}
     for name, (lat, lon) in KNOWN.items():
         place = listed[name]
         assert geodesic_km(lat, lon, place.lat, place.lon) < 15, name
 
 
-def test_the_list_is_whole_and_sound() -> None:
+def test_the_gazetteer_is_complete_and_valid() -> None:
     assert len(entries()) == len(set(entries())) == 7342
     assert all(abs(place.lat) <= 90 and abs(place.lon) <= 180 and place.name and place.country for place in entries())
     assert len({place.country for place in entries()}) > 190

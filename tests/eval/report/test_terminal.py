@@ -1,3 +1,5 @@
+"""The tables of an evaluation in the terminal."""
+
 from __future__ import annotations
 
 import copy
@@ -31,7 +33,7 @@ def result(city: Path, fake: Any) -> dict[str, Any]:
     return Evaluator(suites).run(fake(say), 0)[0]
 
 
-def test_table_says_what_matters(result: dict[str, Any]) -> None:
+def test_table_shows_figures_of_every_suite(result: dict[str, Any]) -> None:
     text = shown(result)
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     low, high = (f"{100 * bound:.1f}" for bound in result["suites"]["geox"]["tasks"]["pose_fixed"]["ci95"])

@@ -1,4 +1,4 @@
-"""The embedded backbone: what is stored is what the provenance says, and it can be made again."""
+"""The embedded backbone: its files match their provenance, and untrained models can be made again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from geotune.backbones.internvl import InternVL
 from geotune.backbones.qwen_vl import QwenVL
 from geotune.encoding.collate import collate
 from geotune.exporting import embedded as tiny
+from geotune.system.files import ASSETS
 from geotune.tasks import CROSS_VIEW_TASKS, TASKS
+
+EMBEDDED = ASSETS / "tiny"
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +29,17 @@ def exercises(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedded() -> QwenVL:
-    return QwenVL(path=str(tiny.assets()), max_pixels=96 * 96, dtype="float32")
+    return QwenVL(path=str(EMBEDDED), max_pixels=96 * 96, dtype="float32")
 
 
 def test_the_stored_folder_is_small_and_holds_safetensors_alone() -> None:
-    files = [file for file in tiny.assets().iterdir() if file.is_file()]
+    files = [file for file in EMBEDDED.iterdir() if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 10 * 2**20
     assert not [file.name for file in files if file.suffix in {".bin", ".pt", ".pth", ".py"}]
 
 
 def test_provenance_names_recipe_data_city_and_figures() -> None:
-    provenance = json.loads((tiny.assets() / tiny.PROVENANCE).read_text())
+    provenance = json.loads((EMBEDDED / tiny.PROVENANCE).read_text())
     assert provenance["recipe"]["recipe"] == "tiny_pretrain"
     first = provenance
     while "started_from" in first:
@@ -48,12 +51,12 @@ def test_provenance_names_recipe_data_city_and_figures() -> None:
 
 
 def test_its_recipes_name_no_task() -> None:
-    """It learns skills alone: nothing that its data asks is one of the tasks."""
+    """The embedded backbone learns skills alone: no question of its data is one of the tasks."""
     assert not set(SKILLS) & set(TASKS)
 
 
 def test_the_embedded_backbone_has_the_skills_that_are_stated(embedded: QwenVL, exercises: Path) -> None:
-    stated = json.loads((tiny.assets() / tiny.PROVENANCE).read_text())["skills_word_for_word"]
+    stated = json.loads((EMBEDDED / tiny.PROVENANCE).read_text())["skills_word_for_word"]
     found = tiny.skill_figures(embedded, exercises, per_skill=8)
     assert sum(found.values()) / len(found) > sum(stated.values()) / len(stated) - 0.15
 
@@ -77,7 +80,7 @@ def test_the_untrained_folder_is_a_function_of_its_corpus_and_seed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", ["create", "internvl", "export"])
-def test_a_wrong_path_is_told(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_path_is_reported(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         tiny.main([command, str(tmp_path / "nowhere"), str(tmp_path / "out")])
     assert stop.value.code == 2

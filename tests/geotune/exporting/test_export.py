@@ -20,7 +20,6 @@ from geotune.encoding.collate import collate
 from geotune.export import main
 from geotune.exporting import export as exporter
 from geotune.exporting.model_card import evaluation_text
-from geotune.exporting.parity import Observed, compare_models
 from geotune.inference.loading import find_source, open_backbone
 from geotune.runs.directory import find_evaluation
 from geotune.sample import Sample
@@ -49,12 +48,12 @@ def export(run: Path, out: Path, *more: str) -> dict[str, Any]:
 
 
 def left_over(out: Path) -> list[str]:
-    """What lies where `out` would, hidden files too."""
+    """Names in the folder that holds `out`, hidden ones too."""
     return sorted(path.name for path in out.parent.iterdir())
 
 
 def ours(run: Path, city: City) -> torch.Tensor:
-    """Logits of the checkpoint at the places of an answer, in float32."""
+    """Logits of the checkpoint at the positions of an answer, in float32."""
     folder, samples = city
     backbone = open_backbone(find_source(str(run)))
     with torch.no_grad():
@@ -63,7 +62,7 @@ def ours(run: Path, city: City) -> torch.Tensor:
 
 
 def plain_logits(model: Any, files: Path, city: City) -> torch.Tensor:
-    """The same, with transformers alone: the tokenizer, template and image processor that lie in `files`."""
+    """The same logits by transformers alone, with the tokenizer, template and image processor in `files`."""
     from transformers import AutoTokenizer
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -240,7 +239,7 @@ def test_a_backbone_in_four_bits_is_exported_on_its_own_weights(
     assert "in four bits (nf4)" in (tmp_path / "out" / "adapter" / "README.md").read_text()
 
 
-def test_what_is_another_model_is_not_exported(
+def test_a_folder_with_another_model_is_not_exported(
     train_two: TrainTwo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train_two()
@@ -272,21 +271,6 @@ def test_what_is_another_model_is_not_exported(
         assert left_over(out) == []
 
 
-def test_the_comparison_itself() -> None:
-    logits = torch.tensor([[1.0, -10.0]])
-    wanted = Observed(logits, ("a",))
-    assert compare_models("x", Observed(logits + 9e-4, ("a",)), "y", wanted).difference == pytest.approx(9e-5, rel=1e-2)
-    assert compare_models("x", Observed(logits + 0.5, ("b",)), "y", wanted, rounded=True).passed
-    for found, rounded in (
-        (Observed(logits + 2e-3, ("a",)), False),
-        (Observed(logits, ("b",)), False),
-        (Observed(logits + 2, ("a",)), True),
-        (Observed(logits * float("nan"), ("a",)), True),
-    ):
-        with pytest.raises(RuntimeError, match="x and y: logits differ by"):
-            compare_models("x", found, "y", wanted, rounded=rounded)
-
-
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one message of a command that ends with status 2."""
     capsys.readouterr()
@@ -296,7 +280,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return error.partition("error: ")[2].strip()
 
 
-def test_what_is_at_out_is_respected(
+def test_an_existing_folder_at_out_is_respected(
     train_two: TrainTwo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = train_two(), tmp_path / "exports" / "a b, (c)=d"
@@ -327,7 +311,7 @@ def test_what_is_at_out_is_respected(
 
     (out / "export_report.json").unlink()
     message = refused(capsys, f"checkpoint={run}", f"out={out}", "overwrite=true")
-    assert "holds something else than an export" in message
+    assert "holds files that are not an export" in message
     message = refused(capsys, f"checkpoint={run}", f"out={run / 'config.yaml'}")
     assert "this is a file" in message
 
@@ -417,7 +401,7 @@ def test_the_card_says_what_was_measured(train_two: TrainTwo, tmp_path: Path) ->
         assert "| folder merged | weights written | 0.0e+00 |" in card
 
 
-def test_figures_of_another_step_are_not_this_ones(tmp_path: Path) -> None:
+def test_figures_of_another_step_are_not_used(tmp_path: Path) -> None:
     step = tmp_path / "checkpoints" / "step_000004"
     step.mkdir(parents=True)
     assert find_evaluation(step, 4) is None

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from geotune.geo import geodesic_km
-from geotune.inference.locating import Located, as_json, as_table, estimate, find_photos, kilometres, read
+from geotune.inference.locating import Located, as_json, as_table, estimate, find_photos, format_km, read_answers
 from geotune.locate import main
 from geotune.tasks.coordinates import Coordinates
 from geotune.train import train
@@ -92,7 +92,7 @@ def test_reading_answers() -> None:
         "48.86, 2.35",
         '{"latitude": 95, "longitude": 2}',
     ]
-    found = read(Path("a.jpg"), texts)
+    found = read_answers(Path("a.jpg"), texts)
     assert list(found.answers) == [Coordinates(48.857, 2.352), Coordinates(48.86, 2.35)]
     assert found.read_rate == 0.4
     row = as_json(found)
@@ -104,8 +104,8 @@ def test_reading_answers() -> None:
 
 def test_table() -> None:
     rows = [
-        read(Path("[bold]a.jpg"), ['{"latitude": 48.857, "longitude": 2.352}', "a wall"]),
-        read(Path("b.jpg"), ["a wall", "a wall"]),
+        read_answers(Path("[bold]a.jpg"), ['{"latitude": 48.857, "longitude": 2.352}', "a wall"]),
+        read_answers(Path("b.jpg"), ["a wall", "a wall"]),
         Located(Path("c.jpg"), error="can't be opened"),
     ]
     lines = as_table(rows, 160).splitlines()
@@ -124,7 +124,7 @@ def test_table() -> None:
     assert "0/2" in lines[3]
     assert "no answer could be read" in lines[3]
     assert lines[4].endswith("can't be opened")
-    assert [kilometres(km) for km in (0.42, 12.3, 1234.5)] == ["0.4 km", "12 km", "1,234 km"]
+    assert [format_km(km) for km in (0.42, 12.3, 1234.5)] == ["0.4 km", "12 km", "1,234 km"]
 
 
 def test_images_of_a_folder(tmp_path: Path) -> None:
@@ -177,13 +177,13 @@ def test_every_form_of_a_model_answers_alike(
     from geotune.inference import locating
 
     said: list[tuple[str, ...]] = []
-    own = locating.read
+    own = locating.read_answers
 
     def listen(file: Path, texts: list[str]) -> Located:
         said.append(tuple(texts))
         return own(file, texts)
 
-    monkeypatch.setattr(locating, "read", listen)
+    monkeypatch.setattr(locating, "read_answers", listen)
     file = photo(tmp_path / "photo.png")
     train(recipe("internvl", **{"trainer.max_steps": 2, "stage.warmup": 0}))
     assert export([f"checkpoint={tmp_path / 'run'}", f"out={tmp_path / 'out'}", "dtype=float32"]) == 0

@@ -23,7 +23,7 @@ def write(tmp_path: Path) -> Callable[[str, dict[str, Any]], Path]:
 
 
 @pytest.fixture
-def words(write: Callable[..., Path], tmp_path: Path) -> list[str]:
+def overrides(write: Callable[..., Path], tmp_path: Path) -> list[str]:
     """The command line of a search of two keys, over trainings of a recipe without data."""
     recipe = {
         "data": {"path": "none.jsonl", "batch_size": 2},

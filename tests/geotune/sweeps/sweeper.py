@@ -10,8 +10,8 @@ from geotune import sweep
 from geotune.sweeps import runner
 
 
-def command(words: list[str], processes: int) -> list[str]:
-    return [sys.executable, str(Path(__file__).with_name("trainer.py")), *words]
+def command(overrides: list[str], processes: int) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name("trainer.py")), *overrides]
 
 
 if __name__ == "__main__":

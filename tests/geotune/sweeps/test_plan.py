@@ -1,4 +1,4 @@
-"""What a sweep's command line asks for, what is wrong with it, and the same search for W&B's agents."""
+"""The plan of a sweep, mistakes on its command line, and the same search for W&B's agents."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ from geotune.sweeps.wandb_sweep import wandb_sweep
 def test_dry_run_of_what_ships(
     recipe: str, name: str, parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = [f"recipe={recipe}", f"sweep={name}", "dry_run=true", f"sweep_dir={tmp_path / 'out'}"]
+    overrides = [f"recipe={recipe}", f"sweep={name}", "dry_run=true", f"sweep_dir={tmp_path / 'out'}"]
     if recipe != "quickstart":
-        words += ["data.path=none.jsonl", "evaluator.suites.geox.path=none.jsonl", "trainer.accelerator=cpu"]
-    assert sweep.main(words) == 0, capsys.readouterr().err
+        overrides += ["data.path=none.jsonl", "evaluator.suites.geox.path=none.jsonl", "trainer.accelerator=cpu"]
+    assert sweep.main(overrides) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert all(part in said for part in [*parts, "to maximize geox/mean_accuracy", f"recipe={recipe}"])
     assert not (tmp_path / "out").exists()
 
 
-def test_words_are_told_apart_by_their_keys() -> None:
+def test_overrides_are_split_by_their_keys() -> None:
     own, training = split_arguments(
         ["recipe=a", "sweep=b", "seed=1", "stage.lr=1", "space.stage.lr.low=2", "~trials", "-h"]
     )
@@ -63,9 +63,12 @@ def test_words_are_told_apart_by_their_keys() -> None:
     [
         (["trails=3"], "trails=3: no such key; did you mean trials?"),
         (["trials=0"], "trials=0"),
-        (["stage.lr=1"], "stage.lr=1: this key is searched; leave the word out, or fix the key by space.stage.lr=null"),
+        (
+            ["stage.lr=1"],
+            "stage.lr=1: the sweep searches this key; leave the override out, or give space.stage.lr=null as well",
+        ),
         (["run_dir=x"], "run_dir=x: each trial has a folder of its own; give sweep_dir=<folder>"),
-        (["resume=last"], "resume=last: a sweep goes on by itself"),
+        (["resume=last"], "resume=last: a sweep continues by itself"),
         (["trainer.devices=2"], "give devices_per_trial=<number>"),
         (["space.seed.choices=[1,2]", "space.run_dir.choices=[a]"], "run_dir can't be varied"),
         (["space.stage.lr=null", "space.stage.schedule=null"], "nothing is left to vary"),
@@ -81,18 +84,18 @@ def test_words_are_told_apart_by_their_keys() -> None:
         (["grace=0"], "grace=0"),
     ],
 )
-def test_mistakes(words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep.main([*words, *more, "dry_run=true"]) == 2
+def test_mistakes(overrides: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main([*overrides, *more, "dry_run=true"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("error: ")
 
 
-def test_no_sweep_of_that_name(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_sweep_of_that_name(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for asked, message in {"sweep=lara": "did you mean lora?", "sweep=none.yaml": "can't be read as a sweep"}.items():
-        assert sweep.main([words[0], asked]) == 2
+        assert sweep.main([overrides[0], asked]) == 2
         assert message in capsys.readouterr().err
-    assert sweep.main([words[0]]) == 2
+    assert sweep.main([overrides[0]]) == 2
     assert "there are lora, tasks, tower" in capsys.readouterr().err
 
 
@@ -120,9 +123,9 @@ def test_figures_of_an_evaluation() -> None:
         figure(EVALUATION, "geox/acuracy")
 
 
-def test_direction_follows_the_metric(words: list[str]) -> None:
+def test_direction_follows_the_metric(overrides: list[str]) -> None:
     def direction(*more: str) -> str:
-        own, training = split_arguments([*words, *more])
+        own, training = split_arguments([*overrides, *more])
         return make_plan(compose("sweep", own), training).direction
 
     assert direction() == "maximize"
@@ -133,10 +136,10 @@ def test_direction_follows_the_metric(words: list[str]) -> None:
 # --- for W&B's agents ---
 
 
-def test_wandb_sweep_runs_the_same_trainings(words: list[str], tmp_path: Path, capsys: Any) -> None:
-    """As far as that goes without the service: its agent's own code makes the command line, ours reads it."""
+def test_wandb_sweep_runs_the_same_trainings(overrides: list[str], tmp_path: Path, capsys: Any) -> None:
+    """Checked without the service: the agent's own code makes the command line, and ours reads it."""
     file = tmp_path / "wandb.yaml"
-    assert sweep.main([*words, f"wandb_yaml={file}", "data.batch_size=4", "trials=7"]) == 0
+    assert sweep.main([*overrides, f"wandb_yaml={file}", "data.batch_size=4", "trials=7"]) == 0
     assert f"wandb sweep {file}" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     config = load_sweep_config(str(file))
@@ -147,17 +150,17 @@ def test_wandb_sweep_runs_the_same_trainings(words: list[str], tmp_path: Path, c
     assert config["parameters"]["stage.lr"] == {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1}
     drawn = {"args": {"stage.lr": {"value": 0.003}, "stage.schedule": {"value": "linear"}}}
     command: list[str] = []
-    for word in config["command"]:
-        macro = word.removeprefix("${").removesuffix("}")
+    for argument in config["command"]:
+        macro = argument.removeprefix("${").removesuffix("}")
         arguments = create_sweep_command_args(drawn)
-        command += arguments[macro] if macro in arguments else create_sweep_command([word])
+        command += arguments[macro] if macro in arguments else create_sweep_command([argument])
     assert command[1:4] == ["python", "-m", "geotune.train"]
     cfg = compose("train", command[4:])
     assert (cfg.stage.lr, cfg.stage.schedule, cfg.data.batch_size) == (0.003, "linear", 4)
     assert cfg.wandb.mode == "online"
 
 
-def test_wandb_has_a_word_for_every_dimension(words: list[str], write: Callable[..., Path]) -> None:
+def test_wandb_has_a_form_for_every_dimension(overrides: list[str], write: Callable[..., Path]) -> None:
     space = {
         "stage.warmup": {"low": 1, "high": 9, "step": 4},
         "backbone.lora.r": {"low": 2, "high": 64, "log": True},
@@ -166,8 +169,8 @@ def test_wandb_has_a_word_for_every_dimension(words: list[str], write: Callable[
         "stage.weight_decay": {"low": 0.0, "high": 0.1},
         "data.tasks": {"choices": [["pose_fixed"], ["pose_fixed", "intra_map"], None]},
     }
-    words[1] = f"sweep={write('wide', {'space': space, 'sampler': 'random', 'pruner': 'none'})}"
-    own, training = split_arguments(words)
+    overrides[1] = f"sweep={write('wide', {'space': space, 'sampler': 'random', 'pruner': 'none'})}"
+    own, training = split_arguments(overrides)
     config = yaml.safe_load(yaml.safe_dump(wandb_sweep(make_plan(compose("sweep", own), training))))
     assert config["method"] == "random"
     assert "early_terminate" not in config

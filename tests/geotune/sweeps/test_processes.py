@@ -63,7 +63,7 @@ def test_a_trainer_alone_gets_sigint(tree: Callable[..., ProcessTree]) -> None:
     assert wait(running) == 5
 
 
-def test_of_a_launcher_the_workers_get_sigint(tree: Callable[..., ProcessTree]) -> None:
+def test_workers_of_a_launcher_get_sigint(tree: Callable[..., ProcessTree]) -> None:
     running = tree(2, "gentle")
     launcher, *workers = processes.processes(running.mark)
     assert len(workers) == 2
@@ -77,7 +77,7 @@ def test_of_a_launcher_the_workers_get_sigint(tree: Callable[..., ProcessTree]) 
     assert wait(running) == -signal.SIGKILL
 
 
-def test_what_takes_no_notice_is_terminated(tree: Callable[..., ProcessTree]) -> None:
+def test_a_tree_that_ignores_sigint_is_terminated(tree: Callable[..., ProcessTree]) -> None:
     running = tree(1, "stubborn", grace=0.2)
     assert running.end()
     assert wait(running) == -signal.SIGTERM
@@ -104,7 +104,7 @@ def test_helpers_that_outlive_the_trainer_are_ended(
 
 
 def test_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep that is itself one process of a job hands its place there to no trial."""
+    """Trials do not inherit the rank of a sweep that is itself a process of a job."""
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_JOB_ID", "GEOTUNE_RUN_DIR"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("RANKS", "kept")
@@ -116,17 +116,17 @@ def test_environment_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not any(f"'{name}'" in names for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"))
     assert "SLURM" not in names
     assert "GEOTUNE_RUN_DIR" not in names
-    assert processes.last_words(tmp_path) == "b\nlast"
+    assert processes.stderr_tail(tmp_path) == "b\nlast"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel must be able to tell a child that its parent is gone")
 def test_a_trial_is_told_when_its_sweep_is_killed(tmp_path: Path) -> None:
     (tmp_path / "launcher.py").write_text(LAUNCHER)
-    words = [str(tmp_path / "launcher.py"), str(tmp_path), "0", "gentle"]
+    overrides = [str(tmp_path / "launcher.py"), str(tmp_path), "0", "gentle"]
     code = f"""
 import pathlib, sys, time
 from geotune.sweeps.processes import start
-start([sys.executable, *{words}], {{}}, pathlib.Path({str(tmp_path)!r}), {str(tmp_path)!r}, workers=0, grace=1)
+start([sys.executable, *{overrides}], {{}}, pathlib.Path({str(tmp_path)!r}), {str(tmp_path)!r}, workers=0, grace=1)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}) as sweep:

@@ -1,4 +1,4 @@
-"""What a sweep varies, and its values as words."""
+"""What a sweep varies, and its values as overrides."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ names = st.lists(st.sampled_from(["a", "b c", "d,e", "1"]), max_size=3)
 
 
 @given(st.one_of(plain, strings, st.lists(plain, max_size=3), names))
-def test_a_value_as_a_word_is_read_back_as_itself(value: Any) -> None:
+def test_a_value_as_an_override_is_read_back_as_itself(value: Any) -> None:
     tree: dict[str, Any] = {}
     apply_value(tree, ["key"], text(value), Any)
     if isinstance(value, str):

@@ -14,15 +14,15 @@ from geotune.config.composing import compose
 from geotune.errors import ConfigError
 from geotune.sweeps import study
 from geotune.sweeps.plan import SweepPlan, make_plan, split_arguments
-from geotune.sweeps.study import Queue, TrialAttribute, open_storage, open_study, shown
+from geotune.sweeps.study import Queue, TrialAttribute, latest_attempts, open_storage, open_study
 
 
 @pytest.fixture
-def queue(words: list[str], tmp_path: Path) -> Callable[..., Queue]:
-    """`queue("trials=3")`: that of one more process on the study."""
+def queue(overrides: list[str], tmp_path: Path) -> Callable[..., Queue]:
+    """`queue("trials=3")`: the queue of one more process on the same study."""
 
     def make(*more: str) -> Queue:
-        own, training = split_arguments([*words, *more])
+        own, training = split_arguments([*overrides, *more])
         plan: SweepPlan = make_plan(compose("sweep", own), training)
         return Queue(open_study(plan, open_storage(plan.cfg.storage, tmp_path)), plan)
 
@@ -35,11 +35,11 @@ def name(number: int) -> str:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_draws_depend_on_seed_and_number(queue: Callable[..., Queue], sampler: str) -> None:
-    """A study that is gone on with, or another machine, goes on where one process would; another seed does not."""
+    """A continued study, or a second machine, draws the values that one process would; another seed draws others."""
 
     def drawn(many: int, *more: str) -> list[Any]:
-        words = (f"sampler={sampler}", *more)
-        processes = [queue(*words) for _ in range(many)]
+        overrides = (f"sampler={sampler}", *more)
+        processes = [queue(*overrides) for _ in range(many)]
         found = []
         for at in range(4):
             trial = processes[at % many].ask(name)
@@ -71,8 +71,8 @@ def test_the_later_of_two_that_asked_at_once_gives_way(queue: Callable[..., Queu
     assert second.ask(name) is None
 
 
-def test_variants_once_each(queue: Callable[..., Queue], write: Callable[..., Path], words: list[str]) -> None:
-    words[1] = f"sweep={write('named', {'variants': {'a': {}, 'b': {'seed': 1}}})}"
+def test_variants_once_each(queue: Callable[..., Queue], write: Callable[..., Path], overrides: list[str]) -> None:
+    overrides[1] = f"sweep={write('named', {'variants': {'a': {}, 'b': {'seed': 1}}})}"
     first, second = queue(), queue()
     asked = [first.ask(name), second.ask(name)]
     assert [trial.params["variant"] for trial in asked if trial] == ["a", "b"]
@@ -86,7 +86,7 @@ def test_variants_once_each(queue: Callable[..., Queue], write: Callable[..., Pa
     assert again.params["variant"] == "a"
 
 
-def test_trial_of_a_dead_process_is_put_back_once(queue: Callable[..., Queue]) -> None:
+def test_trial_of_a_dead_process_is_queued_again_once(queue: Callable[..., Queue]) -> None:
     first, second = queue("trials=1"), queue("trials=1")
     trial = first.ask(name)
     assert trial is not None
@@ -103,11 +103,13 @@ def test_trial_of_a_dead_process_is_put_back_once(queue: Callable[..., Queue]) -
     assert again.params == trial.params
     assert again.user_attrs[TrialAttribute.RUN_DIR] == trial.user_attrs[TrialAttribute.RUN_DIR]
     assert again.user_attrs[TrialAttribute.RETRY_OF] == trial.number
-    assert [each.number for each in shown(first.trials())] == [again.number]
+    assert [each.number for each in latest_attempts(first.trials())] == [again.number]
     assert not first.has_more()
 
 
-def test_silent_machine_is_given_up_by_this_clock(queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trial_of_a_machine_without_heartbeat_is_abandoned(
+    queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, now = queue("stale_after=100"), [0.0]
     monkeypatch.setattr(study.time, "monotonic", lambda: now[0])
     trial = ours.ask(name)
@@ -151,7 +153,7 @@ def test_file_that_is_no_journal(queue: Callable[..., Queue], tmp_path: Path) ->
 
 def test_study_of_other_trainings(queue: Callable[..., Queue]) -> None:
     assert queue("metric=geox/mean_acuracy").ask(name)
-    queue("metric=geox/mean_accuracy")  # nothing was read by the wrong name
+    queue("metric=geox/mean_accuracy")  # no figure has been stored under the wrong name
     with pytest.raises(ConfigError, match=r"stage.eps was 1e-08, now 1e-06.*study=<another name>"):
         queue("stage.eps=1e-6")
     with pytest.raises(ConfigError, match=r"space\.stage\.lr was {low: 0\.0001, high: 0\.1, log: true}, now "):

@@ -29,26 +29,26 @@ Run = Callable[..., int]
 Launch = Callable[..., "subprocess.Popen[str]"]
 
 
-def instant_training(words: Sequence[str], processes: int) -> list[str]:
+def instant_training(overrides: Sequence[str], processes: int) -> list[str]:
     """The command line of `trainer.py`."""
-    return [sys.executable, str(HERE / "trainer.py"), *words]
+    return [sys.executable, str(HERE / "trainer.py"), *overrides]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> Run:
     """`run("trials=3")`: the exit status of a sweep in this process, over trainings that take no time."""
     monkeypatch.setattr(runner, "training_command", instant_training)
     monkeypatch.setattr(runner, "POLL", 0.02)
-    return lambda *more: sweep.main([*words, *more])
+    return lambda *more: sweep.main([*overrides, *more])
 
 
 @pytest.fixture
-def launch(words: list[str]) -> Iterator[Launch]:
+def launch(overrides: list[str]) -> Iterator[Launch]:
     """`launch("trials=3", SECONDS_PER_UPDATE="1")`: the same sweep in a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*more: str, **variables: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(HERE / "sweeper.py"), *words, *more]
+        command = [sys.executable, str(HERE / "sweeper.py"), *overrides, *more]
         environment = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), **variables}
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True))
@@ -61,7 +61,7 @@ def launch(words: list[str]) -> Iterator[Launch]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
-    """What `condition` returns as soon as that is true."""
+    """Wait until `condition` returns something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -107,13 +107,13 @@ def test_search_with_pruning(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
         assert float(row["value"]) > 0
         assert (row["geox/pose_fixed/accuracy"] == row["value"]) != pruned
         (launched,) = launches(out / row["run_dir"])
-        assert f"stage.lr={row['stage.lr']}" in launched["words"]
-        assert {f"wandb.group={summary['study']}", "wandb.project=here"} <= set(launched["words"])
+        assert f"stage.lr={row['stage.lr']}" in launched["overrides"]
+        assert {f"wandb.group={summary['study']}", "wandb.project=here"} <= set(launched["overrides"])
         assert launched["threads"]
     best = max((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["value"]))
     assert (summary["best"]["trial"], summary["best"]["value"]) == (int(best["trial"]), float(best["value"]))
     said = capsys.readouterr().out
-    assert f"best: trial {best['trial']}; go on with it by recipe={out / 'best.yaml'}" in said
+    assert f"best: trial {best['trial']}; train with it by recipe={out / 'best.yaml'}" in said
     assert "pruned" in said
     recipe = yaml.safe_load((out / "best.yaml").read_text())
     assert recipe["stage"]["lr"] == float(best["stage.lr"])
@@ -138,10 +138,10 @@ def test_search_with_pruning(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert len((out / "study.journal").read_text().splitlines()) > lines
 
 
-def test_variants_on_two_slots(run: Run, words: list[str], write: Callable[..., Path], tmp_path: Path) -> None:
-    """One fails, and is tried again the next time; the others are trained once."""
+def test_variants_on_two_slots(run: Run, overrides: list[str], write: Callable[..., Path], tmp_path: Path) -> None:
+    """A variant that fails is tried again by the next sweep; the others are trained once."""
     variants = {"plain": {}, "broken": {"seed": 13}, "fast": {"stage.lr": 1e-3}}
-    words[1] = f"sweep={write('named', {'variants': variants, 'pruner': 'none'})}"
+    overrides[1] = f"sweep={write('named', {'variants': variants, 'pruner': 'none'})}"
     assert run("devices=[0,1]") == 0
     rows = {row["variant"]: row for row in table(tmp_path / "out")}
     assert {name: row["state"] for name, row in rows.items()} == {
@@ -165,7 +165,7 @@ def test_stops_after_failures_in_a_row(run: Run, tmp_path: Path) -> None:
     assert [row["state"] for row in table(tmp_path / "out")] == ["failed", "failed"]
 
 
-def test_a_study_is_not_gone_on_with_by_another_training(run: Run, tmp_path: Path, capsys: Any) -> None:
+def test_a_study_is_not_continued_with_another_training(run: Run, tmp_path: Path, capsys: Any) -> None:
     assert run("trials=1") == 0
     assert run("trials=2", "data.batch_size=4") == 2
     assert "data.batch_size was 2, now 4" in capsys.readouterr().err
@@ -176,8 +176,8 @@ def test_a_study_is_not_gone_on_with_by_another_training(run: Run, tmp_path: Pat
 # --- several processes, and ends of all kinds ---
 
 
-def test_killed_sweep_is_gone_on_with(run: Run, launch: Launch, tmp_path: Path) -> None:
-    """Its trials end by themselves with a checkpoint; the next one goes on there, in the same folder."""
+def test_killed_sweep_is_continued(run: Run, launch: Launch, tmp_path: Path) -> None:
+    """The trials of a killed sweep end with a checkpoint; the next sweep continues them in the same folders."""
     out = tmp_path / "out"
     sweep_process = launch("trials=2", HOLD="0:3")
     wait_for(lambda: (out / "trial_0000/eval/step_000002.json").exists())
@@ -189,7 +189,7 @@ def test_killed_sweep_is_gone_on_with(run: Run, launch: Launch, tmp_path: Path) 
     assert [(row["run_dir"], row["state"]) for row in rows] == [("trial_0000", "complete"), ("trial_0002", "complete")]
     first, second = launches(out / "trial_0000")
     assert (first["from"], second["from"]) == ([], [3])
-    assert "resume=last" in second["words"]
+    assert "resume=last" in second["overrides"]
 
 
 def test_what_a_killed_sweep_left_running_is_ended(run: Run, launch: Launch, tmp_path: Path) -> None:
@@ -224,13 +224,13 @@ def test_interrupted_sweep_leaves_no_process(launch: Launch, run: Run, tmp_path:
 
 
 def test_two_sweeps_on_one_storage(run: Run, launch: Launch, tmp_path: Path) -> None:
-    """Together they run as many trials as one, and no values twice."""
-    words = ("trials=8", "pruner=none", f"storage=sqlite:///{tmp_path / 'study.db'}")
-    other = launch(*words, f"sweep_dir={tmp_path / 'other'}")
+    """Two sweeps together run as many trials as one would, and never the same values twice."""
+    overrides = ("trials=8", "pruner=none", f"storage=sqlite:///{tmp_path / 'study.db'}")
+    other = launch(*overrides, f"sweep_dir={tmp_path / 'other'}")
     wait_for(lambda: (tmp_path / "other/trial_0000/launches.jsonl").exists())
-    assert run(*words) == 0
+    assert run(*overrides) == 0
     assert other.wait(300) == 0
-    assert run(*words) == 0  # the other one may have had the last word
+    assert run(*overrides) == 0  # the other sweep may have ended last
     rows = table(tmp_path / "out")
     assert [row["state"] for row in rows] == ["complete"] * 8
     assert len({row["stage.lr"] for row in rows}) == 8
@@ -244,9 +244,9 @@ def test_two_sweeps_on_one_storage(run: Run, launch: Launch, tmp_path: Path) -> 
 def test_several_devices_per_trial(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
 
-    def command(words: Sequence[str], processes: int) -> list[str]:
-        started.append(training_command(words, processes))
-        return instant_training(words, processes)
+    def command(overrides: Sequence[str], processes: int) -> list[str]:
+        started.append(training_command(overrides, processes))
+        return instant_training(overrides, processes)
 
     monkeypatch.setattr(runner, "training_command", command)
     assert run("devices=[0,1]", "devices_per_trial=2", "trials=1") == 0
@@ -267,7 +267,7 @@ def test_real_trainings(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Any,
 ) -> None:
-    """From the command line to a recipe that trains, each trial a process tree with a W&B run of its own."""
+    """A sweep of real trainings, each a process tree with its own W&B run, ends with a recipe that trains."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("PYTHONPATH", str(HERE.parents[2]))
@@ -282,8 +282,8 @@ def test_real_trainings(
             "every": 1,
         },
     }
-    words = [f"recipe={write('short', tree)}", "sweep=tower", "variants.lora=null"]
-    assert sweep.main([*words, f"sweep_dir={out}"]) == 0
+    overrides = [f"recipe={write('short', tree)}", "sweep=tower", "variants.lora=null"]
+    assert sweep.main([*overrides, f"sweep_dir={out}"]) == 0
     rows = table(out)
     assert [(row["variant"], row["state"], row["step"]) for row in rows] == [
         ("frozen", "complete", "2"),

@@ -27,8 +27,8 @@ def write(path: Path, content: Any) -> None:
     partial.replace(path)
 
 
-def main(words: list[str]) -> int:
-    given = dict(word.split("=", 1) for word in words)
+def main(overrides: list[str]) -> int:
+    given = dict(override.split("=", 1) for override in overrides)
     run_dir, lr, interrupted, result = Path(given["run_dir"]), float(given.get("stage.lr", "1e-4")), [], {}
     hangs = os.environ.get("HANG") == "1"
     number, held = map(int, os.environ.get("HOLD", "9999:0").split(":"))
@@ -41,7 +41,8 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if hangs else lambda number, frame: interrupted.append(number))
     with (run_dir / "launches.jsonl").open("a") as file:
         file.write(
-            json.dumps({"words": words, "from": saved[-1:], "threads": os.environ.get("OMP_NUM_THREADS")}) + "\n"
+            json.dumps({"overrides": overrides, "from": saved[-1:], "threads": os.environ.get("OMP_NUM_THREADS")})
+            + "\n"
         )
     for step in range(saved[-1] + 1 if saved else 1, UPDATES + 1):
         time.sleep(600 if hangs else 0.02)
