@@ -18,7 +18,6 @@ from geotune.backbones.weights import save_processor
 from geotune.encoding.collate import collate
 from geotune.errors import BadRecord, ConfigError
 from geotune.sample import Sample, Turn
-from geotune.system.cache import LruBytes
 from geotune.system.images import load_image
 
 City = tuple[Path, list[Sample]]
@@ -190,17 +189,3 @@ def test_template_without_end_of_turn(backbone: Any, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% for m in messages %}{{ m['role'] }}{% endfor %}assistant:")
     with pytest.raises(ConfigError, match="control token"):
         type(backbone).load_encoder(str(tmp_path), max_pixels=backbone.max_pixels, min_pixels=None)
-
-
-def test_lru_forgets_the_oldest() -> None:
-    cache: LruBytes[bytes] = LruBytes(10, len)
-    for name in "abc":
-        cache.put(name, b"1234")
-    assert cache.get("a") is None
-    assert cache.get("b") == b"1234"
-    cache.put("d", b"1234")
-    assert cache.get("c") is None
-    assert cache.get("b") is not None
-    cache.put("huge", b"12345678901")
-    assert cache.get("huge") is None
-    assert cache.used == 8
