@@ -32,7 +32,7 @@ def generate(
     """
     encoded = _prompts(backbone, samples, dataset_dir)
     answers = [""] * len(encoded)
-    with backbone.answering():
+    with backbone.evaluation_mode():
         for chosen in _batches(encoded, batch_size):
             prompts = [encoded[index] for index in chosen]
             choose = greedy if sampling is None else sampling.chooser(chosen, max_new_tokens, backbone.device)
@@ -69,7 +69,7 @@ def score_options(
         trunks.append(Encoded(prompt.id, prompt.segments + trunk))
         branches.append([turn[shared:] for turn in turns])
     scores: list[list[float]] = [[] for _ in encoded]
-    with backbone.answering():
+    with backbone.evaluation_mode():
         for chosen in _batches(trunks, batch_size):
             batch, owner = collate_options(
                 [trunks[i] for i in chosen], [branches[i] for i in chosen], backbone.encoder, [known[i] for i in chosen]

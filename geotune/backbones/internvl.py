@@ -12,8 +12,9 @@ from transformers import InternVLProcessor as StockProcessor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from geotune.backbones.adapters import Parts
-from geotune.backbones.base import Backbone, read_processor_config
+from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
+from geotune.backbones.pretrained import load_image_processor, load_tokenizer, read_processor_config
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Grid, Segment
 from geotune.errors import ConfigError
@@ -94,8 +95,8 @@ class InternVL(Backbone):
         """Tokenizer, template and image processor of the folder or hub id `path`."""
         if min_pixels is not None:
             raise ConfigError(f"backbone.min_pixels={min_pixels}: InternVL's tiles have one size; set it to null")
-        tokenizer, template = cls.load_tokenizer(path)
-        image = cls.load_image_processor(GotOcr2ImageProcessorPil, path)
+        tokenizer, template = load_tokenizer(path)
+        image = load_image_processor(GotOcr2ImageProcessorPil, path)
         tile = image.size.height * image.size.width
         tiles = max_pixels // tile
         if tiles < 1:

@@ -15,6 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
+from geotune.backbones.pretrained import load_image_processor, load_tokenizer
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Grid, Segment
 from geotune.errors import BadRecord, ConfigError
@@ -115,8 +116,8 @@ class QwenVL(Backbone):
     @classmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> QwenEncoder:
         """Tokenizer, template and image processor of the folder or hub id `path`."""
-        tokenizer, template = cls.load_tokenizer(path)
-        image = cls.load_image_processor(Qwen2VLImageProcessorPil, path)
+        tokenizer, template = load_tokenizer(path)
+        image = load_image_processor(Qwen2VLImageProcessorPil, path)
         cell = (image.patch_size * image.merge_size) ** 2
         if max_pixels < cell:
             raise ConfigError(f"backbone.max_pixels={max_pixels}: one visual token takes {cell} pixels; raise it")

@@ -104,7 +104,7 @@ def load_full(backbone: Backbone, folder: Path) -> None:
     _check_same(file, state, own)
     for name, value in own.items():
         value.copy_(state[name])
-    backbone.forget_features()
+    backbone.clear_feature_cache()
 
 
 def save_pretrained(backbone: Backbone, folder: Path) -> None:

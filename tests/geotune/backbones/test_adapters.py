@@ -72,7 +72,7 @@ def test_frozen_tower_builds_no_graph_and_every_adapter_learns(
 ) -> None:
     backbone = load_tiny(family, lora=lora, gradient_checkpointing=True).train()
     batch = batch_of(backbone)
-    assert not backbone._features_of(batch).requires_grad
+    assert not backbone._distinct_image_features(batch).requires_grad
     assert not any(
         module.training for name, module in backbone.base.named_modules() if backbone.parts.part_of(name) == "tower"
     )

@@ -48,7 +48,7 @@ def test_adapter_reloaded_and_merged_say_the_same(
     weights = {name: value.clone() for name, value in backbone.base.state_dict().items()}
     with torch.no_grad():
         assert torch.equal(plain(batch), wanted)
-        with backbone._merged():
+        with backbone._merged_adapters():
             torch.testing.assert_close(backbone(batch), wanted, atol=2e-4, rtol=1e-4)
         assert torch.equal(backbone(batch), wanted)
     assert all(torch.equal(weights[name], value) for name, value in backbone.base.state_dict().items())
