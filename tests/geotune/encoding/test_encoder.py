@@ -34,9 +34,9 @@ def stock_inputs(backbone: Any, sample: Sample, folder: Path, *, prompt_only: bo
     encoder = backbone.encoder
     turns = sample.turns[:-1] if prompt_only else sample.turns
     messages: list[dict[str, Any]] = [{"role": "system", "content": [{"type": "text", "text": sample.system}]}]
-    messages += [{"role": t.role, "content": encoder._content(t.text)} for t in turns]
+    messages += [{"role": t.role, "content": encoder.chat_template.user_content(t.text)} for t in turns]
     text = backbone.tokenizer.apply_chat_template(
-        messages, chat_template=encoder.template, tokenize=False, add_generation_prompt=prompt_only
+        messages, chat_template=encoder.chat_template.source, tokenize=False, add_generation_prompt=prompt_only
     )
     images = [load_image(folder / name) for name in sample.images]
     return backbone.processor(text=[text], images=images, return_tensors="pt")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.encoding.collate import collate, collate_tree, token_positions
-from geotune.encoding.prefix_tree import attention_blocks, build_tree, dense_mask, tree_tokens
+from geotune.encoding.prefix_tree import attention_blocks, build_tree, tree_tokens
 from geotune.encoding.segments import Encoded, Segment
 from geotune.sample import Sample
 
@@ -23,6 +23,12 @@ PATHS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1
 
 def samples_of(paths: list[list[int]]) -> list[Encoded]:
     return [Encoded(str(n), tuple(SEGMENTS[number] for number in path)) for n, path in enumerate(paths)]
+
+
+def dense_mask(subtree_end: np.ndarray) -> np.ndarray:
+    """Boolean (length, length), true where token q (row) sees token k (column): the definition of `subtree_end`."""
+    at = np.arange(len(subtree_end))
+    return (at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :])
 
 
 @given(PATHS)
@@ -69,7 +75,7 @@ def test_a_token_sees_its_path_up_to_itself(paths: list[list[int]]) -> None:
     blockwise = np.zeros_like(seen)
     blocks = attention_blocks(subtree_end)
     for block in blocks:
-        for earlier in block.seen:
+        for earlier in block.ancestors:
             blockwise[block.start : block.stop, blocks[earlier].start : blocks[earlier].stop] = True
         own = slice(block.start, block.stop)
         blockwise[own, own] = np.tri(block.stop - block.start, dtype=bool)
