@@ -1,4 +1,4 @@
-"""Both families' backbones, and the library's own answers to compare with."""
+"""Backbones of both families, and the results of stock transformers to compare with."""
 
 from __future__ import annotations
 

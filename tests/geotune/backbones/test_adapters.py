@@ -1,9 +1,8 @@
-"""What trains is exactly what was asked for; adapters load strictly or not at all."""
+"""Exactly the requested parameters train."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,7 @@ from geotune.backbones.adapters import Parts, apply_scopes, lora_targets
 from geotune.config.training import LoraConfig
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
-from geotune.sample import Sample
 
-City = tuple[Path, list[Sample]]
 FAMILIES = ("qwen", "internvl")
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -122,7 +119,9 @@ def test_adapters_in_the_tower_when_asked_for(load_tiny: Callable[..., Any], bat
     assert all(p.grad is not None for p in trainable(backbone).values())
 
 
-def test_bf16_keeps_what_trains_in_float32(load_tiny: Callable[..., Any], batch_of: Callable[..., Batch]) -> None:
+def test_trainable_parameters_stay_in_float32_with_bf16(
+    load_tiny: Callable[..., Any], batch_of: Callable[..., Batch]
+) -> None:
     for settings in ({}, {"projector": "full"}):
         backbone = load_tiny("qwen", dtype="bf16", **settings).train()
         kinds = {p.requires_grad: p.dtype for p in backbone.parameters()}
@@ -134,7 +133,7 @@ def test_bf16_keeps_what_trains_in_float32(load_tiny: Callable[..., Any], batch_
 
 
 class Decoy(nn.Module):
-    """A tower whose layers bear the names of the language model's, as Qwen's and InternVL's do."""
+    """A model whose tower has layers of the same names as the language model, as in Qwen and InternVL."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class Decoy(nn.Module):
         self.lm_head = nn.Linear(4, 4)
 
 
-def test_full_names_decide() -> None:
+def test_layers_are_matched_by_full_names() -> None:
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     scopes: Any = {"tower": "frozen", "projector": "frozen", "language_model": "lora"}
     names = lora_targets(Decoy(), parts, scopes, LoraConfig())
@@ -163,7 +162,7 @@ def test_a_match_in_the_tower_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     scopes: Any = {"tower": "frozen", "projector": "frozen", "language_model": "lora"}
-    # What a list of bare names, as in many recipes, would make PEFT do.
+    # A list of bare names, as many recipes have it, would also match layers of the tower.
     monkeypatch.setattr(adapters, "lora_targets", lambda *_: ["q_proj"])
     monkeypatch.setattr(adapters, "expected_count", lambda *_: 64)
     model = Decoy()

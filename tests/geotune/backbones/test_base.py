@@ -15,7 +15,6 @@ from geotune.encoding.segments import Encoded
 from geotune.sample import Sample, Turn
 
 City = tuple[Path, list[Sample]]
-FAMILIES = ("qwen", "internvl")
 
 
 def encode_all(backbone: Any, city: City) -> list[Encoded]:
@@ -52,7 +51,7 @@ def test_padding_on_either_side_and_eager_attention(load_tiny: Callable[..., Any
 
 
 @torch.no_grad()
-def test_text_alone(backbone: Any) -> None:
+def test_a_sample_without_images(backbone: Any) -> None:
     sample = Sample(id="t", images=(), turns=(Turn("user", "The map"), Turn("assistant", "north")), system="")
     encoded = backbone.encode(sample, Path())
     batch = collate([encoded, encoded], backbone.encoder)
@@ -63,13 +62,13 @@ def test_text_alone(backbone: Any) -> None:
     torch.testing.assert_close(logits[: len(stock)], stock, atol=2e-5, rtol=1e-4)
 
 
-def counted(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images each call of the tower gets."""
+def record_calls(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record the number of images in each call of the tower."""
     calls: list[int] = []
-    own = backbone.image_features
+    original = backbone.image_features
 
     def spy(pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        features: list[torch.Tensor] = own(pixels)
+        features: list[torch.Tensor] = original(pixels)
         calls.append(len(features))
         return features
 
@@ -82,7 +81,7 @@ def test_each_image_goes_through_the_tower_once(
 ) -> None:
     folder, samples = city
     training = load_tiny("qwen", projector="full").train()
-    calls = counted(training, monkeypatch)
+    calls = record_calls(training, monkeypatch)
     batch = collate([training.encode(sample, folder) for sample in samples], training.encoder)
     assert len(batch.images) == 8  # six views and two maps
     training(batch)
@@ -94,7 +93,7 @@ def test_each_image_goes_through_the_tower_once(
     assert calls[-1] == 8, "features of a projector that trains must not outlive an evaluation"
 
     frozen = load_tiny("qwen").train()
-    calls = counted(frozen, monkeypatch)
+    calls = record_calls(frozen, monkeypatch)
     frozen(batch).sum().backward()
     generate(frozen, samples, folder, max_new_tokens=1, batch_size=4)
     frozen(batch).sum().backward()

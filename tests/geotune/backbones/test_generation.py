@@ -15,12 +15,11 @@ from geotune.encoding.collate import collate
 from geotune.sample import Sample, Turn
 
 City = tuple[Path, list[Sample]]
-FAMILIES = ("qwen", "internvl")
 OPTIONS = ['{"direction": "N"}', '{"direction": "E"}', '{"direction": "top"}', '{"direction": "top_left"}', "West"]
 
 
 def make_it_stop(backbone: Any, folder: Path, samples: Sequence[Sample]) -> None:
-    """Have answers end at different lengths: add a token that is often said to those that end one."""
+    """Make answers end at different lengths: add a token that is often generated to the stop tokens."""
     said = [
         backbone.tokenizer(text)["input_ids"]
         for text in generate(backbone, samples, folder, max_new_tokens=8, batch_size=8)
@@ -45,7 +44,7 @@ def test_generation_equals_the_librarys(load_tiny: Callable[..., Any], backbone:
     assert generate(own, [], folder, max_new_tokens=4, batch_size=2) == []
 
 
-def test_answering_leaves_modes_and_gradients_alone(backbone: Any, city: City) -> None:
+def test_generating_leaves_modes_and_gradients_alone(backbone: Any, city: City) -> None:
     folder, samples = city
     backbone.train()
     before = {name: module.training for name, module in backbone.named_modules()}
@@ -59,7 +58,7 @@ def test_answering_leaves_modes_and_gradients_alone(backbone: Any, city: City) -
 
 @torch.no_grad()
 def plain_score(stock: Any, backbone: Any, sample: Sample, folder: Path, prefix: str, text: str) -> float:
-    """Log-probability of the turn's tokens after the prefix's, in a sequence of their own."""
+    """Log-probability of the turn's tokens after the prefix, computed on a separate sequence."""
     turns = (*sample.turns[:-1], Turn("assistant", prefix + text))
     encoded = backbone.encode(replace(sample, turns=turns), folder)
     logprobs = stock.logits(backbone, encoded).log_softmax(-1)

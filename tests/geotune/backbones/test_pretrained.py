@@ -1,4 +1,4 @@
-"""Folders that can't be loaded: the message names the folder and the remedy."""
+"""Errors for folders that can't be loaded name the folder and the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from geotune.errors import ConfigError
 
 
-def test_what_can_not_be_loaded(
+def test_folders_that_can_not_be_loaded(
     load_tiny: Callable[..., Any], qwen_path: Path, internvl_path: Path, tmp_path: Path
 ) -> None:
     from geotune.backbones.internvl import InternVL
@@ -50,7 +50,7 @@ def test_pickled_weights_are_refused(load_tiny: Callable[..., Any], qwen_path: P
         load_tiny("qwen", path=str(folder))
 
 
-def test_broken_weights_are_the_users_to_mend(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:
+def test_damaged_weights_are_reported(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     def copy(name: str) -> tuple[Path, Path]:
@@ -62,16 +62,16 @@ def test_broken_weights_are_the_users_to_mend(load_tiny: Callable[..., Any], qwe
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(ConfigError, match=r"backbone\.path=.*lack .*layers\.1\..* in all"):
         load_tiny("qwen", path=str(lacking))
-    torn, weights = copy("torn")
+    truncated, weights = copy("truncated")
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(ConfigError, match=r"backbone\.path=.*can't be loaded"):
-        load_tiny("qwen", path=str(torn))
-    bent, weights = copy("bent")
+        load_tiny("qwen", path=str(truncated))
+    reshaped, weights = copy("reshaped")
     tensors = load_file(weights)
     name = next(name for name in tensors if name.endswith("q_proj.weight"))
     save_file({**tensors, name: tensors[name][:-1].contiguous()}, weights, metadata={"format": "pt"})
     with pytest.raises(ConfigError, match=r"backbone\.path=.*another shape .*q_proj\.weight \(1 in all"):
-        load_tiny("qwen", path=str(bent))
+        load_tiny("qwen", path=str(reshaped))
     deeper, weights = copy("deeper")
     more = {name.replace("layers.1.", "layers.2."): tensor.clone() for name, tensor in tensors.items()}
     save_file({**more, **tensors}, weights, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Weights that were saved load strictly or not at all, and give the same logits."""
+"""Saved weights load strictly or not at all, and reproduce the logits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from geotune.backbones.weights import ADAPTER_FILE, load_adapter, load_full, sav
 from geotune.config.training import LoraConfig
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
-from geotune.sample import Sample
 
-City = tuple[Path, list[Sample]]
 FAMILIES = ("qwen", "internvl")
 
 
 def shake(backbone: Any) -> None:
-    """Give adapters a visible effect."""
+    """Change the trained weights, so that they have a visible effect."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in backbone.trained_parameters().values():
@@ -31,7 +29,7 @@ def shake(backbone: Any) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(use_dora=True, use_rslora=True)])
-def test_adapter_reloaded_and_merged_say_the_same(
+def test_reloaded_and_merged_adapters_give_the_same_logits(
     load_tiny: Callable[..., Any], batch_of: Callable[..., Batch], tmp_path: Path, family: str, lora: LoraConfig
 ) -> None:
     from peft import PeftModel
@@ -113,7 +111,7 @@ def test_whole_folder_round_trip(load_tiny: Callable[..., Any], batch_of: Callab
         assert torch.equal(backbone(batch), again(batch))
 
 
-def test_torn_files_of_a_checkpoint(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
+def test_truncated_files_of_a_checkpoint(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
     for scope, save, load in (("lora", save_adapter, load_adapter), ("full", save_full, load_full)):
         backbone, folder = load_tiny("qwen", language_model=scope), tmp_path / scope
         save(backbone, folder)

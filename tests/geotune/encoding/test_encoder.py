@@ -1,4 +1,4 @@
-"""One renderer: the tokens and pixels of the library's processors, and supervision of the assistant's words alone."""
+"""Tokens and pixels equal those of the stock processors, and only the assistant's words are supervised."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def backbone(request: pytest.FixtureRequest, load_tiny: Callable[..., Any]) -> A
 
 
 def stock_inputs(backbone: Any, sample: Sample, folder: Path, *, prompt_only: bool) -> Any:
-    """What the library's own processor makes of the sample."""
+    """Inputs that the stock processor makes of the sample."""
     encoder = backbone.encoder
     turns = sample.turns[:-1] if prompt_only else sample.turns
     messages: list[dict[str, Any]] = [{"role": "system", "content": [{"type": "text", "text": sample.system}]}]
@@ -104,7 +104,7 @@ def test_only_the_assistants_words_are_supervised(backbone: Any, city: City) -> 
         assert backbone.encoder.image_token_id not in batch.labels
 
 
-def test_answer_and_prompt_join_to_the_whole_conversation(backbone: Any, city: City) -> None:
+def test_prompt_and_answer_form_the_whole_conversation(backbone: Any, city: City) -> None:
     folder, samples = city
     encoded = backbone.encode(samples[3], folder)
     stock = stock_inputs(backbone, samples[3], folder, prompt_only=False)["input_ids"][0].tolist()
@@ -141,7 +141,7 @@ def test_bad_samples(backbone: Any, city: City, change: dict[str, Any], reason: 
         backbone.encode(sample, folder)
 
 
-def test_image_token_in_a_record_is_refused(backbone: Any, city: City) -> None:
+def test_image_token_in_a_record_is_rejected(backbone: Any, city: City) -> None:
     folder, samples = city
     forged = Turn("user", f"<image>\n{backbone.encoder.image_token}")
     with pytest.raises(BadRecord, match="control token"):
@@ -172,7 +172,7 @@ def test_saved_processor_is_a_stock_one(backbone: Any, tmp_path: Path, city: Cit
     kind = type(backbone.processor.image_processor).__name__
     assert saved["image_processor"]["image_processor_type"] == kind.removesuffix("Pil") != kind
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == backbone.tokenizer.get_vocab()
-    # The stock class, where torchvision is, also asks for a video processor, which this folder must name.
+    # Where torchvision is installed, the stock class also requires a video processor, which the folder must name.
     video = json.loads((tmp_path / VIDEO_FILE).read_text())
     assert hasattr(transformers, video["video_processor_type"])
     assert video.keys() > saved["image_processor"].keys() - {"image_processor_type"}

@@ -1,4 +1,4 @@
-"""The tree holds what its samples hold, once; and its mask says what separate sequences would."""
+"""The tree holds each shared prefix once, and its mask is that of the separate sequences."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_path_is_its_sample(paths: list[list[int]]) -> None:
 
 @given(PATHS)
 @settings(deadline=None)
-def test_what_is_shared_is_there_once(paths: list[list[int]]) -> None:
+def test_shared_prefixes_occur_once(paths: list[list[int]]) -> None:
     prefixes = {tuple(path[: end + 1]) for path in paths for end in range(len(path))}
     tree = build_tree(samples_of(paths))
     assert len(tree.nodes) == len(prefixes)
@@ -56,7 +56,7 @@ def test_what_is_shared_is_there_once(paths: list[list[int]]) -> None:
 @given(PATHS)
 @settings(deadline=None)
 def test_a_token_sees_its_path_up_to_itself(paths: list[list[int]]) -> None:
-    """Against the definition, and block by block as the attention works."""
+    """Compare the mask with its definition, as a whole and block by block."""
     tree = build_tree(samples_of(paths))
     seen = np.zeros((tree.length, tree.length), dtype=bool)
     for number, node in enumerate(tree.nodes):
@@ -87,7 +87,7 @@ def test_a_chain_is_one_block() -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
-def test_the_batch_of_a_tree_holds_what_the_rows_hold(family: str, load_tiny: Callable[..., Any], city: City) -> None:
+def test_the_batch_of_a_tree_matches_the_batch_of_rows(family: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny(family).encoder
     encoded = [encoder.encode(sample, folder) for sample in samples]
@@ -97,8 +97,8 @@ def test_the_batch_of_a_tree_holds_what_the_rows_hold(family: str, load_tiny: Ca
     assert tree.labels.tolist() == rows.labels.tolist()
     assert tree.tokens == tree.input_ids.numel() < rows.tokens
     assert sorted(tree.images) == sorted(rows.images)
-    assert len(tree.image_token_index) < len(rows.image_token_index), "images that samples share stand there once"
-    # What predicts each label is the same token at the same position.
+    assert len(tree.image_token_index) < len(rows.image_token_index), "images that samples share occur once"
+    # The token that predicts a label is the same in both batches, at the same position.
     for name in ("input_ids", "position_ids"):
         flat = [getattr(batch, name).flatten(-2)[..., batch.logit_index] for batch in (tree, rows)]
         assert flat[0].tolist() == flat[1].tolist()
