@@ -66,7 +66,7 @@ class Placement:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
         """Return the whole values of the parameters. Every process must call this."""
         return {name: parameter.detach() for name, parameter in parameters.items()}
 
@@ -108,11 +108,11 @@ class ShardedPlacement(Placement):
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:
         """Clip gradients to the global norm `limit` over all shards; return the norm before."""
-        return _whole(nn.utils.clip_grad_norm_(parameters, limit))
+        return _gather_tensor(nn.utils.clip_grad_norm_(parameters, limit))
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
         """Gather the parameters."""
-        return {name: _whole(parameter.detach()) for name, parameter in parameters.items()}
+        return {name: _gather_tensor(parameter.detach()) for name, parameter in parameters.items()}
 
     def optimizer_state(self, trainer: Trainer) -> Any:
         """Gather the optimizer state, by name of parameter."""
@@ -145,7 +145,7 @@ class DeepSpeedPlacement(Placement):
             if gradient is not None:
                 safe_set_full_grad(parameter, gradient * factor)
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
         """Gather the parameters, which stage 3 partitions."""
         import deepspeed
 
@@ -179,7 +179,7 @@ def placement_of(trainer: Trainer) -> Placement:
     return ShardedPlacement() if isinstance(trainer.strategy, ModelParallelStrategy) else Placement()
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
+def _gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
     full: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return full
 
