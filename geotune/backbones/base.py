@@ -85,20 +85,8 @@ class Backbone(nn.Module):
             path, family=self.family, backbone=type(self).__name__, trust_remote_code=trust_remote_code
         )
         self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
-        model = load_model_weights(
-            path,
-            config,
-            model_class=self.model_class,
-            parts=self.parts,
-            dtype=self.dtype,
-            attn="sdpa" if attn == "flex" else attn,
-            trust_remote_code=trust_remote_code,
-        )
-        if attn != "eager":
-            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         self.quantized = quantization is not None
-        if self.quantized:
-            quantize_language_model(model, self.parts, self.dtype)
+        model = self._load_model(config, trust_remote_code)
         self.lora = lora or LoraConfig()
         scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
@@ -124,6 +112,23 @@ class Backbone(nn.Module):
         max_pixels, min_pixels: limits of a resized image; None keeps the processor's own lower limit. Raises
         ConfigError if the files can't be read or the limits don't suit the family.
         """
+
+    def _load_model(self, config: Any, trust_remote_code: bool) -> nn.Module:
+        """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
+        model = load_model_weights(
+            self.path,
+            config,
+            model_class=self.model_class,
+            parts=self.parts,
+            dtype=self.dtype,
+            attn="sdpa" if self.attn == "flex" else self.attn,
+            trust_remote_code=trust_remote_code,
+        )
+        if self.attn != "eager":
+            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
+        if self.quantized:
+            quantize_language_model(model, self.parts, self.dtype)
+        return model
 
     def _find_stop_ids(self, model: Any) -> tuple[int, ...]:
         """Token ids that end an answer: the chat template's and those of the model's generation config."""
