@@ -227,11 +227,12 @@ def train_trl(setup: Setup, turns: Turns) -> None:
     rows = []
     for sample in read_samples(setup.questions):
         question, answer = sample.turns
+        content = encoder.chat_template.user_content(question.text)
         rows.append(
             {
                 "prompt": [
                     {"role": "system", "content": [{"type": "text", "text": sample.system}]},
-                    {"role": "user", "content": [{"text": None, **piece} for piece in encoder._content(question.text)]},
+                    {"role": "user", "content": [{"text": None, **piece} for piece in content]},
                 ],
                 "completion": [{"role": "assistant", "content": [{"type": "text", "text": answer.text}]}],
                 "images": [str(resolve_image(folder, name)) for name in sample.images],

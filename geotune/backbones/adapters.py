@@ -1,4 +1,4 @@
-"""Which parameters train: parts of a model switched to frozen, lora or full, through PEFT, and checked afterwards."""
+"""Freeze each part of a model, add LoRA adapters to it or train it in full, and check the result."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TARGETS: dict[str, tuple[str, ...] | None] = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj", "qkv", "proj", "projection_layer"),
     "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
 }
-"""Last parts of module names by `lora.target`; None: every linear layer. Never the output head."""
+"""Last components of the names of adapted layers by `lora.target`; None means every linear layer but the head."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Where a family keeps its three parts: prefixes of full module names, in the unwrapped model.
+    """Prefixes of the full module names of a family's three parts, in the model without PEFT's wrapper.
 
-    `projector` may lie inside `tower` (Qwen's merger); the longer prefix wins. The output head belongs to
-    `language_model` when that is trained in full, and is never given an adapter.
+    `projector` may lie inside `tower` (Qwen's merger); it then takes precedence. The output head belongs to
+    `language_model` when that trains in full, and never gets an adapter.
     """
 
     tower: str
@@ -37,7 +37,7 @@ class Parts:
     head: str = "lm_head"
 
     def part_of(self, name: str) -> str | None:
-        """Which part the module or parameter `name` belongs to; None for none."""
+        """Name of the part that the module or parameter `name` belongs to; None if it belongs to none."""
         for part, prefix in (
             ("projector", self.projector),
             ("tower", self.tower),
@@ -50,19 +50,22 @@ class Parts:
 
 
 def check_lora(lora: LoraConfig) -> None:
-    """Raise ConfigError for values that make no adapter."""
+    """Raise ConfigError if no adapter can be made with these settings."""
     if lora.r < 1:
         raise ConfigError(f"backbone.lora.r={lora.r}: the rank must be at least 1")
     if lora.alpha <= 0:
         raise ConfigError(f"backbone.lora.alpha={lora.alpha}: the scale must be above 0")
     if not 0 <= lora.dropout < 1:
-        raise ConfigError(f"backbone.lora.dropout={lora.dropout}: must be at least 0 and below 1")
+        raise ConfigError(f"backbone.lora.dropout={lora.dropout}: the probability must be at least 0 and below 1")
     if lora.target not in TARGETS:
         raise ConfigError(f"backbone.lora.target={lora.target}: must be one of {', '.join(TARGETS)}")
 
 
 def lora_targets(model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lora: LoraConfig) -> list[str]:
-    """Full names of the linear layers that get an adapter, in the order of the model."""
+    """Full names of the linear layers that get an adapter, in the order of the model.
+
+    scopes: the scope of each part. Raises ConfigError if a part with the scope lora has no matching layer.
+    """
     endings = TARGETS[lora.target]
     names = []
     for name, module in model.named_modules():
@@ -71,17 +74,20 @@ def lora_targets(model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lo
         part = parts.part_of(name)
         if part is None or scopes[part] != "lora":
             continue
-        # The projector's layers have numbers for names: they are neither attention nor MLP of a block.
+        # The projector's layers are numbered, so their names match no target.
         if endings is None or part == "projector" or name.rsplit(".", 1)[-1] in endings:
             names.append(name)
     for part, scope in scopes.items():
         if scope == "lora" and not any(parts.part_of(name) == part for name in names):
-            raise ConfigError(f"backbone.lora.target={lora.target}: no linear layer of the {part} answers to it")
+            raise ConfigError(
+                f"backbone.lora.target={lora.target}: no linear layer of the {part} matches it; choose another target "
+                f"or set backbone.{part}=frozen"
+            )
     return names
 
 
 def expected_count(model: nn.Module, names: Iterable[str], lora: LoraConfig) -> int:
-    """Parameters that adapters on these layers must have: r (in + out), and DoRA's magnitude."""
+    """Number of parameters in adapters on the layers `names`: r (in + out) each, with DoRA `out` magnitudes more."""
     modules = dict(model.named_modules())
     total = 0
     for name in names:
@@ -94,10 +100,10 @@ def expected_count(model: nn.Module, names: Iterable[str], lora: LoraConfig) -> 
 def apply_scopes(
     model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lora: LoraConfig
 ) -> nn.Module | PeftModel:
-    """`model` with each part frozen, adapted or trained in full; wrapped by PEFT when any part has adapters.
+    """Freeze, adapt or fully train each part of `model`; return it, wrapped by PEFT if any part has adapters.
 
-    Trainable parameters are float32 whatever the dtype of the frozen ones, so that small updates are not rounded away.
-    Raises ConfigError when what trains is not exactly what was asked for.
+    Trainable parameters become float32 whatever the dtype of the frozen ones, so that small updates are not rounded
+    away. Raises ConfigError if the settings are not legal, or if the trainable parameters are not the requested ones.
     """
     for part, scope in scopes.items():
         if scope not in get_args(Scope):
@@ -107,24 +113,9 @@ def apply_scopes(
     wrapped: nn.Module = model
     expected = 0
     if "lora" in scopes.values():
-        from peft import LoraConfig as PeftLoraConfig
-        from peft import get_peft_model
-
         names = lora_targets(model, parts, scopes, lora)
         expected = expected_count(model, names, lora)
-        wrapped = get_peft_model(
-            model,
-            PeftLoraConfig(
-                r=lora.r,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                use_dora=lora.use_dora,
-                use_rslora=lora.use_rslora,
-                target_modules=names,
-                bias="none",
-                task_type="CAUSAL_LM",
-            ),
-        )
+        wrapped = _add_adapters(model, names, lora)
         _check_adapters(model, set(names))
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if adapters != expected:
@@ -140,8 +131,26 @@ def apply_scopes(
     return wrapped
 
 
+def _add_adapters(model: nn.Module, names: list[str], lora: LoraConfig) -> nn.Module:
+    """Give the layers `names` of `model` an adapter in place; return PEFT's wrapper of the model."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    config = PeftLoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
+        target_modules=names,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
 def _check_adapters(model: nn.Module, wanted: set[str]) -> None:
-    """Raise ConfigError unless exactly the layers `wanted` carry an adapter."""
+    """Raise ConfigError unless the layers `wanted`, and no others, carry an adapter."""
     found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
     if wrong := sorted(found - wanted):
         raise ConfigError(f"backbone.lora: {len(wrong)} layers got an adapter that was not asked for, e.g. {wrong[0]}")
@@ -150,27 +159,28 @@ def _check_adapters(model: nn.Module, wanted: set[str]) -> None:
 
 
 @contextmanager
-def merged(model: nn.Module) -> Iterator[None]:
-    """Adapters added into the weights for a while: a third of the matrix products. The weights come back bit for bit.
+def merged_adapters(model: nn.Module) -> Iterator[None]:
+    """Context in which the adapters of `model` are merged into its weights, which takes a third of the matrix products.
 
-    For float32 alone: rounding the sum to bf16 would shift what the model says.
+    At the end the weights are restored bit for bit. Merge float32 weights only: rounding the sum to bf16 would change
+    the model's answers.
     """
     from peft.tuners.lora import LoraLayer
 
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    plain = [layer.get_base_layer().weight.data for layer in layers]
+    original = [layer.get_base_layer().weight.data for layer in layers]
     try:
         for layer in layers:
             layer.merge(safe_merge=True)
         yield
     finally:
-        for layer, weight in zip(layers, plain, strict=True):
+        for layer, weight in zip(layers, original, strict=True):
             layer.get_base_layer().weight.data = weight
             layer.merged_adapters.clear()
 
 
 def trainable_summary(model: nn.Module) -> list[tuple[str, int]]:
-    """Trainable parameters counted by name, with layer numbers written as `*`."""
+    """Number of trainable parameters by pattern of names: a name with its layer numbers replaced by `*`."""
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -180,7 +190,10 @@ def trainable_summary(model: nn.Module) -> list[tuple[str, int]]:
 
 
 def full_state(trained: nn.Module | Mapping[str, Any]) -> dict[str, Any]:
-    """Trainable parameters (a model's, or given by name) that are not an adapter's, by name in the unwrapped model."""
+    """Trainable parameters that belong to no adapter, by name in the model without adapters.
+
+    trained: a model, or its trainable parameters by name.
+    """
     if isinstance(trained, nn.Module):
         trained = {name: parameter for name, parameter in trained.named_parameters() if parameter.requires_grad}
     return {

@@ -1,8 +1,7 @@
-"""One interface for every family of vision-language models: load, encode and forward."""
+"""One interface for every family of vision-language models: load, encode, forward."""
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,25 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged, trainable_summary
+from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged_adapters, trainable_summary
+from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
 from geotune.config.training import QUANTIZED_FULL, LoraConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded
-from geotune.errors import ConfigError, first_line
+from geotune.errors import ConfigError
 from geotune.system.cache import LruBytes
 
 if TYPE_CHECKING:
     from geotune.sample import Sample
 
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+"""Dtype of the frozen weights by the value of `backbone.dtype`."""
 FEATURE_CACHE_BYTES = 256 * 2**20
-"""Features of images kept while tower and projector do not change."""
+"""Size limit of the cache of image features."""
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
@@ -36,18 +36,28 @@ def _tensor_bytes(tensor: torch.Tensor) -> int:
 
 
 class Backbone(nn.Module):
-    """One vision-language model with its encoder and adapters.
+    """A vision-language model with its encoder and adapters.
 
-    `model` is the Hugging Face model, wrapped by PEFT when it has adapters. Frozen weights have the dtype asked for;
-    what trains is float32, and with bf16 the forward pass runs under autocast.
+    A backbone has three parts: the vision `tower`, the `projector` and the `language_model`. Each is frozen, carries
+    LoRA adapters or trains in full. Frozen weights have the requested dtype, trainable parameters are float32; with
+    bf16 the forward pass runs under autocast.
 
-    Args: see `geotune.config.training.BackboneConfig`. Raises ConfigError for anything that can't be loaded as asked.
+    `model` is the Hugging Face model, wrapped by PEFT if any part has adapters. `encoder` turns samples into token ids
+    and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
+    the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
+
+    Args: see `geotune.config.training.BackboneConfig`.
+
+    Raises:
+        ConfigError: the model can't be loaded or adapted as requested.
     """
 
     family: ClassVar[str]
-    """`model_type` of the family's config.json."""
+    """`model_type` in the config.json of the family's models."""
     parts: ClassVar[Parts]
+    """Where the family keeps its three parts."""
     model_class: ClassVar[Any]
+    """The family's class in transformers."""
 
     def __init__(
         self,
@@ -71,16 +81,14 @@ class Backbone(nn.Module):
         self.max_pixels = max_pixels
         self.dtype = DTYPES[dtype]
         self.attn = attn
-        config = self._load_config(path, trust_remote_code)
+        config = load_model_config(
+            path, family=self.family, backbone=type(self).__name__, trust_remote_code=trust_remote_code
+        )
         self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
-        model = self._load_model(path, config, trust_remote_code)
-        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
-        if attn != "eager":
-            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         self.quantized = quantization is not None
-        if self.quantized:
-            quantize_language_model(model, self.parts, self.dtype)
+        model = self._load_model(config, trust_remote_code)
         self.lora = lora or LoraConfig()
+        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
         if self.has_adapter:
             from geotune.backbones.fused_lora import fuse_lora
@@ -89,117 +97,55 @@ class Backbone(nn.Module):
         self.tower_trains = tower != "frozen"
         self.projector_trains = projector != "frozen"
         if gradient_checkpointing:
-            _recompute(model)
-        self._keep_features = not (self.tower_trains or self.projector_trains)
-        self._features: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
+            _enable_gradient_checkpointing(model)
+        self._cache_features = not (self.tower_trains or self.projector_trains)
+        self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
         self.patches = 0
-        """Patches of images that the tower has read so far; those whose features were kept are not read again."""
-        self.stop_ids = self._stop_ids(model)
+        self.stop_ids = self._find_stop_ids(model)
         self.train(False)
-
-    # Loading
 
     @classmethod
     @abstractmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> Encoder:
-        """Tokenizer, chat template and image processor of the folder or hub id `path`."""
+        """Load tokenizer, chat template and image processor of the folder or hub id `path`.
 
-    @classmethod
-    def _load_config(cls, path: str, trust_remote_code: bool) -> Any:
-        from transformers import AutoConfig
+        max_pixels, min_pixels: limits of a resized image; None keeps the processor's own lower limit. Raises
+        ConfigError if the files can't be read or the limits don't suit the family.
+        """
 
-        if _looks_local(path) and not (Path(path) / "config.json").is_file():
-            raise ConfigError(
-                f"backbone.path={path}: no config.json there; name a folder that holds a model, or a hub id"
-            )
-        try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"backbone.path={path}: can't be loaded ({first_line(error)})") from error
-        if config.model_type != cls.family:
-            raise ConfigError(
-                f"backbone.path={path}: holds a {config.model_type} model, but backbone._target_ names {cls.__name__} "
-                f"({cls.family}); choose the backbone group of its family"
-            )
-        kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
-        if kinds != {"full_attention"}:
-            raise ConfigError(f"backbone.path={path}: its language model has {sorted(kinds)} layers; not supported")
-        return config
-
-    def _load_model(self, path: str, config: Any, trust_remote_code: bool) -> nn.Module:
-        try:
-            model, report = self.model_class.from_pretrained(
-                path,
-                config=config,
-                dtype=self.dtype,
-                attn_implementation="sdpa" if self.attn == "flex" else self.attn,
-                use_safetensors=True,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are in the report
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ConfigError(
-                f"backbone.path={path}: its weights can't be loaded ({first_line(error)}); only safetensors are read"
-            ) from error
-        # The library would put random numbers in the place of what is missing or has another shape.
-        for what, names in (
-            ("lack", report["missing_keys"]),
-            ("have another shape than its config.json says in", [name for name, *_ in report["mismatched_keys"]]),
-            ("hold an unknown", [name for name in report["unexpected_keys"] if self.parts.part_of(name)]),
-        ):
-            if names:
-                raise ConfigError(
-                    f"backbone.path={path}: its weights {what} {min(names)} ({len(names)} in all); fetch or export it "
-                    "again"
-                )
-        assert isinstance(model, nn.Module)
+    def _load_model(self, config: Any, trust_remote_code: bool) -> nn.Module:
+        """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
+        model = load_model_weights(
+            self.path,
+            config,
+            model_class=self.model_class,
+            parts=self.parts,
+            dtype=self.dtype,
+            attn="sdpa" if self.attn == "flex" else self.attn,
+            trust_remote_code=trust_remote_code,
+        )
+        if self.attn != "eager":
+            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
+        if self.quantized:
+            quantize_language_model(model, self.parts, self.dtype)
         return model
 
-    @staticmethod
-    def load_tokenizer(path: str) -> tuple[Any, str | None]:
-        """The tokenizer of `path` and its processor's chat template (None: the tokenizer's own)."""
-        from transformers import AutoTokenizer
-        from transformers.utils import cached_file
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            file = cached_file(path, "chat_template.jinja", _raise_exceptions_for_missing_entries=False)
-            old = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(_no_processor(path, error)) from error
-        if file is not None:
-            return tokenizer, Path(file).read_text(encoding="utf-8")
-        if old is not None:
-            return tokenizer, json.loads(Path(old).read_text(encoding="utf-8"))["chat_template"]
-        return tokenizer, None
-
-    @staticmethod
-    def load_image_processor(kind: Any, path: str) -> Any:
-        """The image processor of `path`; always the PIL one, so that torchvision does not change the pixels."""
-        try:
-            return kind.from_pretrained(path)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(_no_processor(path, error)) from error
-
-    def _stop_ids(self, model: Any) -> tuple[int, ...]:
-        """Tokens that end an answer: the template's, and the model's own."""
+    def _find_stop_ids(self, model: Any) -> tuple[int, ...]:
+        """Token ids that end an answer: the chat template's and those of the model's generation config."""
         eos = model.generation_config.eos_token_id
         others = eos if isinstance(eos, list) else [] if eos is None else [eos]
         return tuple({self.encoder.stop_id, *others})
 
-    # Parts
-
     @property
     def base(self) -> Any:
-        """The Hugging Face model, adapters inside."""
+        """The Hugging Face model without PEFT's wrapper; adapters are layers inside it."""
         from peft import PeftModel
 
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @property
     def processor(self) -> Any:
-        """The image-only processor."""
+        """The encoder's processor, which handles images but no videos."""
         return self.encoder.processor
 
     @property
@@ -209,16 +155,16 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     @property
     def template_hash(self) -> str:
-        """Identifies how conversations are written."""
+        """Digest of the chat template; see `Encoder.template_hash`."""
         return self.encoder.template_hash
 
     def train(self, mode: bool = True) -> Backbone:
-        """Training mode for what trains; a frozen tower keeps out of it (no dropout, no drop path)."""
+        """Set training mode; a frozen tower always stays in evaluation mode (no dropout, no drop path)."""
         super().train(mode)
         if not self.tower_trains:
             for name, module in self.base.named_modules():
@@ -226,133 +172,137 @@ class Backbone(nn.Module):
                     module.training = False
         return self
 
-    # Encoding
-
     def encode(self, sample: Sample, dataset_dir: Path, *, answer: bool = True) -> Encoded:
-        """The segments of `sample`; without its last assistant turn when `answer` is false. Raises BadRecord."""
+        """Encode `sample`, without its last assistant turn if `answer` is false. Raises BadRecord."""
         return self.encoder.encode(sample, dataset_dir, answer=answer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
-        """Forget features when the weights move."""
-        self._features.clear()
+        """Move or convert the weights, and clear the feature cache, whose tensors would stay behind."""
+        self._feature_cache.clear()
         return super()._apply(fn, recurse)
-
-    # Forward
 
     @abstractmethod
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """What the language model sees of each image, (tokens, hidden); `pixels` as the encoder makes them."""
+        """Features (tokens, hidden) of each image, as the language model reads them.
+
+        pixels: what `Encoder.pixel_values` returns for the images.
+        """
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def _features_of(self, batch: Batch) -> torch.Tensor:
-        """Features of the batch's distinct images, one after the other, (sum of tokens, hidden).
+    def _distinct_image_features(self, batch: Batch) -> torch.Tensor:
+        """Features of the batch's distinct images, concatenated in the order of `batch.images`: (tokens, hidden).
 
-        While tower and projector are frozen, and within one `generate`, features are kept for images seen again.
+        Cached features are used while tower and projector are frozen, and within one `evaluation_mode`.
         """
-        keep = self._keep_features
-        found = {path: self._features.get(path) for path in batch.images} if keep else {}
-        missing = [number for number, path in enumerate(batch.images) if found.get(path) is None]
-        new: dict[str, torch.Tensor] = {}
+        use_cache = self._cache_features
+        cached = {path: self._feature_cache.get(path) for path in batch.images} if use_cache else {}
+        missing = [number for number, path in enumerate(batch.images) if cached.get(path) is None]
+        computed: dict[str, torch.Tensor] = {}
         if missing:
             pixels = self.encoder.pixel_values([batch.pixels[number] for number in missing])
             with torch.set_grad_enabled(torch.is_grad_enabled() and (self.tower_trains or self.projector_trains)):
-                made = self.image_features(pixels)
-            for number, features in zip(missing, made, strict=True):
-                new[batch.images[number]] = features
-                self.patches += self._patches(batch.pixels[number])
-                if keep:
-                    self._features.put(batch.images[number], features.clone())
-        return torch.cat([new[path] if path in new else found[path] for path in batch.images])  # type: ignore[misc]
+                images = self.image_features(pixels)
+            for number, features in zip(missing, images, strict=True):
+                computed[batch.images[number]] = features
+                self.patches += self._count_patches(batch.pixels[number])
+                if use_cache:
+                    self._feature_cache.put(batch.images[number], features.clone())
+        return torch.cat([computed[path] if path in computed else cached[path] for path in batch.images])  # type: ignore[misc]
 
     def disable_feature_cache(self) -> None:
-        """Have the tower read every image of every batch, also those seen before."""
-        self._features = LruBytes(0, _tensor_bytes)
+        """Make the tower read every image of every batch, even if it has read the image before."""
+        self._feature_cache = LruBytes(0, _tensor_bytes)
 
-    def forget_features(self) -> None:
-        """Forget the kept features of images, because the weights have changed."""
-        self._features.clear()
+    def clear_feature_cache(self) -> None:
+        """Drop the cached image features. Call it after the weights have changed."""
+        self._feature_cache.clear()
 
-    def _patches(self, pixels: torch.Tensor) -> int:
-        """Patches that the tower cuts `pixels` (tiles, 3, H, W) into."""
+    def _count_patches(self, pixels: torch.Tensor) -> int:
+        """Number of patches that the tower cuts `pixels` (tiles, 3, H, W) into."""
         size = self.base.config.vision_config.patch_size
         height, width = (size, size) if isinstance(size, int) else size
         return int(pixels.shape[0] * (pixels.shape[-2] // height) * (pixels.shape[-1] // width))
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        """Embeddings (B, T, hidden) of the tokens of `batch`, with the features of its images in their places."""
+        """Embeddings (B, T, hidden) of the tokens of `batch`; image tokens get the features of their images."""
         embeds: torch.Tensor = self.base.get_input_embeddings()(batch.input_ids)
         if batch.image_token_index.numel():
-            features = self._features_of(batch)[batch.feature_index].to(embeds.dtype)
+            features = self._distinct_image_features(batch)[batch.feature_index].to(embeds.dtype)
             embeds = embeds.flatten(0, 1).index_copy(0, batch.image_token_index, features).view_as(embeds)
         return embeds
 
-    def _mask(self, attention: torch.Tensor | TreeMask | None, queries: int) -> dict[str, Any]:
-        """The mask as the language model takes it ready-made; None is plain causal attention in SDPA alone."""
+    def _attention_masks(self, mask: torch.Tensor | TreeMask | None, queries: int) -> dict[str, Any]:
+        """Masks by type of layer, as the language model takes them ready-made.
+
+        None stands for plain causal attention of `queries` tokens, which only SDPA applies by itself. Eager attention
+        gets an additive mask in the dtype of the model.
+        """
         if self.attn == "eager":
-            if isinstance(attention, TreeMask):
-                attention = attention.dense()
-            if attention is None:
-                attention = torch.ones(queries, queries, dtype=torch.bool, device=self.device).tril()[None, None]
+            if isinstance(mask, TreeMask):
+                mask = mask.dense()
+            if mask is None:
+                mask = torch.ones(queries, queries, dtype=torch.bool, device=self.device).tril()[None, None]
             blocked = torch.finfo(self.dtype).min
-            attention = torch.zeros(attention.shape, dtype=self.dtype, device=self.device).masked_fill(
-                ~attention, blocked
-            )
-        return {"full_attention": attention}
+            mask = torch.zeros(mask.shape, dtype=self.dtype, device=self.device).masked_fill(~mask, blocked)
+        return {"full_attention": mask}
 
     def hidden_states(
         self, embeds: torch.Tensor, mask: torch.Tensor | TreeMask | None, positions: torch.Tensor, cache: Any
     ) -> Any:
-        """Hidden states (B, T, hidden) of the language model."""
+        """Run the language model without its head: hidden states (B, T, hidden).
+
+        embeds: (B, T, hidden). mask: boolean (B, 1, T, keys), true where a token may attend; a `TreeMask` for a batch
+        of one prefix tree; None for plain causal attention. positions: position ids (axes, B, T). cache: a transformers
+        cache of keys and values, which grows by T; None to use no cache.
+        """
         return self.base.model.language_model(
             inputs_embeds=embeds,
-            attention_mask=self._mask(mask, embeds.shape[1]),
+            attention_mask=self._attention_masks(mask, embeds.shape[1]),
             position_ids=positions if self.encoder.axes > 1 else positions[0],
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits (N, vocabulary) in float32 at the places `batch.logit_index`; the head runs there alone."""
+        """Logits (N, vocabulary) in float32 at the N tokens `batch.logit_index`; the head runs on these alone."""
         with self._autocast():
-            tree = (
-                None
-                if batch.subtree_end is None
-                else TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
-            )
-            mask = batch.attention if tree is None else tree
+            mask: torch.Tensor | TreeMask | None = batch.attention
+            if batch.subtree_end is not None:
+                mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
             hidden = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
             logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.logit_index])
         return logits.float()
 
-    # Answering
-
     @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Evaluation mode, no autograd; features are kept for the duration, and beyond it when they can't change."""
-        was = self.training
-        self._keep_features = True
+    def evaluation_mode(self) -> Iterator[None]:
+        """Context for generating and scoring: evaluation mode, no autograd, and image features are cached.
+
+        Float32 adapters are merged into the weights meanwhile. The training mode is restored at the end. Cached
+        features outlive the context only if tower and projector are frozen.
+        """
+        was_training = self.training
+        self._cache_features = True
         self.eval()
         try:
-            with torch.no_grad(), self._autocast(), self._merged():
+            with torch.no_grad(), self._autocast(), self._merged_adapters():
                 yield
         finally:
-            self.train(was)
+            self.train(was_training)
             if self.tower_trains or self.projector_trains:
-                self._keep_features = False
-                self._features.clear()
+                self._cache_features = False
+                self._feature_cache.clear()
 
-    def _merged(self) -> AbstractContextManager[None]:
+    def _merged_adapters(self) -> AbstractContextManager[None]:
+        """Context with merged adapters where merging is exact enough, else an empty context."""
         exact = self.dtype == torch.float32 and not self.quantized
-        return merged(self.base) if self.has_adapter and exact else nullcontext()
-
-    # What trains
+        return merged_adapters(self.base) if self.has_adapter and exact else nullcontext()
 
     def trainable_summary(self) -> list[tuple[str, int]]:
-        """(pattern of parameter names, parameters) of what trains."""
+        """Trainable parameters as (pattern of names, number of parameters)."""
         return trainable_summary(self.base)
 
     @property
@@ -363,37 +313,17 @@ class Backbone(nn.Module):
         return isinstance(self.model, PeftModel)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What trains, adapters and all, by name in the Hugging Face model."""
+        """All trainable parameters, including the adapters', by name in the Hugging Face model."""
         return {name: parameter for name, parameter in self.base.named_parameters() if parameter.requires_grad}
 
     def full_state(self) -> dict[str, torch.Tensor]:
-        """Trainable parameters that are not an adapter's, by their name in the plain model."""
+        """Trainable parameters that belong to no adapter, by name in the model without adapters."""
         return full_state(self.base)
 
 
-def _recompute(model: Any) -> None:
-    """Switch on gradient checkpointing; the method's older name is there for older versions of the library."""
+def _enable_gradient_checkpointing(model: Any) -> None:
+    # Older versions of transformers have the second method only.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-    # It also has every embedding ask for a gradient, the tower's too. Only reentrant checkpoints need that.
+    # Enabling also makes all embeddings, the tower's included, require a gradient; only reentrant checkpoints need it.
     model.disable_input_require_grads()
-
-
-def read_processor_config(path: str) -> dict[str, Any]:
-    """What processor_config.json of the folder or hub id `path` says; empty without one."""
-    from transformers.utils import cached_file
-
-    file = cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False)
-    return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
-
-
-def _looks_local(path: str) -> bool:
-    """Whether `path` can only be a folder: it exists, or no hub id looks like it."""
-    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
-
-
-def _no_processor(path: str, error: BaseException) -> str:
-    return (
-        f"backbone.path={path}: holds no usable processor ({first_line(error)}); put the model's tokenizer and image "
-        "processor files beside its weights"
-    )

@@ -1,7 +1,7 @@
-"""LoRA's product in one pass: PEFT's layers with the same parameters and results, without their full-size temporaries.
+"""LoRA layers of PEFT with the same parameters and results, computed without PEFT's full-size temporary tensors.
 
-PEFT adds `scale * B(A(x))` to what the frozen layer says through three tensors as large as the layer's output, and as
-many going back. Here the scale is applied to the r numbers in between, and the sum is made where the result stands.
+PEFT adds `scale * B(A(x))` to the output of the frozen layer through three tensors as large as that output, and through
+as many in the backward pass. Here the scale is applied to the r numbers between A and B, and the sum is made in place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x W^T + b + scale (x A^T) B^T with W and b frozen, for x (N, in) and everything of one dtype."""
+    """x W^T + b + scale (x A^T) B^T for x (N, in); W and b are frozen, and all tensors have one dtype."""
 
     @staticmethod
     def forward(
@@ -42,12 +42,12 @@ class _LoraProduct(torch.autograd.Function):
 
 
 class FusedLinear(Linear):
-    """PEFT's LoRA layer; what it can't fuse goes PEFT's way."""
+    """PEFT's LoRA layer with a fused forward pass; cases that it can't fuse fall back to PEFT's."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As `Linear.forward`."""
+        """Output (..., out) for x (..., in), as `Linear.forward` computes it."""
         base: Any = self.get_base_layer()
-        # DeepSpeed's ZeRO-3 leaves empty weights outside the layer's own call.
+        # Under DeepSpeed's ZeRO-3 the weight is empty (not 2-D) outside the frozen layer's own forward pass.
         if args or kwargs or self.disable_adapters or self.merged or base.weight.ndim != 2 or not self._is_simple():
             return super().forward(x, *args, **kwargs)
         (name,) = self.active_adapters
@@ -60,7 +60,7 @@ class FusedLinear(Linear):
         return out.view(*x.shape[:-1], -1)
 
     def _is_simple(self) -> bool:
-        """One plain adapter without dropout on a frozen layer."""
+        """Whether the layer is frozen and has exactly one plain LoRA adapter without dropout."""
         base: Any = self.get_base_layer()
         active = self.active_adapters
         return (
@@ -75,7 +75,7 @@ class FusedLinear(Linear):
 
 
 def fuse_lora(model: nn.Module) -> None:
-    """Let the plain LoRA layers of `model` work in one pass; quantised ones and other kinds stay as they are."""
+    """Turn the plain LoRA layers of `model` into `FusedLinear` in place; quantized and other layers stay unchanged."""
     for module in model.modules():
         if type(module) is Linear:
             module.__class__ = FusedLinear

@@ -1,4 +1,4 @@
-"""Answers from a backbone: text that it generates, and log-probabilities of the options that it may choose from."""
+"""Answers of a backbone: generated text, and log-probabilities of the options of a multiple-choice question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from geotune.backbones.base import Backbone
-from geotune.backbones.sampling import Choose, Sampling, greedy
+from geotune.backbones.sampling import Sampling, TokenChooser, greedy
 from geotune.encoding.collate import collate, collate_options, next_position
 from geotune.encoding.segments import Encoded, Segment
 
@@ -26,17 +26,19 @@ def generate(
     batch_size: int,
     sampling: Sampling | None = None,
 ) -> list[str]:
-    """Answers in the order of `samples`; each stops at the end of the turn or after `max_new_tokens`.
+    """Generate one answer per sample, in the order of `samples`.
 
-    Greedy, or drawn as `sampling` says.
+    An answer ends at a stop token, which its text leaves out, or after `max_new_tokens`. sampling: how tokens are
+    drawn; None chooses the most likely token each time. Raises BadRecord if a sample can't be encoded.
     """
     encoded = _prompts(backbone, samples, dataset_dir)
     answers = [""] * len(encoded)
-    with backbone.answering():
+    with backbone.evaluation_mode():
         for chosen in _batches(encoded, batch_size):
             prompts = [encoded[index] for index in chosen]
             choose = greedy if sampling is None else sampling.chooser(chosen, max_new_tokens, backbone.device)
-            for index, tokens in zip(chosen, _decode(backbone, prompts, max_new_tokens, choose), strict=True):
+            answered = _generate_tokens(backbone, prompts, max_new_tokens, choose)
+            for index, tokens in zip(chosen, answered, strict=True):
                 answers[index] = backbone.encoder.decode(tokens)
     return answers
 
@@ -50,10 +52,12 @@ def score_options(
     prefix: Sequence[str] | None = None,
     batch_size: int,
 ) -> list[list[float]]:
-    """Log-probability that the assistant's turn is exactly `prefix` + option, given that it begins with `prefix`.
+    """Log-probability of each option of each sample, in the order of `samples` and `options`.
 
-    Summed over the option's tokens and the end of the turn, so that no option is favoured for being the beginning
-    of another. What the options of a sample share is encoded once: a trunk with one branch per option.
+    It is the log-probability that the assistant's turn is exactly prefix + option, given that it begins with `prefix`
+    (one per sample; None for no prefix): the sum over the tokens after the prefix, including the end of the turn, so
+    that an option is not favored for being the beginning of another. Tokens that all options of a sample share are
+    encoded once, as a trunk with one branch per option. Raises BadRecord if a sample can't be encoded.
     """
     encoded = _prompts(backbone, samples, dataset_dir)
     starts = [""] * len(encoded) if prefix is None else list(prefix)
@@ -69,7 +73,7 @@ def score_options(
         trunks.append(Encoded(prompt.id, prompt.segments + trunk))
         branches.append([turn[shared:] for turn in turns])
     scores: list[list[float]] = [[] for _ in encoded]
-    with backbone.answering():
+    with backbone.evaluation_mode():
         for chosen in _batches(trunks, batch_size):
             batch, owner = collate_options(
                 [trunks[i] for i in chosen], [branches[i] for i in chosen], backbone.encoder, [known[i] for i in chosen]
@@ -77,14 +81,19 @@ def score_options(
             batch = batch.to(backbone.device)
             hidden = backbone.hidden_states(backbone.embed(batch), batch.attention, batch.position_ids, None)
             logits = backbone.base.lm_head(hidden.flatten(0, 1)[batch.logit_index]).float()
-            found = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
+            logprobs = logits.log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1).cpu()
             for index, spans in zip(chosen, owner, strict=True):
-                scores[index] = [float(sum(found[span].double().sum() for span in option)) for option in spans]
+                scores[index] = [float(sum(logprobs[span].double().sum() for span in option)) for option in spans]
     return scores
 
 
-def _decode(backbone: Backbone, prompts: Sequence[Encoded], max_new_tokens: int, choose: Choose) -> list[list[int]]:
-    """Tokens of each answer without its stop token. Rows that have ended leave the batch."""
+def _generate_tokens(
+    backbone: Backbone, prompts: Sequence[Encoded], max_new_tokens: int, choose: TokenChooser
+) -> list[list[int]]:
+    """Generate the tokens of each answer, without its stop token.
+
+    Rows that have ended are removed from the batch once they are a quarter of it.
+    """
     from transformers import DynamicCache
 
     batch = collate(prompts, backbone.encoder, side="left").to(backbone.device)
@@ -125,14 +134,14 @@ def _prompts(backbone: Backbone, samples: Sequence[Sample], dataset_dir: Path) -
 
 
 def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, the longest first, images that are shared side by side."""
+    """Indices of samples in batches of similar length, longest first; samples with the same images are neighbors."""
     order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, encoded[i].images, i))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all `rows` share."""
+    """Number of leading tokens that all `rows` share."""
     shared = 0
     for column in zip(*rows, strict=False):
         if len(set(column)) > 1:

@@ -1,4 +1,4 @@
-"""InternVL in the layout of the transformers library (`-hf` folders)."""
+"""InternVL in the layout of transformers (`-hf` folders)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from transformers import InternVLProcessor as StockProcessor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from geotune.backbones.adapters import Parts
-from geotune.backbones.base import Backbone, read_processor_config
+from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
+from geotune.backbones.pretrained import load_image_processor, load_tokenizer, read_processor_config
 from geotune.encoding.encoder import Encoder
-from geotune.encoding.segments import Grid, Segment
+from geotune.encoding.segments import FeatureGrid, Segment
 from geotune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class InternVLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]
-    """The stock processor without the video processor, which would need torchvision.
+    """The stock processor without its video processor, which would need torchvision.
 
-    It bears the stock name because a saved processor states the name of its class.
+    The class keeps the stock name because a saved processor records the name of its class.
     """
 
     video_processor_type = "InternVLVideoProcessor"
@@ -37,28 +38,28 @@ class InternVLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]
         image_seq_length: int = 256,
         chat_template: str | None = None,
     ) -> None:
-        # The stock class hands a third, empty one on by position; its base counts what this signature names.
+        # ProcessorMixin drops the video processor (None) that the stock class passes: this signature names none.
         super().__init__(image_processor, tokenizer, None, image_seq_length, chat_template)
 
 
 class InternVLEncoder(Encoder):
-    """Images cut into square tiles, with a thumbnail when there are several; 1-D positions."""
+    """Encoder that cuts an image into square tiles, plus a thumbnail if there are several; position ids are 1-D."""
 
     image_newline = True
 
-    def grid_of(self, width: int, height: int) -> Grid:
-        """(tiles,), the thumbnail included."""
+    def grid_of(self, width: int, height: int) -> FeatureGrid:
+        """(tiles,): the number of tiles, including the thumbnail."""
         image = self.processor.image_processor
         return (image.get_number_of_image_patches(height, width, {}),)
 
-    def image_text(self, grid: Grid) -> str:
-        """The image tokens of all tiles between the start and end tokens."""
+    def image_text(self, grid: FeatureGrid) -> str:
+        """The start token, the image tokens of all tiles, and the end token."""
         text = self.processor.replace_image_token({"num_patches": [grid[0]]}, 0)
         assert isinstance(text, str)
         return text
 
     def resize(self, image: Image.Image) -> np.ndarray:
-        """All tiles, the thumbnail last."""
+        """The tiles, uint8 (tiles, 3, H, W), with the thumbnail last."""
         processor = self.processor.image_processor
         array = np.moveaxis(np.asarray(image), -1, 0)
         size = processor.size
@@ -70,18 +71,18 @@ class InternVLEncoder(Encoder):
         return np.ascontiguousarray(processor.resize(array, size, processor.resample))[None]
 
     def pixel_values(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Tiles (sum of tiles, 3, H, W) and how many belong to each image (N,)."""
+        """Normalized tiles of all N images (sum of tiles, 3, H, W), and the number of tiles of each image (N,)."""
         tiles = torch.tensor([len(image) for image in images])
         return {"pixel_values": self.normalized(torch.cat(list(images))), "tiles": tiles}
 
     def positions(self, segment: Segment) -> tuple[np.ndarray, int]:
-        """One after the other."""
+        """Consecutive position ids (1, T), and T."""
         count = len(segment.ids)
         return np.arange(count)[None], count
 
 
 class InternVL(Backbone):
-    """InternVL behind the common interface."""
+    """InternVL as a `Backbone`."""
 
     family = "internvl"
     parts = Parts(
@@ -91,16 +92,16 @@ class InternVL(Backbone):
 
     @classmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> InternVLEncoder:
-        """Tokenizer, template and image processor of the folder or hub id `path`."""
+        """Load tokenizer, chat template and image processor of the folder or hub id `path`. Raises ConfigError."""
         if min_pixels is not None:
-            raise ConfigError(f"backbone.min_pixels={min_pixels}: InternVL's tiles have one size; set it to null")
-        tokenizer, template = cls.load_tokenizer(path)
-        image = cls.load_image_processor(GotOcr2ImageProcessorPil, path)
+            raise ConfigError(f"backbone.min_pixels={min_pixels}: InternVL's tiles have a fixed size; set it to null")
+        tokenizer, template = load_tokenizer(path)
+        image = load_image_processor(GotOcr2ImageProcessorPil, path)
         tile = image.size.height * image.size.width
         tiles = max_pixels // tile
         if tiles < 1:
-            raise ConfigError(f"backbone.max_pixels={max_pixels}: one tile takes {tile} pixels; raise it")
-        # Several tiles come with a thumbnail of the whole, a tile more.
+            raise ConfigError(f"backbone.max_pixels={max_pixels}: one tile takes {tile} pixels; increase it")
+        # An image of several tiles gets one more tile: a thumbnail of the whole image.
         image.crop_to_patches = True
         image.max_patches = min(image.max_patches, max(1, tiles - 1))
         image.min_patches = min(image.min_patches, image.max_patches)
@@ -109,8 +110,8 @@ class InternVL(Backbone):
         return InternVLEncoder(processor, path=path, max_pixels=max_pixels, min_pixels=min_pixels)
 
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Features of each image, (tokens, hidden)."""
+        """Features (tokens, hidden) of each image."""
         model = self.base.model
-        # Nothing before the projector asks for a gradient when the tower is frozen: autograd starts where it must.
+        # With a frozen tower no input of the projector requires a gradient, so autograd records nothing before it.
         features = model.get_image_features(pixel_values=pixels["pixel_values"].to(model.dtype)).pooler_output
         return [part.flatten(0, 1) for part in torch.split(features, pixels["tiles"].tolist())]

@@ -1,4 +1,4 @@
-"""Where weights, gradients and optimizer state lie: whole in every process, or spread over them."""
+"""Placement of weights, gradients and optimizer state: whole in every process, or sharded over the processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 DEEPSPEED_FOLDER = "deepspeed"
+"""Folder of a checkpoint that holds DeepSpeed's own files."""
 
 
 def shard(backbone: Backbone, mesh: DeviceMesh) -> None:
-    """Spread the language model's weights over `mesh`, layer by layer; a layer is whole only while it computes.
+    """Shard the language model's weights over `mesh`, layer by layer; a layer is gathered only while it computes.
 
-    Tower and projector stay whole: a process that has kept an image's features does not call them. What is outside the
-    layers (embeddings, last norm, head) is spread when it trains, and stays whole when it is frozen. Raises ConfigError
-    when embeddings and head are one tensor that trains.
+    Tower and projector are not sharded, because a process that has cached an image's features does not call them. The
+    modules outside the layers (embeddings, last norm, head) are sharded if they train. Raises ConfigError if embeddings
+    and head are one tensor that trains.
     """
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -38,8 +39,8 @@ def shard(backbone: Backbone, mesh: DeviceMesh) -> None:
         return
     if head.weight.requires_grad and head.weight is backbone.base.get_input_embeddings().weight:
         raise ConfigError(
-            "trainer.strategy=fsdp2: embeddings and output head of this backbone are one tensor, which can't be spread "
-            "while it trains; set backbone.language_model=lora, or use deepspeed_zero2"
+            "trainer.strategy=fsdp2: embeddings and output head of this backbone are one tensor, which can't be "
+            "sharded while it trains; set backbone.language_model=lora, or use deepspeed_zero2"
         )
     trained = [module for module in [*outside, head] if any(p.requires_grad for p in module.parameters())]
     for unit in [*language.layers, *trained]:
@@ -47,41 +48,49 @@ def shard(backbone: Backbone, mesh: DeviceMesh) -> None:
 
 
 class Placement:
-    """Every process holds all weights, gradients and optimizer state: one process alone, and DDP."""
+    """Replicated placement (one process, or DDP): every process holds all weights, gradients and optimizer state."""
 
     name: ClassVar[str] = "replicated"
+    """Name that checkpoints record."""
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor | None:
-        """Clip gradients to the global norm `limit`; the norm before, None where the strategy does it by itself."""
+        """Clip gradients to the global norm `limit`.
+
+        Returns the norm before clipping, None if the strategy clips by itself.
+        """
         return nn.utils.clip_grad_norm_(parameters, limit)
 
     def scale(self, parameters: Iterable[nn.Parameter], factor: float) -> None:
-        """Multiply the gradients of the update."""
+        """Multiply the gradients by `factor`."""
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-        """The parameters as one process would have them; every process calls it."""
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+        """Return the whole values of the parameters. Every process must call this."""
         return {name: parameter.detach() for name, parameter in parameters.items()}
 
     def optimizer_state(self, trainer: Trainer) -> Any:
-        """What a checkpoint keeps of the optimizer, in the first process; every process calls it."""
+        """Return the optimizer state to save with a checkpoint.
+
+        It is meaningful in the first process alone, and None if the strategy saves it itself. Every process must call
+        this.
+        """
         return trainer.optimizers[0].state_dict() if trainer.is_global_zero else None
 
     def save_part(self, trainer: Trainer, folder: Path) -> None:
-        """Write what each process keeps by itself to `folder`; every process calls it."""
+        """Write the files of this process, if the strategy has any, to `folder`. Every process must call this."""
 
     def load_optimizer(self, trainer: Trainer, folder: Path, content: Mapping[str, Any]) -> None:
-        """Take up the optimizer's state from the checkpoint `folder`, whose trainer state is `content`.
+        """Load the optimizer state from the checkpoint `folder`, whose trainer state is `content`.
 
-        Raises ConfigError for another strategy's state.
+        Raises ConfigError if another placement wrote it.
         """
         written = content.get("placement", Placement.name)
         if written != self.name:
             raise ConfigError(
-                f"resume={folder}: its optimizer state is {written}, with this trainer.strategy it would be "
-                f"{self.name}; use the strategy of that run"
+                f"resume={folder}: its optimizer state is {written}, but this trainer.strategy needs {self.name}; "
+                "use the strategy of that run"
             )
         self._load(trainer, folder, content["optimizer"])
 
@@ -90,21 +99,23 @@ class Placement:
 
 
 class ShardedPlacement(Placement):
-    """FSDP2: parameters, gradients and optimizer state are spread; checkpoints hold them whole, for any number of
-    processes."""
+    """FSDP2: parameters, gradients and optimizer state are sharded.
+
+    Checkpoints hold them whole and resume on any number of processes.
+    """
 
     name = "fsdp2"
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> torch.Tensor:
-        """The norm is that of all shards."""
-        return _whole(nn.utils.clip_grad_norm_(parameters, limit))
+        """Clip gradients to the global norm `limit` over all shards; return the norm before."""
+        return _gather_tensor(nn.utils.clip_grad_norm_(parameters, limit))
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-        """Gathered."""
-        return {name: _whole(parameter.detach()) for name, parameter in parameters.items()}
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+        """Gather the parameters."""
+        return {name: _gather_tensor(parameter.detach()) for name, parameter in parameters.items()}
 
     def optimizer_state(self, trainer: Trainer) -> Any:
-        """Gathered, by name of parameter."""
+        """Gather the optimizer state, by name of parameter."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -118,15 +129,15 @@ class ShardedPlacement(Placement):
 
 
 class DeepSpeedPlacement(Placement):
-    """ZeRO: each process writes its part of the optimizer state, for the same number of processes."""
+    """ZeRO: each process saves its own part of the optimizer state, which resumes on the same number of processes."""
 
     name = "deepspeed"
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> None:
-        """The engine clips when it steps."""
+        """Do nothing: the engine clips in its own step."""
 
     def scale(self, parameters: Iterable[nn.Parameter], factor: float) -> None:
-        """Through DeepSpeed's access to the whole gradients, which takes its time."""
+        """Multiply the gradients through DeepSpeed's access to the whole gradients, which is slow."""
         from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
 
         for parameter in parameters:
@@ -134,8 +145,8 @@ class DeepSpeedPlacement(Placement):
             if gradient is not None:
                 safe_set_full_grad(parameter, gradient * factor)
 
-    def whole(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-        """Gathered where stage 3 has spread them."""
+    def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+        """Gather the parameters, which stage 3 partitions."""
         import deepspeed
 
         result = {}
@@ -145,10 +156,10 @@ class DeepSpeedPlacement(Placement):
         return result
 
     def optimizer_state(self, trainer: Trainer) -> None:
-        """In DeepSpeed's own files."""
+        """Return None: DeepSpeed's own files hold the state."""
 
     def save_part(self, trainer: Trainer, folder: Path) -> None:
-        """DeepSpeed's own files."""
+        """Write DeepSpeed's own files."""
         deepspeed_engine(trainer).save_checkpoint(
             str(folder / DEEPSPEED_FOLDER), tag="state", save_latest=False, exclude_frozen_parameters=True
         )
@@ -162,16 +173,17 @@ class DeepSpeedPlacement(Placement):
 
 
 def placement_of(trainer: Trainer) -> Placement:
-    """What the trainer's strategy does with the model."""
+    """Return the placement that the trainer's strategy uses."""
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         return DeepSpeedPlacement()
     return ShardedPlacement() if isinstance(trainer.strategy, ModelParallelStrategy) else Placement()
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
+def _gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
     full: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return full
 
 
 def deepspeed_engine(trainer: Trainer) -> Any:
+    """Return the DeepSpeed engine that wraps the stage."""
     return trainer.strategy.model

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL."""
+"""Qwen2.5-VL in the layout of transformers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
+from geotune.backbones.pretrained import load_image_processor, load_tokenizer
 from geotune.encoding.encoder import Encoder
-from geotune.encoding.segments import Grid, Segment
+from geotune.encoding.segments import FeatureGrid, Segment
 from geotune.errors import BadRecord, ConfigError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # noqa: N801 - a saved one is found by it
-    """The stock processor without the video processor, which would need torchvision.
+class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # noqa: N801 - the stock name
+    """The stock processor without its video processor, which would need torchvision.
 
-    It bears the stock name because a saved processor states the name of its class.
+    The class keeps the stock name because a saved processor records the name of its class.
     """
 
     video_processor_type = "Qwen2VLVideoProcessor"
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: str | None = None) -> None:
-        # The stock class hands a third, empty one on by position; its base counts what this signature names.
+        # ProcessorMixin drops the video processor (None) that the stock class passes: this signature names none.
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
 class QwenEncoder(Encoder):
-    """Images as patches of a resized image; 3-D positions (time, row, column)."""
+    """Encoder that cuts a resized image into patches; position ids are 3-D (time, row, column)."""
 
     axes = 3
 
-    def grid_of(self, width: int, height: int) -> Grid:
-        """(1, rows, columns) of patches."""
+    def grid_of(self, width: int, height: int) -> FeatureGrid:
+        """(1, rows, columns): one frame of rows x columns patches. Raises BadRecord if the image is too narrow."""
         image = self.processor.image_processor
         try:
             rows, columns = smart_resize(
@@ -56,14 +57,14 @@ class QwenEncoder(Encoder):
             raise BadRecord("", f"an image of {width} x {height} pixels can't be used: {error}") from error
         return (1, rows // image.patch_size, columns // image.patch_size)
 
-    def image_text(self, grid: Grid) -> str:
+    def image_text(self, grid: FeatureGrid) -> str:
         """One image token per merged patch."""
         text = self.processor.replace_image_token({"image_grid_thw": np.array([grid])}, 0)
         assert isinstance(text, str)
         return text
 
     def resize(self, image: Image.Image) -> np.ndarray:
-        """One tile."""
+        """The resized image as a single tile, uint8 (1, 3, H, W)."""
         processor = self.processor.image_processor
         array = np.moveaxis(np.asarray(image), -1, 0)
         if processor.do_resize:
@@ -76,7 +77,11 @@ class QwenEncoder(Encoder):
         return np.ascontiguousarray(array)[None]
 
     def pixel_values(self, images: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Flattened patches (sum of patches, channels x frames x patch x patch) and their grids (N, 3)."""
+        """Normalized patches and grids of N images, as the stock image processor computes them.
+
+        `pixel_values` holds the patches of all images (sum of patches, channels x frames x patch x patch),
+        `image_grid_thw` the grid of each image (N, 3).
+        """
         processor = self.processor.image_processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
         grids = [(1, image.shape[-2] // patch, image.shape[-1] // patch) for image in images]
@@ -95,7 +100,11 @@ class QwenEncoder(Encoder):
         return {"pixel_values": values, "image_grid_thw": torch.tensor(grids, device=values.device)}
 
     def positions(self, segment: Segment) -> tuple[np.ndarray, int]:
-        """Text counts on all three axes; an image spans its longer side."""
+        """Position ids (3, T) and the span of the segment.
+
+        The ids of text are equal on all three axes. Those of an image are the frame, row and column of each merged
+        patch, and its span is its longer side in merged patches.
+        """
         if segment.kind != "image":
             count = len(segment.ids)
             return np.broadcast_to(np.arange(count), (3, count)), count
@@ -106,7 +115,7 @@ class QwenEncoder(Encoder):
 
 
 class QwenVL(Backbone):
-    """Qwen2.5-VL behind the common interface."""
+    """Qwen2.5-VL as a `Backbone`."""
 
     family = "qwen2_5_vl"
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
@@ -114,24 +123,26 @@ class QwenVL(Backbone):
 
     @classmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> QwenEncoder:
-        """Tokenizer, template and image processor of the folder or hub id `path`."""
-        tokenizer, template = cls.load_tokenizer(path)
-        image = cls.load_image_processor(Qwen2VLImageProcessorPil, path)
+        """Load tokenizer, chat template and image processor of the folder or hub id `path`. Raises ConfigError."""
+        tokenizer, template = load_tokenizer(path)
+        image = load_image_processor(Qwen2VLImageProcessorPil, path)
         cell = (image.patch_size * image.merge_size) ** 2
         if max_pixels < cell:
-            raise ConfigError(f"backbone.max_pixels={max_pixels}: one visual token takes {cell} pixels; raise it")
+            raise ConfigError(f"backbone.max_pixels={max_pixels}: one visual token takes {cell} pixels; increase it")
         low = image.size.shortest_edge if min_pixels is None else min_pixels
         if min_pixels is not None and min_pixels > max_pixels:
-            raise ConfigError(f"backbone.min_pixels={min_pixels}: must not be above backbone.max_pixels={max_pixels}")
+            raise ConfigError(
+                f"backbone.min_pixels={min_pixels}: must not be above backbone.max_pixels={max_pixels}; decrease it"
+            )
         image.size = SizeDict(shortest_edge=min(low, max_pixels), longest_edge=max_pixels)
         processor = Qwen2_5_VLProcessor(image_processor=image, tokenizer=tokenizer, chat_template=template)
         return QwenEncoder(processor, path=path, max_pixels=max_pixels, min_pixels=min_pixels)
 
     def image_features(self, pixels: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """Features of each image, (tokens, hidden)."""
+        """Features (tokens, hidden) of each image."""
         visual, grids = self.base.model.visual, pixels["image_grid_thw"]
-        # The merger sits inside the tower's forward. With a frozen tower nothing before it asks for a gradient, so
-        # that autograd starts at the merger when that trains, and not at all otherwise.
+        # The merger runs inside the tower's forward pass. With a frozen tower no input of the merger requires a
+        # gradient, so autograd records the merger alone if it trains, and nothing otherwise.
         merged = visual(pixels["pixel_values"].to(visual.dtype), grid_thw=grids).pooler_output
         sizes = (grids.prod(-1) // visual.spatial_merge_size**2).tolist()
         return list(torch.split(merged, sizes))

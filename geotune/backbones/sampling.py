@@ -1,4 +1,4 @@
-"""How the next token is chosen: the likeliest, or drawn so that every answer has random numbers of its own."""
+"""Choose the next token: the most likely one, or one drawn with random numbers that belong to its answer alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""Tokens (B,) from logits (B, V), the numbers of the answers in their batch (B,), and that of the token."""
+TokenChooser = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""Function (logits (B, V), rows (B,), step) -> tokens (B,).
+
+`rows` are the indices of the answers in their batch, `step` is the number of tokens that each answer already has.
+"""
 
 
 def greedy(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-    """The likeliest token of each row."""
+    """The most likely token of each row; a `TokenChooser`."""
     return logits.argmax(-1)
 
 
 def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """Tokens (B,) for logits (B, V) and random numbers in [0, 1) (B,), by inverting the distribution function.
+    """Draw tokens (B,) from logits (B, V) by inverting the cumulative distribution at `uniform` (B,), in [0, 1).
 
-    The distribution is the softmax of logits / `temperature`, cut to its nucleus: the fewest likeliest tokens that hold
-    `top_p` of the probability (Holtzman et al. 2020, arXiv 1904.09751). It is inverted in the order of token ids, not
-    of probabilities, so that rounding moves a choice only where a random number lies within it of a boundary.
+    The distribution is the softmax of logits / `temperature`, restricted to its nucleus: the smallest set of most
+    likely tokens that holds `top_p` of the probability (Holtzman et al. 2020, arXiv 1904.09751). Probabilities are
+    accumulated in the order of token ids, not of probabilities: rounding then changes a choice only if the random
+    number lies within the rounding error of a boundary.
     """
     probabilities = (logits.double() / temperature).softmax(-1)
     if top_p < 1:
@@ -37,18 +41,21 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draw answers at a `temperature` from the nucleus of `top_p`, one of `seeds` for each sample.
+    """Settings for drawing answers: a temperature, a nucleus and a seed per sample.
 
-    A question with its seed is answered the same way whatever is asked beside it (in bfloat16 up to the rounding of the
-    logits, which depends on the batch, as in greedy answers).
+    An answer depends on its question and seed alone, not on the rest of the batch. In bfloat16 that holds up to the
+    rounding of the logits, which depends on the batch, also for greedy answers.
     """
 
     seeds: Sequence[Sequence[int]]
+    """One seed per sample, a sequence of integers as NumPy's `default_rng` takes it."""
     temperature: float = 1.0
+    """Divisor of the logits, above 0; 1 draws from the model's own distribution."""
     top_p: float = 1.0
+    """Probability held by the nucleus, in (0, 1]; 1 draws from all tokens."""
 
-    def chooser(self, chosen: Sequence[int], steps: int, device: torch.device) -> Choose:
-        """Chooses the tokens of a batch that holds the samples `chosen`, at most `steps` of each."""
-        numbers = np.stack([np.random.default_rng(self.seeds[index]).random(steps) for index in chosen])
-        uniform = torch.from_numpy(numbers).to(device)
+    def chooser(self, chosen: Sequence[int], steps: int, device: torch.device) -> TokenChooser:
+        """Return a chooser for a batch of the samples with the indices `chosen`, for at most `steps` tokens each."""
+        random = np.stack([np.random.default_rng(self.seeds[index]).random(steps) for index in chosen])
+        uniform = torch.from_numpy(random).to(device)
         return lambda logits, rows, step: draw(logits, uniform[rows, step], self.temperature, self.top_p)

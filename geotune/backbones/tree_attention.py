@@ -1,12 +1,13 @@
-"""Attention over a prefix tree, as one of transformers' attention functions.
+"""Attention over a prefix tree, registered as an attention function of transformers.
 
 A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
-to the keys on its path alone, so the work is what the separate sequences would need for their own tokens, and no
-square mask is made. On CUDA that is a call of SDPA per block, or with `attn=flex` one of FlexAttention's kernels.
+only to the keys on its path, so each token costs what it costs in a separate sequence, and no square mask is built. On
+CUDA this is one call of SDPA per block, or with `attn=flex` one FlexAttention kernel for the whole tree.
 
-On the CPU the keys of a path are not even joined. All tokens below a block see the whole of it and stand together
-behind it, so they attend to it at once; a token's shares, from its own block and from each one on its path, are weighed
-by their sums of exponents. Going back, each share's gradient is what a flash kernel makes of the final output and sum.
+On the CPU the keys of a path are not concatenated. The tokens of a block's subtree follow the block directly and see
+all of it, so one flash kernel attends from the subtree to the block. A token's partial outputs, from its own block and
+from each block on its path, are merged by log-sum-exp. In the backward pass a flash kernel computes the gradient of
+each partial output from the merged output and its log-sum-exp.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 NAME = "geotune_tree"
+"""Name of the attention function in transformers."""
 TILE = 128
-"""Tokens of FlexAttention's tiles."""
+"""Side of FlexAttention's tiles in tokens."""
 
 
 class TreeMask:
-    """Who sees whom in one sequence of trees. What transformers hands through as the attention mask.
+    """Attention mask of a sequence that holds prefix trees; transformers passes it to the layers in place of a tensor.
 
-    flex: whether FlexAttention is to read it, where there is CUDA.
+    subtree_end: int64 (T,); token q may attend to token k if k <= q < subtree_end[k]. device: device of the queries.
+    flex: use FlexAttention; it has an effect on CUDA alone.
     """
 
     def __init__(self, subtree_end: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
@@ -43,12 +46,12 @@ class TreeMask:
 
     @cached_property
     def blocks(self) -> tuple[AttentionBlock, ...]:
-        """The tree as `attention_blocks`."""
+        """The blocks of the sequence; see `attention_blocks`."""
         return attention_blocks(self.subtree_end.cpu().numpy())
 
     @property
     def shares(self) -> list[tuple[slice, slice]]:
-        """Of each block, its own tokens, and those behind it that see all of them."""
+        """For each block the slices of its own tokens and of its subtree's later tokens, which see all of the block."""
         return [
             (slice(block.start, block.stop), slice(block.stop, int(self.subtree_end[block.start])))
             for block in self.blocks
@@ -56,11 +59,14 @@ class TreeMask:
 
     @property
     def sizes(self) -> list[int]:
-        """Tokens of each block."""
+        """Number of tokens of each block."""
         return [block.stop - block.start for block in self.blocks]
 
-    def inside(self, own: int, before: int) -> torch.Tensor:
-        """Boolean (own, before + own): all of `before`, and of its own what is not behind."""
+    def path_mask(self, own: int, before: int) -> torch.Tensor:
+        """Boolean mask (own, before + own) of a block of `own` tokens below `before` tokens.
+
+        Each token may attend to all tokens before the block, and to the block up to itself.
+        """
         key = (own, before)
         if key not in self._masks:
             mask = torch.ones(own, before + own, dtype=torch.bool, device=self.device)
@@ -75,9 +81,9 @@ class TreeMask:
 
     @cached_property
     def block_mask(self) -> BlockMask:
-        """The same for FlexAttention, made once for all layers: which tiles of the square to read, and which are full.
+        """FlexAttention's form of the mask, which all layers share: tiles to skip, to read in full and to read in part.
 
-        A tile is read that may hold something to see; what exactly, `sees` says of every pair in it.
+        Tiles are chosen conservatively; in a tile that is read in part, `sees` decides for each pair of tokens.
         """
         from torch.nn.attention.flex_attention import BlockMask
 
@@ -94,7 +100,7 @@ class TreeMask:
             return (key <= query) & (query < subtree_end[key])
 
         def tiled(chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            """How many tiles of each row, and their columns, these first."""
+            """Number of chosen tiles in each row, and the columns of all tiles with the chosen ones first."""
             order = chosen.int().argsort(dim=1, descending=True, stable=True).int()
             return chosen.sum(1, dtype=torch.int32)[None, None], order[None, None]
 
@@ -104,7 +110,10 @@ class TreeMask:
 
 
 class _SharedAttention(torch.autograd.Function):
-    """Attention of `query` (kv heads, groups, T, D) to `key` and `value` (kv heads, 1, T, D), shaped as `query`."""
+    """Tree attention on the CPU by flash kernels, merged by log-sum-exp.
+
+    query: (kv heads, groups, T, D). key, value: (kv heads, 1, T, D). The output has the shape of `query`.
+    """
 
     @staticmethod
     def forward(
@@ -114,20 +123,19 @@ class _SharedAttention(torch.autograd.Function):
         heads, groups, length, size = query.shape
         key, value = (tensor.expand(-1, groups, -1, -1) for tensor in (key, value))
         out = query.new_empty(length, heads, groups, size, dtype=torch.float32).permute(1, 2, 0, 3)
-        sums = query.new_empty(heads, groups, length, dtype=torch.float32)
-        """Logarithms of the sums of exponents so far."""
+        log_sums = query.new_empty(heads, groups, length, dtype=torch.float32)
         for own, _ in mask.shares:
-            out[:, :, own], sums[:, :, own] = flash(
+            out[:, :, own], log_sums[:, :, own] = flash(
                 query[:, :, own], key[:, :, own], value[:, :, own], 0.0, True, scale=scale
             )
         for own, below in mask.shares:
             if below.start < below.stop:
                 share, more = flash(query[:, :, below], key[:, :, own], value[:, :, own], 0.0, False, scale=scale)
-                before = sums[:, :, below]
+                before = log_sums[:, :, below]
                 out[:, :, below].lerp_(share.float(), (more - before).sigmoid_()[..., None])
                 torch.logaddexp(before, more, out=before)
         out = out.to(query.dtype)
-        ctx.save_for_backward(query, key, value, out, sums)
+        ctx.save_for_backward(query, key, value, out, log_sums)
         ctx.shares, ctx.scale = mask.shares, scale
         return out
 
@@ -135,10 +143,10 @@ class _SharedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        query, key, value, out, sums = ctx.saved_tensors
+        query, key, value, out, log_sums = ctx.saved_tensors
         for_query = torch.empty_like(query)
         for_key, for_value = (torch.empty_like(tensor[:, :1]) for tensor in (key, value))
-        # Every token is in one block: the first round fills everything.
+        # Every token belongs to one block, so the causal round writes every element and the second round adds.
         for causal in (True, False):
             for own, below in ctx.shares:
                 rows = own if causal else below
@@ -147,7 +155,7 @@ class _SharedAttention(torch.autograd.Function):
                 parts = flash(
                     *(tensor[:, :, rows] for tensor in (gradient, query)),
                     *(tensor[:, :, own] for tensor in (key, value)),
-                    *(tensor[:, :, rows] for tensor in (out, sums)),
+                    *(tensor[:, :, rows] for tensor in (out, log_sums)),
                     0.0,
                     causal,
                     scale=ctx.scale,
@@ -164,12 +172,16 @@ class _SharedAttention(torch.autograd.Function):
 def tree_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
 ) -> torch.Tensor:
-    """Attention (1, heads, T, D) of `query` (1, heads, T, D) to `key`, `value` (1, kv heads, T, D) under `mask`."""
+    """Attention under `mask`, with the kernel that suits the device: (1, heads, T, D).
+
+    query: (1, heads, T, D). key, value: (1, kv heads, T, D). scale: factor of the scores; None for 1 / sqrt(D). With
+    `dropout` above 0 `path_attention` serves on every device.
+    """
     _, heads, length, size = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads
     kind = query.device.type
-    # As autocast has it for attention: positions leave queries and keys in float32 where weights are.
+    # Autocast would cast here: rotary positions leave queries and keys in float32 if the weights are float32.
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     if kind == "cpu" and not dropout:
@@ -186,7 +198,7 @@ def tree_attention(
 def flex_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, scale: float | None
 ) -> torch.Tensor:
-    """As `tree_attention`, by FlexAttention: compiled on CUDA; elsewhere a slow reference without gradients."""
+    """Compute `tree_attention` by FlexAttention: compiled on CUDA, elsewhere a slow reference without gradients."""
     out: torch.Tensor = _flex(query.is_cuda)(
         query, key, value, block_mask=mask.block_mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
     )
@@ -197,27 +209,30 @@ def flex_attention(
 def _flex(compiled: bool) -> Callable[..., torch.Tensor]:
     from torch.nn.attention.flex_attention import flex_attention as flex
 
-    # As it stands it would make the square of scores; every length its own kernel would compile for ever.
+    # Uncompiled, it builds the square of scores. With static shapes it would compile a kernel for every length.
     return torch.compile(flex, dynamic=True) if compiled else flex  # type: ignore[return-value]
 
 
 def path_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
 ) -> torch.Tensor:
-    """As `tree_attention` with as many heads of keys: each block attends to the joined keys of its path."""
+    """Compute `tree_attention` by SDPA, block by block, for `key` and `value` with as many heads as `query`.
+
+    Each block attends to the concatenated keys of its path.
+    """
     sizes = mask.sizes
-    # Split once and join by path: a slice per block would cost a gradient of full size each.
+    # One split for all blocks: each slice of the whole tensor would get a gradient of full size.
     queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs = []
     for number, block in enumerate(mask.blocks):
-        path = (*block.seen, number)
-        before = sum(sizes[earlier] for earlier in block.seen)
+        path = (*block.ancestors, number)
+        before = sum(sizes[ancestor] for ancestor in block.ancestors)
         outputs.append(
             nn.functional.scaled_dot_product_attention(
                 queries[number],
                 torch.cat([keys[i] for i in path], dim=2) if before else keys[number],
                 torch.cat([values[i] for i in path], dim=2) if before else values[number],
-                attn_mask=mask.inside(sizes[number], before) if before else None,
+                attn_mask=mask.path_mask(sizes[number], before) if before else None,
                 is_causal=not before,
                 dropout_p=dropout,
                 scale=scale,
@@ -236,7 +251,7 @@ def attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' interface: `tree_attention` under a `TreeMask`, its own SDPA under every other mask."""
+    """Attention function for transformers: `tree_attention` under a `TreeMask`, stock SDPA under any other mask."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if not isinstance(attention_mask, TreeMask):
@@ -247,7 +262,7 @@ def attention_forward(
 
 
 def use_tree_attention(config: Any) -> None:
-    """Make a language model with this text config understand `TreeMask`; every other mask stays SDPA's."""
+    """Let the language model with the text config `config` accept a `TreeMask`; other masks still go to stock SDPA."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

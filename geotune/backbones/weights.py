@@ -1,4 +1,4 @@
-"""Weights that train, on disk: adapters in PEFT's layout and fully trained parameters, saved and loaded strictly."""
+"""Save and load trained weights: adapters in PEFT's layout, and fully trained parameters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
 
 ADAPTER_FILE = "adapter_model.safetensors"
+"""File of an adapter folder that holds its tensors."""
 FULL_FILE = "trained.safetensors"
+"""File of a checkpoint's model folder that holds the fully trained parameters."""
 
 
 def load_weights(backbone: Backbone, folder: Path) -> None:
-    """Load what the checkpoint `folder` trained into `backbone`; every tensor must match. Raises ConfigError."""
+    """Load the trained weights of the checkpoint `folder` into `backbone`.
+
+    Raises ConfigError if a file can't be read, or if names, shapes or LoRA settings differ.
+    """
     if backbone.has_adapter:
         load_adapter(backbone, folder / "adapter")
     if backbone.full_state():
@@ -30,9 +35,10 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
 
 
 def save_weights(backbone: Backbone, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
-    """Write what trains: `adapter/` in PEFT's layout, `model/` for what is trained in full.
+    """Write the trained weights: `adapter/` in PEFT's layout, and `model/` for fully trained parameters.
 
-    trained: `backbone.trained_parameters()` gathered, where they are spread over processes.
+    trained: the values of `backbone.trained_parameters()`, gathered from all processes; None if each process holds the
+    whole parameters.
     """
     if backbone.has_adapter:
         save_adapter(backbone, folder / "adapter", trained)
@@ -41,24 +47,26 @@ def save_weights(backbone: Backbone, folder: Path, trained: dict[str, torch.Tens
 
 
 def save_adapter(backbone: Backbone, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the adapters in PEFT's layout.
-
-    trained: `trained_parameters` where they are spread over processes, gathered; None: they are whole.
-    """
+    """Write the adapters in PEFT's layout. trained: as in `save_weights`."""
     state = None if trained is None else {f"base_model.model.{name}": value for name, value in trained.items()}
-    # "auto" would ask the hub whether the vocabulary has grown.
+    # The default, "auto", would ask the hub for the size of the vocabulary.
     backbone.model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state)  # type: ignore[operator]
 
 
 def load_adapter(backbone: Backbone, folder: Path) -> None:
-    """Load adapters written by `save_adapter`; every tensor must match. Raises ConfigError."""
+    """Load adapters that `save_adapter` wrote.
+
+    Raises ConfigError if a file can't be read, or if names, shapes or LoRA settings differ.
+    """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     file = folder / ADAPTER_FILE
     if not file.is_file():
         raise ConfigError(f"{folder}: holds no {ADAPTER_FILE}; name the adapter folder of a checkpoint")
     if not backbone.has_adapter:
-        raise ConfigError(f"{folder}: an adapter, but no part of the backbone is set to lora")
+        raise ConfigError(
+            f"{folder}: holds an adapter, but no part of the backbone is set to lora; set one, or name another folder"
+        )
     _check_adapter_config(backbone, folder)
     state = _read_tensors(file)
     own = get_peft_model_state_dict(backbone.model, save_embedding_layers=False)
@@ -67,7 +75,10 @@ def load_adapter(backbone: Backbone, folder: Path) -> None:
 
 
 def _check_adapter_config(backbone: Backbone, folder: Path) -> None:
-    """Same tensors with another scale would be another model."""
+    """Raise ConfigError if the adapter was trained with other LoRA settings.
+
+    The same tensors under another scale would be another model.
+    """
     file = folder / "adapter_config.json"
     if not file.is_file():
         raise ConfigError(f"{folder}: holds no adapter_config.json; name the adapter folder of a checkpoint")
@@ -82,11 +93,13 @@ def _check_adapter_config(backbone: Backbone, folder: Path) -> None:
         ("use_dora", backbone.lora.use_dora, "use_dora"),
     ):
         if saved.get(key) != own:
-            raise ConfigError(f"backbone.lora.{name}={own}: the adapter {folder} was trained with {saved.get(key)}")
+            raise ConfigError(
+                f"backbone.lora.{name}={own}: the adapter {folder} was trained with {saved.get(key)}; use that value"
+            )
 
 
 def save_full(backbone: Backbone, folder: Path, trained: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the fully trained parameters, and only them. trained: as in `save_adapter`."""
+    """Write the fully trained parameters alone. trained: as in `save_weights`."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +108,10 @@ def save_full(backbone: Backbone, folder: Path, trained: dict[str, torch.Tensor]
 
 
 def load_full(backbone: Backbone, folder: Path) -> None:
-    """Load what `save_full` wrote; every tensor must match. Raises ConfigError."""
+    """Load parameters that `save_full` wrote.
+
+    Raises ConfigError if the file can't be read, or if names or shapes differ.
+    """
     file = folder / FULL_FILE
     if not file.is_file():
         raise ConfigError(f"{folder}: holds no {FULL_FILE}; name the model folder of a checkpoint")
@@ -104,29 +120,29 @@ def load_full(backbone: Backbone, folder: Path) -> None:
     _check_same(file, state, own)
     for name, value in own.items():
         value.copy_(state[name])
-    backbone.forget_features()
+    backbone.clear_feature_cache()
 
 
 def save_pretrained(backbone: Backbone, folder: Path) -> None:
-    """Write the whole model as a folder that `path` can name. For backbones without adapters."""
+    """Write the whole model, which must have no adapters, as a folder that `backbone.path` can name."""
     assert not backbone.has_adapter, "merge the adapters first"
     backbone.base.save_pretrained(str(folder))
     save_processor(backbone, folder)
 
 
 def save_processor(backbone: Backbone, folder: Path) -> None:
-    """Write tokenizer, template and image processor as the stock processor's files."""
+    """Write tokenizer, chat template and image processor as the stock processor's files."""
     from transformers.utils import cached_file
 
     folder.mkdir(parents=True, exist_ok=True)
     backbone.processor.save_pretrained(str(folder))
-    # The backbone's own says more of videos than what was derived.
+    # The backbone's own file has settings for videos that the derived one lacks.
     if video := cached_file(backbone.path, VIDEO_FILE, _raise_exceptions_for_missing_entries=False):
         shutil.copyfile(video, folder / VIDEO_FILE)
 
 
 def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file. Raises ConfigError."""
+    """Read the tensors of a safetensors file. Raises ConfigError if it is missing or damaged."""
     from safetensors.torch import load_file
 
     try:
@@ -136,7 +152,7 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_same(file: Path, found: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
-    """Raise ConfigError unless both hold the same names with the same shapes."""
+    """Raise ConfigError unless `found`, read from `file`, and `own` have the same names and shapes."""
     for names, what in ((own.keys() - found.keys(), "lacks"), (found.keys() - own.keys(), "holds an unknown")):
         if names:
             raise ConfigError(f"{file}: {what} {min(names)} ({len(names)} in all); it belongs to another backbone")

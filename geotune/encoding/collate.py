@@ -1,4 +1,4 @@
-"""Encoded samples to one padded batch."""
+"""Join encoded samples into one batch: as padded rows, as a prefix tree, or as prompts with answer options."""
 
 from __future__ import annotations
 
@@ -18,75 +18,79 @@ if TYPE_CHECKING:
 
 
 Target = tuple[np.ndarray, tuple[int, ...]]
-"""Places (flattened) whose next token is supervised, and those tokens."""
-Shown = tuple[str, np.ndarray]
-"""Path of an image, and the places (flattened) of its tokens."""
+"""Supervised tokens, and the indices of the tokens that predict them: (indices int64 (n,), n token ids)."""
+ImageTokens = tuple[str, np.ndarray]
+"""Path of an image, and the indices int64 (n,) of its n image tokens."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a backbone's forward takes. T is the longest row.
+    """The input of a backbone's forward pass: B rows of T tokens.
 
-    `image_token_index` and `logit_index` index the flattened (B x T) tokens.
-
-    `attention` is None for plain causal attention: rows are then padded on the right, where nothing looks back at the
-    padding. Otherwise it is boolean (B, 1, T, T), True where a token may attend.
+    A batch is either one padded row per sample, or a prefix tree of all samples in a single row (`subtree_end` is then
+    set). T is the length of the longest row. N tokens are supervised, M tokens are image tokens. Index tensors refer to
+    the flattened (B * T) tokens. Integer tensors are int64.
     """
 
     ids: tuple[str, ...]
-    """Samples, by id."""
+    """Ids of the samples."""
     input_ids: torch.Tensor
-    """(B, T)."""
+    """Token ids (B, T)."""
     position_ids: torch.Tensor
-    """(axes, B, T)."""
+    """Position ids (axes, B, T)."""
     present: torch.Tensor
-    """(B, T), False on padding."""
+    """Boolean (B, T), false on padding."""
     attention: torch.Tensor | None
+    """Boolean (B, 1, T, T), true where a token (row) may attend to another.
+
+    None stands for plain causal attention, which suits rows padded on the right: no token looks ahead at the padding.
+    """
     logit_index: torch.Tensor
-    """(N,) places whose next token is supervised."""
+    """Indices (N,) of the tokens whose next token is supervised."""
     labels: torch.Tensor
-    """(N,) the supervised tokens."""
+    """The supervised token ids (N,)."""
     images: tuple[str, ...]
     """Paths of the distinct images."""
     pixels: tuple[torch.Tensor, ...]
-    """Each distinct image once, resized but not normalised: uint8 (tiles, 3, H, W)."""
+    """Each distinct image, resized but not normalized: uint8 (tiles, 3, H, W)."""
     image_token_index: torch.Tensor
-    """(M,) places of image features."""
+    """Indices (M,) of the tokens whose embeddings are replaced by image features."""
     feature_index: torch.Tensor
-    """(M,) which of the features of all distinct images, one after the other, goes there."""
+    """Index (M,) of the feature for each image token, in the concatenated features of all distinct images."""
     update_targets: int = 0
     """Supervised tokens of the whole update that this micro-batch belongs to, over all micro-batches and ranks."""
     update: int = -1
-    """Which update that is, counted from 0."""
+    """Number of that update, counted from 0; -1 outside training."""
     subtree_end: torch.Tensor | None = None
-    """(T,) of a prefix tree, whose one row stands for all samples: token q sees token k if k <= q < subtree_end[k]."""
+    """For a prefix tree the end of each token's subtree (T,): token q sees token k if k <= q < subtree_end[k].
 
+    None for a batch of rows.
+    """
     left_out: tuple[tuple[str, str], ...] = ()
-    """(id, reason) of samples whose images can't be read; nothing of theirs is supervised."""
+    """(id, reason) of each unreadable sample; none of its tokens are supervised."""
     missing: int = 0
-    """Supervised tokens of those samples, which `update_targets` counts."""
+    """Supervised tokens of the unreadable samples, which `update_targets` includes."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that are not padding."""
+        """Number of tokens without padding."""
         return int(self.present.sum())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """This batch on `device`."""
-
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Copy the batch to `device`."""
+        return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """This batch in page-locked memory."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        """Copy the batch to page-locked memory."""
+        return self._map_tensors(lambda tensor: tensor.pin_memory())
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+    def _map_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         fields: dict[str, Any] = {k: change(v) for k, v in self.__dict__.items() if isinstance(v, torch.Tensor)}
         return replace(self, **fields, pixels=tuple(change(image) for image in self.pixels))
 
 
 def token_positions(encoded: Encoded, encoder: Encoder) -> np.ndarray:
-    """Position ids along the path of `encoded`, (axes, length)."""
+    """Position ids of a sample on its own, int64 (axes, length)."""
     columns = []
     start = 0
     for segment in encoded.segments:
@@ -97,19 +101,22 @@ def token_positions(encoded: Encoded, encoder: Encoder) -> np.ndarray:
 
 
 def next_position(encoded: Encoded, encoder: Encoder) -> int:
-    """The position of the token after `encoded`."""
+    """Position id, the same on all axes, of a token that follows the sample."""
     return sum(encoder.positions(segment)[1] for segment in encoded.segments)
 
 
 def causal_mask(present: torch.Tensor) -> torch.Tensor:
-    """Boolean (B, 1, T, T): the past that is `present` (B, T), and itself, so that no row is empty."""
+    """Boolean causal mask (B, 1, T, T) of rows whose padding is false in `present` (B, T).
+
+    Each token sees the earlier tokens that are present, and itself, so that no row of the mask is empty.
+    """
     length = present.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
     itself = torch.eye(length, dtype=torch.bool, device=present.device)
     return ((present[:, None, :] & causal) | itself)[:, None]
 
 
-def _joined(parts: Sequence[np.ndarray]) -> torch.Tensor:
+def _concatenate(parts: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64))
 
 
@@ -121,7 +128,11 @@ def collate(
     update_targets: int = 0,
     update: int = -1,
 ) -> Batch:
-    """A row for each of `samples`, padded on one `side`."""
+    """Make a batch with one row per sample, padded on `side`.
+
+    A batch padded on the left gets an `attention` mask, unless all rows have the same length. Raises BadRecord if an
+    image can't be read.
+    """
     lengths = [encoded.length for encoded in samples]
     width = max(lengths)
     pad = encoder.tokenizer.pad_token_id
@@ -129,7 +140,7 @@ def collate(
     position_ids = np.zeros((encoder.axes, len(samples), width), dtype=np.int64)
     present = np.zeros((len(samples), width), dtype=bool)
     targets: list[Target] = []
-    shown: list[Shown] = []
+    image_tokens: list[ImageTokens] = []
     for row, (encoded, length) in enumerate(zip(samples, lengths, strict=True)):
         offset = width - length if side == "left" else 0
         span = slice(offset, offset + length)
@@ -141,21 +152,24 @@ def collate(
             input_ids[row, at : at + len(ids)] = ids
             base = row * width + at
             if segment.image is not None:
-                shown.append((segment.image, base + np.flatnonzero(ids == encoder.image_token_id)))
+                image_tokens.append((segment.image, base + np.flatnonzero(ids == encoder.image_token_id)))
             elif segment.kind == "answer":
                 assert at > offset, "an answer follows a prompt"
                 targets.append((np.arange(base - 1, base - 1 + len(ids)), segment.ids))
             at += len(ids)
     padded = torch.from_numpy(present)
     attention = causal_mask(padded) if side == "left" and not present.all() else None
-    batch = _assemble(samples, encoder, input_ids, position_ids, padded, targets, shown)
+    batch = _assemble(samples, encoder, input_ids, position_ids, padded, targets, image_tokens)
     return replace(batch, attention=attention, update_targets=update_targets, update=update)
 
 
 def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets: int = 0, update: int = -1) -> Batch:
-    """The prefix tree of `samples` as one row; `labels` are those of `collate`, sample by sample."""
+    """Make a batch of one row that holds the prefix tree of `samples`.
+
+    Its `labels` equal those of `collate`, sample by sample. Raises BadRecord if an image can't be read.
+    """
     tree = build_tree(samples)
-    by_image: dict[str, list[Shown]] = {}
+    by_image: dict[str, list[ImageTokens]] = {}
     for node in tree.nodes:
         if node.segment.image is not None:
             places = node.start + np.flatnonzero(np.asarray(node.segment.ids) == encoder.image_token_id)
@@ -168,8 +182,10 @@ def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets
                 index = np.array([tree.nodes[before].stop - 1, *range(node.start, node.stop - 1)])
                 targets.append((index, node.segment.ids))
     present = torch.ones(1, tree.length, dtype=torch.bool)
-    shown = list(itertools.chain.from_iterable(by_image.values()))
-    batch = _assemble(samples, encoder, tree.ids()[None], tree.positions(encoder)[:, None], present, targets, shown)
+    image_tokens = list(itertools.chain.from_iterable(by_image.values()))
+    batch = _assemble(
+        samples, encoder, tree.ids()[None], tree.positions(encoder)[:, None], present, targets, image_tokens
+    )
     subtree_end = torch.from_numpy(tree.subtree_end())
     return replace(batch, subtree_end=subtree_end, update_targets=update_targets, update=update)
 
@@ -181,12 +197,12 @@ def _assemble(
     position_ids: np.ndarray,
     present: torch.Tensor,
     targets: Sequence[Target],
-    shown: Sequence[Shown],
+    image_tokens: Sequence[ImageTokens],
 ) -> Batch:
-    """The batch of tokens that have been laid out; each distinct image is decoded once."""
+    """Make a batch of tokens whose layout is done; each distinct image is decoded once."""
     labels = [token for _, tokens in targets for token in tokens]
     assert encoder.image_token_id not in labels, "an image token is supervised"
-    counts = {path: len(places) for path, places in shown}
+    counts = {path: len(places) for path, places in image_tokens}
     first = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     return Batch(
         ids=tuple(encoded.id for encoded in samples),
@@ -194,12 +210,12 @@ def _assemble(
         position_ids=torch.from_numpy(position_ids),
         present=present,
         attention=None,
-        logit_index=_joined([index for index, _ in targets]),
+        logit_index=_concatenate([index for index, _ in targets]),
         labels=torch.tensor(labels, dtype=torch.long),
         images=tuple(counts),
         pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in counts),
-        image_token_index=_joined([places for _, places in shown]),
-        feature_index=_joined([first[path] + np.arange(len(places)) for path, places in shown]),
+        image_token_index=_concatenate([places for _, places in image_tokens]),
+        feature_index=_concatenate([first[path] + np.arange(len(places)) for path, places in image_tokens]),
     )
 
 
@@ -209,10 +225,11 @@ def collate_options(
     encoder: Encoder,
     known: Sequence[int],
 ) -> tuple[Batch, list[list[list[slice]]]]:
-    """Rows of one trunk and all of its branches: a branch sees the trunk and itself, at the positions it has alone.
+    """Make a batch with one row per trunk, which holds the trunk and all of its branches.
 
-    The last segment of a trunk may be an answer, the beginning of every branch; its first `known` tokens are given.
-    The second value says for each row and branch which spans of the batch's labels belong to it.
+    A branch sees the trunk and itself, at the positions that it has alone. The last segment of a trunk may be an
+    answer, with which all of its branches begin; its first `known` tokens (one number per trunk) are not supervised.
+    The second value lists for each row and branch the spans of the batch's labels that belong to the branch.
     """
     flat = [
         Encoded(trunk.id, (*trunk.segments, *(Segment("text", tokens) for tokens in leaves)))

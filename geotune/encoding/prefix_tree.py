@@ -1,13 +1,13 @@
-"""The prefix tree: what samples have in common from their beginning on is read once.
+"""The prefix tree of a batch: a prefix that several samples share is encoded once.
 
-A ground view, its maps and crops serve up to 39 questions; the completions of one prompt share all of it. Samples are
-paths of segments (`geotune.encoding.segments.Encoded`); those that begin with the same segments share a branch. The
-tree is written as one sequence without padding, depth first, and every token sees its own segment up to itself and
-the segments on its path to the root. Positions go on along the path, so each branch sees what it would see alone:
-logits, losses and gradients are those of the separate sequences, up to rounding.
+Questions about a place repeat its images, and the completions of a prompt repeat the prompt. Samples are paths of
+segments (`geotune.encoding.segments.Encoded`); samples whose first segments are equal share these as one branch of a
+tree. The tree is laid out depth first as one sequence without padding. Every token sees its own segment up to itself,
+and the segments on its path to the root. Position ids continue along the path, so each sample gets the positions that
+it has alone: logits, losses and gradients equal those of separate sequences, up to rounding.
 
-Depth first, the tokens below a node stand together behind it. So one number per token says all about who sees it:
-`subtree_end`, where the part of the tree below it ends; token q sees token k where k <= q < subtree_end[k].
+In depth-first order the subtree of a node follows it directly. One number per token therefore describes the whole mask:
+with `subtree_end[k]`, the end of token k's subtree, token q sees token k if k <= q < subtree_end[k].
 """
 
 from __future__ import annotations
@@ -26,34 +26,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TreeNode:
-    """A segment that the samples below it share."""
+    """A segment at its place in a prefix tree; all samples whose paths run through the node share it.
+
+    Tokens are numbered by their index in the sequence of the tree; ends are exclusive.
+    """
 
     segment: Segment
+    """The segment itself."""
     parent: int
-    """Index of the node before it on its paths; -1 for none."""
+    """Index of the parent node; -1 for a root."""
     start: int
-    """Where its first token stands in the sequence."""
+    """Index of its first token."""
     subtree_end: int
-    """Where the last token below it (or of its own) ends."""
+    """End of its subtree: of the last token of its own or of a descendant."""
 
     @property
     def stop(self) -> int:
-        """Where its own tokens end."""
+        """End of its own tokens."""
         return self.start + len(self.segment.ids)
 
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Samples as one sequence of segments."""
+    """Samples laid out as one sequence of shared segments. There may be several roots."""
 
     nodes: tuple[TreeNode, ...]
-    """Depth first: a node stands behind its parent, and what is below it directly behind it."""
+    """The nodes depth first: each is followed directly by its subtree."""
     paths: tuple[tuple[int, ...], ...]
-    """The nodes of each sample, from the root."""
+    """For each sample the indices of its nodes, from the root on."""
 
     @property
     def length(self) -> int:
-        """Tokens of the sequence."""
+        """Number of tokens of the sequence."""
         return max((node.subtree_end for node in self.nodes), default=0)
 
     def ids(self) -> np.ndarray:
@@ -61,60 +65,62 @@ class PrefixTree:
         return np.concatenate([np.asarray(node.segment.ids, dtype=np.int64) for node in self.nodes])
 
     def subtree_end(self) -> np.ndarray:
-        """For each token, the first one behind it that no longer sees it, int64 (length,)."""
+        """For each token the end of its subtree, the first later token that does not see it: int64 (length,)."""
         return np.repeat([node.subtree_end for node in self.nodes], [len(node.segment.ids) for node in self.nodes])
 
     def positions(self, encoder: Encoder) -> np.ndarray:
-        """Position ids along each path, int64 (axes, length)."""
+        """Position ids, which continue along each path: int64 (axes, length)."""
         columns: list[np.ndarray] = []
-        after: list[int] = []
+        ends: list[int] = []
         for node in self.nodes:
-            own, span = encoder.positions(node.segment)
-            start = after[node.parent] if node.parent >= 0 else 0
-            columns.append(own + start)
-            after.append(start + span)
+            offsets, span = encoder.positions(node.segment)
+            start = ends[node.parent] if node.parent >= 0 else 0
+            columns.append(offsets + start)
+            ends.append(start + span)
         return np.concatenate(columns, axis=1)
 
 
 @dataclass(slots=True)
 class _Branch:
+    """A node of the tree before its place in the sequence is known."""
+
     segment: Segment
-    below: dict[Hashable, _Branch] = field(default_factory=dict)
-    number: int = -1
+    children: dict[Hashable, _Branch] = field(default_factory=dict)
+    index: int = -1
 
 
 def build_tree(samples: Sequence[Encoded]) -> PrefixTree:
-    """The tree of `samples`, branches in the order in which they first appear."""
+    """Build the prefix tree of `samples`. Siblings stand in the order in which they first appear."""
     roots: dict[Hashable, _Branch] = {}
     paths: list[list[_Branch]] = []
     for sample in samples:
-        below, path = roots, []
+        siblings, path = roots, []
         for segment in sample.segments:
-            branch = below.setdefault(segment.key, _Branch(segment))
+            branch = siblings.setdefault(segment.key, _Branch(segment))
             path.append(branch)
-            below = branch.below
+            siblings = branch.children
         paths.append(path)
     nodes: list[TreeNode] = []
 
     def place(branch: _Branch, parent: int, start: int) -> int:
-        branch.number = number = len(nodes)
+        branch.index = index = len(nodes)
         nodes.append(TreeNode(branch.segment, parent, start, start))
         at = start + len(branch.segment.ids)
-        for child in branch.below.values():
-            at = place(child, number, at)
-        nodes[number] = TreeNode(branch.segment, parent, start, at)
+        for child in branch.children.values():
+            at = place(child, index, at)
+        nodes[index] = TreeNode(branch.segment, parent, start, at)
         return at
 
     at = 0
     for root in roots.values():
         at = place(root, -1, at)
-    return PrefixTree(tuple(nodes), tuple(tuple(branch.number for branch in path) for path in paths))
+    return PrefixTree(tuple(nodes), tuple(tuple(branch.index for branch in path) for path in paths))
 
 
 def tree_tokens(paths: Iterable[Sequence[int]], sizes: np.ndarray) -> int:
-    """Tokens of the tree of `paths`, each a list of segment numbers; `sizes` (segments,) are their tokens.
+    """Number of tokens in the prefix tree of `paths`, each a sequence of segment numbers.
 
-    The slow twin of `TreePlan.cost`.
+    sizes: number of tokens of each segment (segments,). This is the slow twin of `TreePlan.cost`.
     """
     seen: set[tuple[int, ...]] = set()
     total = 0
@@ -130,29 +136,27 @@ def tree_tokens(paths: Iterable[Sequence[int]], sizes: np.ndarray) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AttentionBlock:
-    """Consecutive tokens of which each sees those before it, and what all of them see before the block."""
+    """A run of tokens with one subtree end, the unit in which attention over a tree is computed.
+
+    Each token sees the tokens of its block up to itself, and all tokens of the ancestors.
+    """
 
     start: int
+    """Index of its first token."""
     stop: int
-    seen: tuple[int, ...]
-    """Numbers of the earlier blocks that it sees, ascending."""
+    """Index after its last token."""
+    ancestors: tuple[int, ...]
+    """Numbers of the earlier blocks on its path to the root, ascending."""
 
 
 def attention_blocks(subtree_end: np.ndarray) -> tuple[AttentionBlock, ...]:
-    """The blocks of a sequence of trees, from `subtree_end` (length,): runs of tokens that are seen equally far."""
+    """Cut a sequence of trees into blocks: maximal runs of tokens with equal `subtree_end` (length,)."""
     edges = [0, *(np.flatnonzero(np.diff(subtree_end)) + 1).tolist(), len(subtree_end)]
     blocks: list[AttentionBlock] = []
-    open_: list[tuple[int, int]] = []
-    """Numbers of the blocks that are on the path, with their ends."""
+    path: list[tuple[int, int]] = []  # (number, end of subtree) of each block on the path to the current one
     for number, (start, stop) in enumerate(itertools.pairwise(edges)):
-        while open_ and open_[-1][1] <= start:
-            open_.pop()
-        blocks.append(AttentionBlock(start, stop, tuple(earlier for earlier, _ in open_)))
-        open_.append((number, int(subtree_end[start])))
+        while path and path[-1][1] <= start:
+            path.pop()
+        blocks.append(AttentionBlock(start, stop, tuple(ancestor for ancestor, _ in path)))
+        path.append((number, int(subtree_end[start])))
     return tuple(blocks)
-
-
-def dense_mask(subtree_end: np.ndarray) -> np.ndarray:
-    """Boolean (length, length): row q may see column k. The slow twin of `attention_blocks`."""
-    at = np.arange(len(subtree_end))
-    return (at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :])

@@ -1,4 +1,4 @@
-"""A sample as a path of segments: the runs of tokens that samples share or that are supervised as a whole."""
+"""An encoded sample: a path of segments, each a run of tokens that samples can share or that is supervised."""
 
 from __future__ import annotations
 
@@ -6,48 +6,58 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
-Grid = tuple[int, ...]
+FeatureGrid = tuple[int, ...]
+"""Layout of an image's features, in the form that its family defines (`Encoder.grid_of`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
     """A run of tokens that is shared or supervised as a whole.
 
-    `text` is what the model reads, `image` the placeholders of one image, `answer` what the assistant says, its
-    end-of-turn token included. Two segments with the same `key` are interchangeable.
+    Segments with the same `key` are interchangeable: they have the same tokens, features and supervision.
     """
 
     kind: Literal["text", "image", "answer"]
+    """`text` is read by the model, `image` marks the place of one image, `answer` is supervised.
+
+    An answer is one turn of the assistant, including its end-of-turn token.
+    """
     ids: tuple[int, ...]
+    """Token ids; those of an image are one image token per feature, and the family may add tokens around them."""
     image: str | None = None
-    """Path of the image of an image segment."""
-    grid: Grid = ()
-    """Layout of the image's features, as its family states it."""
+    """Path of the image; None unless `kind` is `image`."""
+    grid: FeatureGrid = ()
+    """Layout of the image's features; empty unless `kind` is `image`."""
 
     @property
     def key(self) -> Hashable:
-        """What makes two segments the same."""
+        """Identity of the segment: equal for two segments exactly if they are interchangeable."""
         return (self.kind, self.image, self.grid) if self.kind == "image" else (self.kind, self.ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A sample as the path of segments that a model reads, from the system prompt on."""
+    """A sample as the path of segments that a model reads, from the system prompt on.
+
+    Concatenated, the token ids of the segments are the sequence of the sample.
+    """
 
     id: str
+    """Id of the sample."""
     segments: tuple[Segment, ...]
+    """The segments in reading order."""
 
     @property
     def length(self) -> int:
-        """Tokens in all."""
+        """Number of tokens."""
         return sum(len(segment.ids) for segment in self.segments)
 
     @property
     def targets(self) -> int:
-        """Supervised tokens."""
+        """Number of supervised tokens."""
         return sum(len(segment.ids) for segment in self.segments if segment.kind == "answer")
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Paths of the images, in order."""
+        """Paths of the images, in reading order."""
         return tuple(segment.image for segment in self.segments if segment.image is not None)

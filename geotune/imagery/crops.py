@@ -1,8 +1,7 @@
-"""The nine crops of a map: 2/3 x 2/3 of it, all of one size, named by where the map's centre lands in them."""
+"""The nine crops of a map: each covers 2/3 x 2/3 of it and is named by where the map's center lies in the crop."""
 
 from __future__ import annotations
 
-# Name -> where the map's centre lands, as (column, row) of a 3 x 3 grid. The window moves the other way.
 LANDS_AT: dict[str, tuple[int, int]] = {
     "center": (1, 1),
     "left": (0, 1),
@@ -14,19 +13,28 @@ LANDS_AT: dict[str, tuple[int, int]] = {
     "bottom_left": (0, 2),
     "bottom_right": (2, 2),
 }
+"""Cell of the map's center by the name of the crop, as (column, row) of a 3 x 3 grid over the crop.
+
+The window lies on the opposite side of the map: in the crop "left" the center is on the left, so the window is on the
+right.
+"""
 CROPS: tuple[str, ...] = tuple(LANDS_AT)
+"""Names of the crops, in the order of the legal answers."""
 
 
 def _window(length: int, cell: int) -> tuple[int, int]:
-    """Start and size in pixels of a crop along one axis of `length` pixels."""
+    """Start and size of a crop, in pixels along an axis of `length` pixels, whose center of the map lies in `cell`."""
     size = 2 * length // 3
-    # The size is the same for every cell: rounding each edge by itself would let the size tell the answer.
+    # All crops have the same size. If each edge were rounded by itself, the size would give away the answer.
     start = (length - size, (length - size) // 2, 0)[cell]
     return start, size
 
 
 def crop_box(name: str, width: int, height: int) -> tuple[int, int, int, int]:
-    """The crop's (left, top, right, bottom) in a map of `width` x `height` pixels. KeyError for an unknown name."""
+    """Box (left, top, right, bottom) of a crop, in pixels of a map of `width` x `height` pixels.
+
+    Raises KeyError if `name` is not the name of a crop.
+    """
     column, row = LANDS_AT[name]
     left, crop_width = _window(width, column)
     top, crop_height = _window(height, row)
@@ -34,6 +42,9 @@ def crop_box(name: str, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def camera_in_crop(name: str, width: int, height: int) -> tuple[float, float]:
-    """Where the map's centre lands in the crop: (x, y) as fractions of the crop, within a pixel of 1/4, 1/2 or 3/4."""
+    """Position of the map's center, where the camera stands, in a crop: (x, y) as fractions of the crop.
+
+    Each is 1/4, 1/2 or 3/4, up to a pixel. Raises KeyError if `name` is not the name of a crop.
+    """
     left, top, right, bottom = crop_box(name, width, height)
     return (width / 2 - left) / (right - left), (height / 2 - top) / (bottom - top)

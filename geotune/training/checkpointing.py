@@ -187,7 +187,7 @@ class Checkpoints(Callback):
         trainer.strategy.barrier("checkpoint_begin")
         # Before anything that one process may fail in: the others would wait for it.
         placement = placement_of(trainer)
-        trained = placement.whole(stage.backbone.trained_parameters())
+        trained = placement.gather(stage.backbone.trained_parameters())
         optimizer = placement.optimizer_state(trainer)
         problem = self._try_write(trainer, stage, partial, trained, optimizer)
         if not trainer.strategy.reduce_boolean_decision(problem is None):

@@ -1,4 +1,4 @@
-"""Random models of both families, small enough for a test, in the layout that the hub uses; and samples for them."""
+"""Small random models of both families in the layout of the hub, and samples for them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CORPUS = [
 
 
 def make_tokenizer(special: list[str], **extra: Any) -> Any:
-    """Byte-level BPE over a few sentences."""
+    """Train a byte-level BPE tokenizer on a few sentences. special: the special tokens; extra: further arguments."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -60,9 +60,36 @@ def make_tokenizer(special: list[str], **extra: Any) -> Any:
     )
 
 
-def make_qwen(folder: Path, seed: int = 0) -> None:
-    """A random Qwen2.5-VL: 16 px per visual token, one windowed and one full ViT layer."""
+def text_config(tokenizer: Any) -> dict[str, Any]:
+    """Settings of a small language model that both families share."""
+    end, pad = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "bos_token_id": None,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+    }
+
+
+def save_random_model(model_class: Any, config: Any, folder: Path, seed: int) -> None:
+    """Save a model with random weights drawn from `seed`."""
     import torch
+
+    torch.manual_seed(seed)
+    model = model_class(config)
+    spread(model)
+    model.generation_config.eos_token_id = config.text_config.eos_token_id
+    model.generation_config.pad_token_id = config.text_config.pad_token_id
+    model.save_pretrained(folder)
+
+
+def make_qwen(folder: Path, seed: int = 0) -> None:
+    """Save a random Qwen2.5-VL: 16 x 16 pixels per visual token, one windowed and one full ViT layer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -74,16 +101,8 @@ def make_qwen(folder: Path, seed: int = 0) -> None:
     ids = dict(zip(QWEN_TOKENS, tokenizer.convert_tokens_to_ids(QWEN_TOKENS), strict=True))
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **text_config(tokenizer),
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
         },
         vision_config={
             "depth": 2,
@@ -101,17 +120,11 @@ def make_qwen(folder: Path, seed: int = 0) -> None:
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
     )
-    torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    spread(model)
-    model.generation_config.eos_token_id = ids["<|im_end|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    model.save_pretrained(folder)
+    save_random_model(Qwen2_5_VLForConditionalGeneration, config, folder, seed)
 
 
 def make_internvl(folder: Path, seed: int = 0) -> None:
-    """A random InternVL: tiles of 32 px, four visual tokens each."""
-    import torch
+    """Save a random InternVL: tiles of 32 x 32 pixels with four visual tokens each."""
     from transformers import InternVLConfig, InternVLForConditionalGeneration
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
@@ -132,16 +145,8 @@ def make_internvl(folder: Path, seed: int = 0) -> None:
     ids = dict(zip(INTERNVL_TOKENS, tokenizer.convert_tokens_to_ids(INTERNVL_TOKENS), strict=True))
     config = InternVLConfig(
         text_config={
+            **text_config(tokenizer),
             "model_type": "qwen2",
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
             "tie_word_embeddings": False,
         },
         vision_config={
@@ -156,18 +161,13 @@ def make_internvl(folder: Path, seed: int = 0) -> None:
         image_seq_length=4,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(seed)
-    model = InternVLForConditionalGeneration(config)
-    spread(model)
-    model.generation_config.eos_token_id = ids["<|im_end|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    model.save_pretrained(folder)
+    save_random_model(InternVLForConditionalGeneration, config, folder, seed)
 
 
 def spread(model: Any) -> None:
-    """Larger weights than the usual 0.02, so that outputs depend on inputs and greedy choices are not near-ties.
+    """Enlarge the weights, whose usual scale is 0.02, so that outputs depend on inputs and greedy choices are clear.
 
-    Not the embeddings: with tied ones a model would say its last token again and again.
+    Embeddings are not enlarged: with tied ones the model would repeat its last token.
     """
     import torch
 
@@ -179,7 +179,7 @@ def spread(model: Any) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Several threads add up gradients in an order that changes from run to run; with one, equal runs are equal."""
+    """Use one thread: several threads sum gradients in an order that changes from run to run."""
     import torch
 
     torch.set_num_threads(1)
@@ -203,7 +203,7 @@ def internvl_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def load_tiny(qwen_path: Path, internvl_path: Path) -> Callable[..., Any]:
-    """`load_tiny("qwen" | "internvl", **settings)`: a fresh float32 backbone."""
+    """`load_tiny("qwen" | "internvl", **settings)` loads a new float32 backbone."""
 
     def load(family: str, **settings: Any) -> Any:
         from geotune.backbones.internvl import InternVL
@@ -216,7 +216,7 @@ def load_tiny(qwen_path: Path, internvl_path: Path) -> Callable[..., Any]:
 
 
 def image(path: Path, size: tuple[int, int], seed: int) -> str:
-    """A random image; its name."""
+    """Write a random image of `size` (width, height) to `path` and return its name."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path.name
@@ -252,7 +252,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Sample]]:
 
 @pytest.fixture
 def recipe(qwen_path: Path, internvl_path: Path, city: tuple[Path, list[Sample]], tmp_path: Path) -> Callable[..., Any]:
-    """`recipe(**{"stage.lr": 0.1})`: a complete config of a short run on the city, with a folder of its own."""
+    """`recipe(**{"stage.lr": 0.1})` makes the complete config of a short run on the city, in its own folder."""
     from omegaconf import OmegaConf
 
     from geotune.config.training import BackboneConfig, DataConfig, StageConfig, TrainConfig, TrainerConfig, WandbConfig

@@ -1,32 +1,21 @@
-"""What trains is exactly what was asked for; adapters load strictly or not at all."""
+"""Exactly the requested parameters train."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, lora_targets
-from geotune.backbones.weights import ADAPTER_FILE, load_adapter, load_full, save_adapter, save_full
 from geotune.config.training import LoraConfig
-from geotune.encoding.collate import Batch, collate
+from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
-from geotune.sample import Sample
 
-City = tuple[Path, list[Sample]]
 FAMILIES = ("qwen", "internvl")
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-
-
-def batch_of(backbone: Any, city: City, count: int = 4) -> Batch:
-    folder, samples = city
-    return collate([backbone.encode(sample, folder) for sample in samples[:count]], backbone.encoder)
 
 
 def trainable(backbone: Any) -> dict[str, nn.Parameter]:
@@ -76,11 +65,11 @@ def test_rslora_scales_by_the_root_of_the_rank(load_tiny: Callable[..., Any]) ->
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(use_dora=True)])
 def test_frozen_tower_builds_no_graph_and_every_adapter_learns(
-    load_tiny: Callable[..., Any], city: City, family: str, lora: LoraConfig
+    load_tiny: Callable[..., Any], batch_of: Callable[..., Batch], family: str, lora: LoraConfig
 ) -> None:
     backbone = load_tiny(family, lora=lora, gradient_checkpointing=True).train()
-    batch = batch_of(backbone, city)
-    assert not backbone._features_of(batch).requires_grad
+    batch = batch_of(backbone)
+    assert not backbone._distinct_image_features(batch).requires_grad
     assert not any(
         module.training for name, module in backbone.base.named_modules() if backbone.parts.part_of(name) == "tower"
     )
@@ -99,13 +88,13 @@ def test_frozen_tower_builds_no_graph_and_every_adapter_learns(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("scope", ["lora", "full"])
 def test_projector_trains_behind_a_frozen_tower(
-    load_tiny: Callable[..., Any], city: City, family: str, scope: Any
+    load_tiny: Callable[..., Any], batch_of: Callable[..., Batch], family: str, scope: Any
 ) -> None:
     backbone = load_tiny(family, projector=scope, language_model="frozen").train()
     entered: list[bool] = []
     projector = backbone.base.get_submodule(backbone.parts.projector)
     projector.register_forward_pre_hook(lambda module, args: entered.append(args[0].requires_grad))
-    loss_of(backbone, batch_of(backbone, city)).backward()
+    loss_of(backbone, batch_of(backbone)).backward()
     assert entered == [False]
     parameters = trainable(backbone)
     assert parameters
@@ -113,36 +102,38 @@ def test_projector_trains_behind_a_frozen_tower(
     assert all(p.grad is not None for p in parameters.values())
 
 
-def test_everything_trains_in_full(load_tiny: Callable[..., Any], city: City) -> None:
+def test_everything_trains_in_full(load_tiny: Callable[..., Any], batch_of: Callable[..., Batch]) -> None:
     backbone = load_tiny("qwen", tower="full", projector="full", language_model="full").train()
     assert not backbone.has_adapter
     assert all(p.requires_grad for p in backbone.parameters())
-    loss_of(backbone, batch_of(backbone, city)).backward()
+    loss_of(backbone, batch_of(backbone)).backward()
     assert all(p.grad is not None for p in backbone.parameters())
 
 
-def test_adapters_in_the_tower_when_asked_for(load_tiny: Callable[..., Any], city: City) -> None:
+def test_adapters_in_the_tower_when_asked_for(load_tiny: Callable[..., Any], batch_of: Callable[..., Batch]) -> None:
     backbone = load_tiny("qwen", tower="lora", language_model="full").train()
     parts = {(backbone.parts.part_of(name), ".lora_" in name) for name in trainable(backbone)}
     assert parts == {("tower", True), ("language_model", False)}
     assert "lm_head.weight" not in dict(backbone.base.named_modules())
-    loss_of(backbone, batch_of(backbone, city)).backward()
+    loss_of(backbone, batch_of(backbone)).backward()
     assert all(p.grad is not None for p in trainable(backbone).values())
 
 
-def test_bf16_keeps_what_trains_in_float32(load_tiny: Callable[..., Any], city: City) -> None:
+def test_trainable_parameters_stay_in_float32_with_bf16(
+    load_tiny: Callable[..., Any], batch_of: Callable[..., Batch]
+) -> None:
     for settings in ({}, {"projector": "full"}):
         backbone = load_tiny("qwen", dtype="bf16", **settings).train()
         kinds = {p.requires_grad: p.dtype for p in backbone.parameters()}
         assert kinds == {True: torch.float32, False: torch.bfloat16}
-        logits = backbone(batch_of(backbone, city))
+        logits = backbone(batch_of(backbone))
         assert logits.dtype == torch.float32
-        exact = load_tiny("qwen")(batch_of(backbone, city))
+        exact = load_tiny("qwen")(batch_of(backbone))
         assert (logits.softmax(-1) - exact.softmax(-1)).abs().max() < 0.1
 
 
 class Decoy(nn.Module):
-    """A tower whose layers bear the names of the language model's, as Qwen's and InternVL's do."""
+    """A model whose tower has layers of the same names as the language model, as in Qwen and InternVL."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +146,7 @@ class Decoy(nn.Module):
         self.lm_head = nn.Linear(4, 4)
 
 
-def test_full_names_decide() -> None:
+def test_layers_are_matched_by_full_names() -> None:
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     scopes: Any = {"tower": "frozen", "projector": "frozen", "language_model": "lora"}
     names = lora_targets(Decoy(), parts, scopes, LoraConfig())
@@ -171,7 +162,7 @@ def test_a_match_in_the_tower_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     scopes: Any = {"tower": "frozen", "projector": "frozen", "language_model": "lora"}
-    # What a list of bare names, as in many recipes, would make PEFT do.
+    # A list of bare names, as many recipes have it, would also match layers of the tower.
     monkeypatch.setattr(adapters, "lora_targets", lambda *_: ["q_proj"])
     monkeypatch.setattr(adapters, "expected_count", lambda *_: 64)
     model = Decoy()
@@ -195,80 +186,3 @@ def test_bad_settings(load_tiny: Callable[..., Any], lora: LoraConfig, message: 
         load_tiny("qwen", lora=lora)
     with pytest.raises(ConfigError, match=r"backbone\.tower=half"):
         load_tiny("qwen", tower="half")
-
-
-def shake(backbone: Any) -> None:
-    """Give adapters a visible effect."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in trainable(backbone).values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("lora", [LoraConfig(), LoraConfig(use_dora=True, use_rslora=True)])
-def test_adapter_reloaded_and_merged_say_the_same(
-    load_tiny: Callable[..., Any], city: City, tmp_path: Path, family: str, lora: LoraConfig
-) -> None:
-    from peft import PeftModel
-
-    backbone = load_tiny(family, lora=lora)
-    plain = load_tiny(family, lora=lora)
-    batch = batch_of(backbone, city)
-    shake(backbone)
-    with torch.no_grad():
-        wanted = backbone(batch)
-        assert (plain(batch) - wanted).abs().max() > 0.1
-    save_adapter(backbone, tmp_path)
-    load_adapter(plain, tmp_path)
-    weights = {name: value.clone() for name, value in backbone.base.state_dict().items()}
-    with torch.no_grad():
-        assert torch.equal(plain(batch), wanted)
-        with backbone._merged():
-            torch.testing.assert_close(backbone(batch), wanted, atol=2e-4, rtol=1e-4)
-        assert torch.equal(backbone(batch), wanted)
-    assert all(torch.equal(weights[name], value) for name, value in backbone.base.state_dict().items())
-    stock = PeftModel.from_pretrained(type(backbone).model_class.from_pretrained(backbone.path), str(tmp_path))
-    ours = backbone.model.state_dict()
-    assert all(torch.equal(ours[name], value) for name, value in stock.state_dict().items())
-
-
-def test_adapters_load_strictly(load_tiny: Callable[..., Any], tmp_path: Path) -> None:
-    backbone = load_tiny("qwen")
-    save_adapter(backbone, tmp_path)
-    file = tmp_path / ADAPTER_FILE
-    state = load_file(file)
-    first = min(state)
-    for changed, message in (
-        ({k: v for k, v in state.items() if k != first}, "lacks"),
-        (state | {first.replace("layers.0", "layers.7"): state[first].clone()}, "unknown"),
-        (state | {first: torch.zeros(1, 1)}, "has shape"),
-    ):
-        save_file(changed, file)
-        with pytest.raises(ConfigError, match=message):
-            load_adapter(backbone, tmp_path)
-    save_file(state, file)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 64}))
-    with pytest.raises(ConfigError, match=r"backbone\.lora\.alpha=32.*64"):
-        load_adapter(backbone, tmp_path)
-    with pytest.raises(ConfigError, match="no adapter_model"):
-        load_adapter(backbone, tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="set to lora"):
-        load_adapter(load_tiny("qwen", language_model="frozen"), tmp_path)
-
-
-def test_fully_trained_parts_round_trip(load_tiny: Callable[..., Any], city: City, tmp_path: Path) -> None:
-    settings: Any = {"projector": "full", "language_model": "lora"}
-    backbone, other = load_tiny("qwen", **settings), load_tiny("qwen", **settings)
-    shake(backbone)
-    save_adapter(backbone, tmp_path / "adapter")
-    save_full(backbone, tmp_path / "model")
-    assert set(load_file(tmp_path / "model" / "trained.safetensors")) == set(backbone.full_state())
-    load_adapter(other, tmp_path / "adapter")
-    load_full(other, tmp_path / "model")
-    batch = batch_of(backbone, city)
-    with torch.no_grad():
-        assert torch.equal(backbone(batch), other(batch))
-    with pytest.raises(ConfigError, match="another backbone"):
-        load_full(load_tiny("qwen", projector="frozen", language_model="full"), tmp_path / "model")

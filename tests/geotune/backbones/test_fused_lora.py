@@ -1,4 +1,4 @@
-"""The fused LoRA layer says and learns what PEFT's own does."""
+"""The fused LoRA layer has the outputs and gradients of PEFT's own layer."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ City = tuple[Path, list[Sample]]
 
 
 def outcome(backbone: Any, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits and gradients."""
+    """Logits and gradients of one batch."""
     backbone.zero_grad()
     logits = backbone(batch)
     nll_sum(logits, batch.labels).backward()
     return logits.detach(), {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
 
 
-def spread(backbone: Any) -> None:
-    """Updates that are not zero."""
+def randomize_adapters(backbone: Any) -> None:
+    """Make the adapters' updates differ from zero."""
     torch.manual_seed(0)
     for name, parameter in backbone.named_parameters():
         if "lora_B" in name:
@@ -37,7 +37,7 @@ def spread(backbone: Any) -> None:
 
 
 def with_peft(backbone: Any, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The outcome of the library's own layers."""
+    """Logits and gradients with PEFT's own layers."""
     layers = [module for module in backbone.modules() if type(module) is FusedLinear]
     assert layers
     for layer in layers:
@@ -49,12 +49,12 @@ def with_peft(backbone: Any, batch: Any) -> tuple[torch.Tensor, dict[str, torch.
 
 
 @pytest.mark.parametrize(("family", "dtype"), [("qwen", "float32"), ("internvl", "float32"), ("qwen", "bf16")])
-def test_fused_is_pefts_own(family: str, dtype: str, load_tiny: Callable[..., Any], city: City) -> None:
+def test_fused_layers_equal_pefts(family: str, dtype: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
-    # A scale that is not a power of two; every part adapted, so that layers with and without a bias occur.
+    # The scale is no power of two. All parts have adapters, so that layers with and without a bias occur.
     parts = dict.fromkeys(("tower", "projector", "language_model"), "lora")
     backbone = load_tiny(family, dtype=dtype, lora=LoraConfig(r=3, alpha=7), **parts).train()
-    spread(backbone)
+    randomize_adapters(backbone)
     batch = collate([backbone.encode(sample, folder) for sample in samples[:4]], backbone.encoder)
     (logits, gradients), (wanted, expected) = outcome(backbone, batch), with_peft(backbone, batch)
     rounding = 1e-4 if dtype == "float32" else 5e-2
@@ -68,10 +68,10 @@ def test_fused_is_pefts_own(family: str, dtype: str, load_tiny: Callable[..., An
         )
 
 
-def test_what_is_not_plain_goes_pefts_way(
+def test_special_cases_fall_back_to_peft(
     load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dropout, DoRA, adapters that are switched off or merged."""
+    """Dropout, DoRA, and adapters that are switched off or merged."""
     folder, samples = city
 
     def refuse(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""QLoRA: four bits under adapters, in training, evaluation and resumption; and what can't be had with it."""
+"""QLoRA: four-bit weights under adapters in training, evaluation and resumption, and settings that exclude it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ NF4: dict[str, Any] = {"backbone.quantization": "nf4"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_language_models_linear_layers_alone(load_tiny: Callable[..., Any], city: City, family: str) -> None:
+def test_only_the_language_models_linear_layers_are_quantized(
+    load_tiny: Callable[..., Any], city: City, family: str
+) -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     plain, backbone = load_tiny(family), load_tiny(family, quantization="nf4")
     layers = dict(backbone.base.named_modules())
@@ -40,7 +42,7 @@ def test_the_language_models_linear_layers_alone(load_tiny: Callable[..., Any], 
         if inside:
             assert layer.weight.dtype == torch.uint8
             assert layer.weight.quant_state.quant_type == "nf4"
-            assert layer.weight.quant_state.nested, "the scales are quantised as well"
+            assert layer.weight.quant_state.nested, "the scales are quantized as well"
             assert layer.weight.numel() == math.ceil(module.weight.numel() / 2)
     total = [sum(weight_count(p) for p in model.parameters()) for model in (plain, backbone)]
     assert total[0] == total[1]
@@ -53,7 +55,7 @@ def test_the_language_models_linear_layers_alone(load_tiny: Callable[..., Any], 
 
 
 def test_trains_and_resumes(recipe: Callable[..., Any], tmp_path: Path) -> None:
-    """bf16 as in real runs; the resumed run is the uninterrupted one, and its checkpoints hold adapters alone."""
+    """A resumed run in bf16 equals the uninterrupted one, and its checkpoints hold adapters alone."""
     pytest.importorskip("bitsandbytes")
     settings = {**NF4, "backbone.dtype": "bf16", "backbone.gradient_checkpointing": True, "trainer.keep_last": 9}
     one, two = tmp_path / "one", tmp_path / "two"
@@ -79,7 +81,7 @@ def test_four_bits_under_a_projector_that_trains(load_tiny: Callable[..., Any], 
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in backbone.trained_parameters().values())
 
 
-def test_full_training_of_four_bits(load_tiny: Callable[..., Any]) -> None:
+def test_four_bits_exclude_full_training(load_tiny: Callable[..., Any]) -> None:
     wanted = r"backbone\.quantization=nf4: .*set backbone\.language_model=lora"
     with pytest.raises(ConfigError, match=wanted):
         load_tiny("qwen", quantization="nf4", language_model="full")
@@ -87,7 +89,7 @@ def test_full_training_of_four_bits(load_tiny: Callable[..., Any]) -> None:
         compose("train", ["recipe=quickstart", "backbone.quantization=nf4", "backbone.language_model=full"])
 
 
-def test_without_the_library(load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_bitsandbytes(load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.nn", None)
     with pytest.raises(ConfigError, match=r"backbone\.quantization=nf4: needs bitsandbytes.*geotune\[gpu\]"):
         load_tiny("qwen", quantization="nf4")

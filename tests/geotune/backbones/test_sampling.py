@@ -1,4 +1,4 @@
-"""Drawn tokens follow the distribution asked for, and an answer depends on its own seed alone."""
+"""Drawn tokens follow the requested distribution, and an answer depends on its own seed alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_shares_of_tokens_are_their_probabilities(temperature: float) -> None:
     torch.testing.assert_close(shares, (logits / temperature).softmax(-1), atol=2e-4, rtol=0)
 
 
-def test_nucleus() -> None:
+def test_only_tokens_of_the_nucleus_are_drawn() -> None:
     probabilities = torch.tensor([0.1, 0.5, 0.15, 0.25])
     uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     for top_p, kept in ((0.01, [1]), (0.5, [1]), (0.51, [1, 3]), (0.76, [1, 2, 3]), (0.9001, [0, 1, 2, 3])):
@@ -36,7 +36,7 @@ def test_nucleus() -> None:
         torch.testing.assert_close(shares, wanted, atol=2e-3, rtol=0)
 
 
-def test_ends_of_the_interval() -> None:
+def test_random_numbers_at_the_ends_of_the_interval() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf], [-200.0, 0.0, -200.0]])
     for number in (0.0, np.nextafter(1.0, 0.0)):
         uniform = torch.full((2,), number, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A prefix tree gives what its samples give one by one: loss, logits at supervised places, gradients."""
+"""A prefix tree has the loss, the logits of supervised tokens and the gradients of its samples one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ City = tuple[Path, list[Sample]]
 
 
 def questions(city: City, branches: int) -> list[Sample]:
-    """Of one view: maps below it, one or two questions to each, ragged; a conversation that goes on; a text alone."""
+    """Samples that share one view: various maps and questions, a conversation of two turns, and one text alone."""
     _, samples = city
     made = []
     for number in range(branches):
@@ -52,7 +52,9 @@ def outcome(backbone: Any, batches: list[Any]) -> tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 @pytest.mark.parametrize("branches", [1, 2, 5, 8])
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
-def test_tree_is_one_by_one(family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
+def test_tree_equals_separate_samples(
+    family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City
+) -> None:
     folder, _ = city
     backbone = load_tiny(family, attn=attn).train()
     torch.manual_seed(0)
@@ -71,8 +73,8 @@ def test_tree_is_one_by_one(family: str, branches: int, attn: str, load_tiny: Ca
 
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
-def test_tree_in_bf16_is_one_by_one_within_rounding(family: str, load_tiny: Callable[..., Any], city: City) -> None:
-    """No farther from float32 than the rows are, by more than half."""
+def test_tree_in_bf16_equals_rows_within_rounding(family: str, load_tiny: Callable[..., Any], city: City) -> None:
+    """The mean squared distance from float32 is at most 1.5 times that of the rows."""
     folder, _ = city
     exact, rounded = load_tiny(family), load_tiny(family, dtype="bf16")
     encoded = [exact.encode(sample, folder) for sample in questions(city, 8)]
@@ -106,10 +108,10 @@ def test_gradient_checkpointing_keeps_the_tree(load_tiny: Callable[..., Any], ci
 
 @pytest.mark.parametrize("attend", [tree_attention, path_attention])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_attention_is_that_of_the_dense_mask(
+def test_attention_equals_that_under_the_dense_mask(
     attend: Callable[..., torch.Tensor], groups: int, load_tiny: Callable[..., Any], city: City
 ) -> None:
-    """Output and gradients; `groups` query heads to a head of keys."""
+    """Compare output and gradients, with `groups` query heads per key head."""
     folder, samples = city
     encoder = load_tiny("qwen").encoder
     subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
@@ -130,12 +132,12 @@ def test_attention_is_that_of_the_dense_mask(
         torch.testing.assert_close(gradient, other, atol=2e-5, rtol=1e-4)
 
 
-def test_flex_attention_sees_what_the_dense_mask_shows(load_tiny: Callable[..., Any], city: City) -> None:
+def test_flex_attention_equals_attention_under_the_dense_mask(load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny("qwen").encoder
     subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
     mask = TreeMask(subtree_end, torch.device("cpu"), flex=True)
-    assert not mask.flex, "without CUDA the ordinary kernels serve"
+    assert not mask.flex, "without CUDA the ordinary kernels are used"
     query, key, value = (torch.randn(1, heads, len(subtree_end), 16) for heads in (4, 2, 2))
     repeated = [tensor.repeat_interleave(2, dim=1) for tensor in (key, value)]
     wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=0.5)
@@ -148,8 +150,8 @@ def test_flex_attention_sees_what_the_dense_mask_shows(load_tiny: Callable[..., 
     )
 )
 @settings(deadline=None, max_examples=30)
-def test_flex_attentions_tiles_hold_all_there_is_to_see(subtree_end: np.ndarray) -> None:
-    """Those read as a whole are seen as a whole, and those left out hold nothing."""
+def test_flex_attention_reads_every_visible_tile(subtree_end: np.ndarray) -> None:
+    """Tiles read in full are visible in full, and skipped tiles hold no visible pair."""
     mask = TreeMask(torch.from_numpy(subtree_end), torch.device("cpu"))
     side = -(-len(subtree_end) // TILE) * TILE
     dense = torch.zeros(side, side, dtype=torch.bool)
@@ -179,7 +181,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 def test_attention_on_a_gpu(
     flex: bool, dtype: torch.dtype, atol: float, load_tiny: Callable[..., Any], city: City
 ) -> None:
-    """Output and gradients of trees of several lengths, which one compiled kernel serves."""
+    """Compare output and gradients for trees of several lengths, which share one compiled kernel."""
     folder, samples = city
     encoder = load_tiny("qwen").encoder
     device = torch.device("cuda")
@@ -209,7 +211,7 @@ def test_attention_on_a_gpu(
 @needs_gpu
 @pytest.mark.parametrize("language_model", ["lora", "full"])
 def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callable[..., Any], city: City) -> None:
-    """Queries and keys come in float32 where all weights train."""
+    """Queries and keys are float32 if all weights train."""
     backbone = load_tiny("qwen", attn="flex", dtype="bf16", language_model=language_model).train().to("cuda")
     encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
     loss, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder).to("cuda")])
@@ -222,7 +224,9 @@ def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callabl
 @needs_gpu
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 @pytest.mark.parametrize("attn", ["sdpa", "flex", "eager"])
-def test_tree_is_one_by_one_on_a_gpu(family: str, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
+def test_tree_equals_separate_samples_on_a_gpu(
+    family: str, attn: str, load_tiny: Callable[..., Any], city: City
+) -> None:
     backbone = load_tiny(family, attn=attn).train().to("cuda")
     encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
     tree = collate_tree(encoded, backbone.encoder).to("cuda")
@@ -235,8 +239,8 @@ def test_tree_is_one_by_one_on_a_gpu(family: str, attn: str, load_tiny: Callable
         torch.testing.assert_close(gradients[name], gradient, atol=1e-3 * float(gradient.abs().max() + 1), rtol=1e-2)
 
 
-def test_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
-    """The attention function that reads trees leaves generation as it was."""
+def test_generated_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
+    """The attention function for trees does not change generation."""
     folder, samples = city
     backbone = load_tiny("qwen")
     ours = generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4)

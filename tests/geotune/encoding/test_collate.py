@@ -40,7 +40,7 @@ def test_rows_and_their_padding(encoder: Any, city: City) -> None:
         assert batch.image_token_index.shape == batch.feature_index.shape
 
 
-def test_shared_images_are_there_once(encoder: Any, city: City) -> None:
+def test_shared_images_occur_once(encoder: Any, city: City) -> None:
     folder, samples = city
     batch = collate([encoder.encode(samples[number], folder) for number in (0, 6, 12, 1)], encoder)
     assert len(batch.images) == len(batch.pixels) == len(set(batch.images)) == 4  # two views, two maps
@@ -98,7 +98,7 @@ def test_branches_see_the_trunk_and_themselves(encoder: Any, city: City) -> None
     ]
 
 
-def test_moving_keeps_everything(encoder: Any, city: City) -> None:
+def test_moving_a_batch_keeps_its_fields(encoder: Any, city: City) -> None:
     folder, samples = city
     batch = collate([encoder.encode(samples[0], folder)], encoder, side="left", update_targets=4)
     moved = batch.to("meta")

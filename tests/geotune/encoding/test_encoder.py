@@ -1,4 +1,4 @@
-"""One renderer: the tokens and pixels of the library's processors, and supervision of the assistant's words alone."""
+"""Tokens and pixels equal those of the stock processors, and only the assistant's words are supervised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from geotune.backbones.weights import save_processor
 from geotune.encoding.collate import collate
 from geotune.errors import BadRecord, ConfigError
 from geotune.sample import Sample, Turn
-from geotune.system.cache import LruBytes
 from geotune.system.images import load_image
 
 City = tuple[Path, list[Sample]]
@@ -31,13 +30,13 @@ def backbone(request: pytest.FixtureRequest, load_tiny: Callable[..., Any]) -> A
 
 
 def stock_inputs(backbone: Any, sample: Sample, folder: Path, *, prompt_only: bool) -> Any:
-    """What the library's own processor makes of the sample."""
+    """Inputs that the stock processor makes of the sample."""
     encoder = backbone.encoder
     turns = sample.turns[:-1] if prompt_only else sample.turns
     messages: list[dict[str, Any]] = [{"role": "system", "content": [{"type": "text", "text": sample.system}]}]
-    messages += [{"role": t.role, "content": encoder._content(t.text)} for t in turns]
+    messages += [{"role": t.role, "content": encoder.chat_template.user_content(t.text)} for t in turns]
     text = backbone.tokenizer.apply_chat_template(
-        messages, chat_template=encoder.template, tokenize=False, add_generation_prompt=prompt_only
+        messages, chat_template=encoder.chat_template.source, tokenize=False, add_generation_prompt=prompt_only
     )
     images = [load_image(folder / name) for name in sample.images]
     return backbone.processor(text=[text], images=images, return_tensors="pt")
@@ -105,7 +104,7 @@ def test_only_the_assistants_words_are_supervised(backbone: Any, city: City) -> 
         assert backbone.encoder.image_token_id not in batch.labels
 
 
-def test_answer_and_prompt_join_to_the_whole_conversation(backbone: Any, city: City) -> None:
+def test_prompt_and_answer_form_the_whole_conversation(backbone: Any, city: City) -> None:
     folder, samples = city
     encoded = backbone.encode(samples[3], folder)
     stock = stock_inputs(backbone, samples[3], folder, prompt_only=False)["input_ids"][0].tolist()
@@ -142,7 +141,7 @@ def test_bad_samples(backbone: Any, city: City, change: dict[str, Any], reason: 
         backbone.encode(sample, folder)
 
 
-def test_image_token_in_a_record_is_refused(backbone: Any, city: City) -> None:
+def test_image_token_in_a_record_is_rejected(backbone: Any, city: City) -> None:
     folder, samples = city
     forged = Turn("user", f"<image>\n{backbone.encoder.image_token}")
     with pytest.raises(BadRecord, match="control token"):
@@ -173,7 +172,7 @@ def test_saved_processor_is_a_stock_one(backbone: Any, tmp_path: Path, city: Cit
     kind = type(backbone.processor.image_processor).__name__
     assert saved["image_processor"]["image_processor_type"] == kind.removesuffix("Pil") != kind
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == backbone.tokenizer.get_vocab()
-    # The stock class, where torchvision is, also asks for a video processor, which this folder must name.
+    # Where torchvision is installed, the stock class also requires a video processor, which the folder must name.
     video = json.loads((tmp_path / VIDEO_FILE).read_text())
     assert hasattr(transformers, video["video_processor_type"])
     assert video.keys() > saved["image_processor"].keys() - {"image_processor_type"}
@@ -190,17 +189,3 @@ def test_template_without_end_of_turn(backbone: Any, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% for m in messages %}{{ m['role'] }}{% endfor %}assistant:")
     with pytest.raises(ConfigError, match="control token"):
         type(backbone).load_encoder(str(tmp_path), max_pixels=backbone.max_pixels, min_pixels=None)
-
-
-def test_lru_forgets_the_oldest() -> None:
-    cache: LruBytes[bytes] = LruBytes(10, len)
-    for name in "abc":
-        cache.put(name, b"1234")
-    assert cache.get("a") is None
-    assert cache.get("b") == b"1234"
-    cache.put("d", b"1234")
-    assert cache.get("c") is None
-    assert cache.get("b") is not None
-    cache.put("huge", b"12345678901")
-    assert cache.get("huge") is None
-    assert cache.used == 8

@@ -1,4 +1,4 @@
-"""The tree holds what its samples hold, once; and its mask says what separate sequences would."""
+"""The tree holds each shared prefix once, and its mask is that of the separate sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.encoding.collate import collate, collate_tree, token_positions
-from geotune.encoding.prefix_tree import attention_blocks, build_tree, dense_mask, tree_tokens
+from geotune.encoding.prefix_tree import attention_blocks, build_tree, tree_tokens
 from geotune.encoding.segments import Encoded, Segment
 from geotune.sample import Sample
 
@@ -23,6 +23,12 @@ PATHS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1
 
 def samples_of(paths: list[list[int]]) -> list[Encoded]:
     return [Encoded(str(n), tuple(SEGMENTS[number] for number in path)) for n, path in enumerate(paths)]
+
+
+def dense_mask(subtree_end: np.ndarray) -> np.ndarray:
+    """Boolean (length, length), true where token q (row) sees token k (column): the definition of `subtree_end`."""
+    at = np.arange(len(subtree_end))
+    return (at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :])
 
 
 @given(PATHS)
@@ -38,7 +44,7 @@ def test_every_path_is_its_sample(paths: list[list[int]]) -> None:
 
 @given(PATHS)
 @settings(deadline=None)
-def test_what_is_shared_is_there_once(paths: list[list[int]]) -> None:
+def test_shared_prefixes_occur_once(paths: list[list[int]]) -> None:
     prefixes = {tuple(path[: end + 1]) for path in paths for end in range(len(path))}
     tree = build_tree(samples_of(paths))
     assert len(tree.nodes) == len(prefixes)
@@ -50,7 +56,7 @@ def test_what_is_shared_is_there_once(paths: list[list[int]]) -> None:
 @given(PATHS)
 @settings(deadline=None)
 def test_a_token_sees_its_path_up_to_itself(paths: list[list[int]]) -> None:
-    """Against the definition, and block by block as the attention works."""
+    """Compare the mask with its definition, as a whole and block by block."""
     tree = build_tree(samples_of(paths))
     seen = np.zeros((tree.length, tree.length), dtype=bool)
     for number, node in enumerate(tree.nodes):
@@ -69,7 +75,7 @@ def test_a_token_sees_its_path_up_to_itself(paths: list[list[int]]) -> None:
     blockwise = np.zeros_like(seen)
     blocks = attention_blocks(subtree_end)
     for block in blocks:
-        for earlier in block.seen:
+        for earlier in block.ancestors:
             blockwise[block.start : block.stop, blocks[earlier].start : blocks[earlier].stop] = True
         own = slice(block.start, block.stop)
         blockwise[own, own] = np.tri(block.stop - block.start, dtype=bool)
@@ -81,7 +87,7 @@ def test_a_chain_is_one_block() -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
-def test_the_batch_of_a_tree_holds_what_the_rows_hold(family: str, load_tiny: Callable[..., Any], city: City) -> None:
+def test_the_batch_of_a_tree_matches_the_batch_of_rows(family: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny(family).encoder
     encoded = [encoder.encode(sample, folder) for sample in samples]
@@ -91,8 +97,8 @@ def test_the_batch_of_a_tree_holds_what_the_rows_hold(family: str, load_tiny: Ca
     assert tree.labels.tolist() == rows.labels.tolist()
     assert tree.tokens == tree.input_ids.numel() < rows.tokens
     assert sorted(tree.images) == sorted(rows.images)
-    assert len(tree.image_token_index) < len(rows.image_token_index), "images that samples share stand there once"
-    # What predicts each label is the same token at the same position.
+    assert len(tree.image_token_index) < len(rows.image_token_index), "images that samples share occur once"
+    # The token that predicts a label is the same in both batches, at the same position.
     for name in ("input_ids", "position_ids"):
         flat = [getattr(batch, name).flatten(-2)[..., batch.logit_index] for batch in (tree, rows)]
         assert flat[0].tolist() == flat[1].tolist()

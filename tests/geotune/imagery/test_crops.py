@@ -1,3 +1,5 @@
+"""The crops of a map have the geometry of GeoX-Bench."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -12,7 +14,7 @@ from geotune.imagery.crops import CROPS, camera_in_crop, crop_box
 from geotune.tasks import get_task
 
 THIRD, SIXTH = Fraction(1, 3), Fraction(1, 6)
-# (left, top, right, bottom) cut off, as GeoX-Bench has it.
+# Fractions of the map that GeoX-Bench cuts off: (left, top, right, bottom).
 CUT_OFF = {
     "center": (SIXTH, SIXTH, SIXTH, SIXTH),
     "left": (THIRD, SIXTH, 0, SIXTH),

@@ -1,4 +1,4 @@
-"""Symmetries against drawing the turned and mirrored city anew."""
+"""Transformed images equal images rendered from the turned and mirrored city."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from data_builders.imagery.panorama import perspective_view
 from data_builders.synthetic import city
 from geotune.geo import COMPASS_POINTS
 from geotune.imagery.crops import CROPS, camera_in_crop, crop_box
-from geotune.imagery.symmetry import ALL, IDENTITY, SYMMETRIES, Symmetry
+from geotune.imagery.symmetry import ALL_SYMMETRIES, IDENTITY, SYMMETRIES, Symmetry
 from geotune.tasks.cross_view import HEADINGS
 
 
 def turned(town: city.Town, symmetry: Symmetry) -> city.Town:
-    """The town itself, built mirrored and turned."""
+    """The town with mirrored and turned walls and plazas."""
     return replace(town, walls=symmetry.map(town.walls), plazas=symmetry.map(town.plazas))
 
 
@@ -26,15 +26,15 @@ def _unshaded(distance: np.ndarray, block: np.ndarray, faces_east: np.ndarray) -
 
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch) -> city.Town:
-    # The camera at the very middle of the map, as in every dataset of real images.
+    # The camera stands exactly at the center of the map, as in every dataset of real images.
     monkeypatch.setattr(city, "OFF_MIDDLE", 0.0)
-    # No sun: the shade of a wall goes with the compass and would not turn with the town.
+    # Walls are not shaded: the shade depends on the compass direction and would not turn with the town.
     first_walls = city._first_walls
     monkeypatch.setattr(city, "_first_walls", lambda heading: _unshaded(*first_walls(heading)))
     return city.draw_towns(np.random.default_rng(5), 1, 2)[0]
 
 
-@pytest.mark.parametrize("symmetry", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("symmetry", ALL_SYMMETRIES, ids=lambda s: s.name)
 def test_maps_equal_those_of_the_turned_city(town: city.Town, symmetry: Symmetry) -> None:
     rng = np.random.default_rng(0)
     shown = symmetry.map(city.satellite_image(town, rng, noise=0))
@@ -42,7 +42,7 @@ def test_maps_equal_those_of_the_turned_city(town: city.Town, symmetry: Symmetry
     assert (shown != drawn).any(axis=-1).mean() < 0.02  # edges that fall on the middle of a pixel
 
 
-@pytest.mark.parametrize("symmetry", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("symmetry", ALL_SYMMETRIES, ids=lambda s: s.name)
 def test_views_equal_those_of_the_turned_city(town: city.Town, symmetry: Symmetry) -> None:
     def views(of: city.Town) -> dict[str, np.ndarray]:
         panorama = city.panorama(of, np.random.default_rng(0), width=256, noise=0)
@@ -56,7 +56,7 @@ def test_views_equal_those_of_the_turned_city(town: city.Town, symmetry: Symmetr
         assert differences[symmetry.heading(heading)] < 1 < 10 < sorted(differences.values())[1]
 
 
-@pytest.mark.parametrize("symmetry", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("symmetry", ALL_SYMMETRIES, ids=lambda s: s.name)
 def test_crops_keep_what_they_show(symmetry: Symmetry) -> None:
     whole = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
@@ -77,6 +77,6 @@ def test_directions() -> None:
     assert quarter.crop("top_left") == "top_right"
     assert mirror.crop("left") == "right"
     assert camera_in_crop(quarter.crop("top"), 96, 96) == (0.75, 0.5)
-    assert all({s.heading(name) for name in COMPASS_POINTS} == set(COMPASS_POINTS) for s in ALL)
-    assert len(set(ALL)) == 8
+    assert all({s.heading(name) for name in COMPASS_POINTS} == set(COMPASS_POINTS) for s in ALL_SYMMETRIES)
+    assert len(set(ALL_SYMMETRIES)) == 8
     assert all(IDENTITY in group for group in SYMMETRIES.values())

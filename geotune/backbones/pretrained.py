@@ -1,0 +1,145 @@
+"""Read the parts of a pretrained model (config, weights, tokenizer, image processor) from a folder or hub id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from geotune.backbones.adapters import Parts
+from geotune.errors import ConfigError, first_line
+
+
+def load_model_config(path: str, *, family: str, backbone: str, trust_remote_code: bool) -> Any:
+    """Return the transformers config of the model at `path`, whose `model_type` must be `family`.
+
+    backbone: name of the class that loads the model, for the error message. Raises ConfigError if there is no readable
+    config, if it describes another family, or if the language model has layers other than full attention.
+    """
+    from transformers import AutoConfig
+
+    if _looks_local(path) and not (Path(path) / "config.json").is_file():
+        raise ConfigError(
+            f"backbone.path={path}: this folder holds no config.json; name a folder that holds a model, or a hub id"
+        )
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"backbone.path={path}: its config can't be loaded ({first_line(error)}); name another model"
+        ) from error
+    if config.model_type != family:
+        raise ConfigError(
+            f"backbone.path={path}: holds a {config.model_type} model, but backbone._target_ names {backbone} "
+            f"({family}); choose the backbone group of its family"
+        )
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise ConfigError(
+            f"backbone.path={path}: its language model has layers of the types {sorted(kinds)}, but only "
+            "full_attention is supported; name another model"
+        )
+    return config
+
+
+def load_model_weights(
+    path: str,
+    config: Any,
+    *,
+    model_class: Any,
+    parts: Parts,
+    dtype: torch.dtype,
+    attn: str,
+    trust_remote_code: bool,
+) -> nn.Module:
+    """Load the weights at `path` in `dtype` into a `model_class` of transformers with the attention `attn`.
+
+    Raises ConfigError if the weights can't be read, or if a tensor is missing, unknown or of another shape than
+    `config` says. Unknown tensors outside the three `parts` are ignored.
+    """
+    try:
+        model, report = model_class.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attn,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report below names them
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(
+            f"backbone.path={path}: its weights can't be loaded ({first_line(error)}); only safetensors are read"
+        ) from error
+    # transformers initializes missing and mismatched tensors with random numbers and carries on.
+    for problem, names in (
+        ("lack", report["missing_keys"]),
+        ("have another shape than its config.json says in", [name for name, *_ in report["mismatched_keys"]]),
+        ("hold an unknown", [name for name in report["unexpected_keys"] if parts.part_of(name)]),
+    ):
+        if names:
+            raise ConfigError(
+                f"backbone.path={path}: its weights {problem} {min(names)} ({len(names)} in all); download or export "
+                "the model again"
+            )
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def load_tokenizer(path: str) -> tuple[Any, str | None]:
+    """Return the tokenizer at `path` and the processor's chat template.
+
+    The template is None if the processor has none; the tokenizer's own template then applies. Raises ConfigError if the
+    files can't be read.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import cached_file
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        file = cached_file(path, "chat_template.jinja", _raise_exceptions_for_missing_entries=False)
+        old = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable_processor(path, error) from error
+    if file is not None:
+        return tokenizer, Path(file).read_text(encoding="utf-8")
+    if old is not None:
+        return tokenizer, json.loads(Path(old).read_text(encoding="utf-8"))["chat_template"]
+    return tokenizer, None
+
+
+def load_image_processor(kind: Any, path: str) -> Any:
+    """Load the image processor at `path` as `kind`, a PIL-based class of transformers.
+
+    A PIL-based class gives the same pixels whether torchvision is installed or not. Raises ConfigError if the files
+    can't be read.
+    """
+    try:
+        return kind.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unusable_processor(path, error) from error
+
+
+def read_processor_config(path: str) -> dict[str, Any]:
+    """Return the content of processor_config.json at `path`, empty if there is no such file."""
+    from transformers.utils import cached_file
+
+    file = cached_file(path, "processor_config.json", _raise_exceptions_for_missing_entries=False)
+    return {} if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+def _looks_local(path: str) -> bool:
+    """Whether `path` can only be a folder: it exists, or it does not have the form of a hub id."""
+    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def _unusable_processor(path: str, error: BaseException) -> ConfigError:
+    return ConfigError(
+        f"backbone.path={path}: holds no usable processor ({first_line(error)}); put the model's tokenizer and image "
+        "processor files beside its weights"
+    )

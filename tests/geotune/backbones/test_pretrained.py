@@ -1,0 +1,82 @@
+"""Errors for folders that can't be loaded name the folder and the reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geotune.errors import ConfigError
+
+
+def test_folders_that_can_not_be_loaded(
+    load_tiny: Callable[..., Any], qwen_path: Path, internvl_path: Path, tmp_path: Path
+) -> None:
+    from geotune.backbones.internvl import InternVL
+    from geotune.backbones.qwen_vl import QwenVL
+
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*no config\.json"):
+        load_tiny("qwen", path=str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*internvl model.*QwenVL"):
+        QwenVL(str(internvl_path), max_pixels=9216)
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*qwen2_5_vl model.*InternVL"):
+        InternVL(str(qwen_path), max_pixels=9216)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(qwen_path / name, bare / name)
+    with pytest.raises(ConfigError, match=rf"backbone\.path={bare}: holds no usable processor"):
+        load_tiny("qwen", path=str(bare))
+    shutil.copy(qwen_path / "tokenizer.json", bare)
+    shutil.copy(qwen_path / "tokenizer_config.json", bare)
+    with pytest.raises(ConfigError, match=rf"backbone\.path={bare}"):
+        load_tiny("qwen", path=str(bare))
+    with pytest.raises(ConfigError, match=r"backbone\.min_pixels=256"):
+        InternVL(str(internvl_path), max_pixels=9216, min_pixels=256)
+
+
+def test_pickled_weights_are_refused(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(qwen_path, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="only safetensors"):
+        load_tiny("qwen", path=str(folder))
+
+
+def test_damaged_weights_are_reported(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def copy(name: str) -> tuple[Path, Path]:
+        folder = shutil.copytree(qwen_path, tmp_path / name)
+        return folder, folder / "model.safetensors"
+
+    lacking, weights = copy("lacking")
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if "layers.1." not in name}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*lack .*layers\.1\..* in all"):
+        load_tiny("qwen", path=str(lacking))
+    truncated, weights = copy("truncated")
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*can't be loaded"):
+        load_tiny("qwen", path=str(truncated))
+    reshaped, weights = copy("reshaped")
+    tensors = load_file(weights)
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    save_file({**tensors, name: tensors[name][:-1].contiguous()}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*another shape .*q_proj\.weight \(1 in all"):
+        load_tiny("qwen", path=str(reshaped))
+    deeper, weights = copy("deeper")
+    more = {name.replace("layers.1.", "layers.2."): tensor.clone() for name, tensor in tensors.items()}
+    save_file({**more, **tensors}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"backbone\.path=.*hold an unknown .*layers\.2\."):
+        load_tiny("qwen", path=str(deeper))
+    beside, weights = copy("beside")
+    save_file({**tensors, "mtp.head.weight": torch.ones(2)}, weights, metadata={"format": "pt"})
+    load_tiny("qwen", path=str(beside))
