@@ -78,7 +78,7 @@ def plan_figures(plan: UpdatePlan) -> dict[str, float]:
     from geotune.data.sampler import task_tolerance
     from geotune.data.tree_plan import TreePlan
 
-    duplication = plan.duplication if isinstance(plan, TreePlan) else 1.0
+    duplication = plan.duplication_factor if isinstance(plan, TreePlan) else 1.0
     return {"duplication_removed": duplication, "task_tolerance": task_tolerance(plan)}
 
 

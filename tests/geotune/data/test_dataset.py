@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from geotune.data import measures
+from geotune.data import image_sizes, measures
 from geotune.data.datamodule import GeoData
 from geotune.data.dataset import SampleDataset, load_dataset
 from geotune.data.sampler import MicroBatch, UpdateSampler
@@ -162,7 +162,7 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a second look")
 
-    monkeypatch.setattr(measures, "check_image", never)
+    monkeypatch.setattr(image_sizes, "check_image", never)
     monkeypatch.setattr(type(encoder), "encode", never)
     again = load(folder, encoder)
     assert again.fingerprint == first.fingerprint

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from geotune.data.paths import Paths
 from geotune.data.row_plan import RowPlan
 from geotune.data.sampler import UpdateSampler, task_tolerance
-from geotune.data.stream import Stream, epoch_order, items_at, spread
+from geotune.data.stream import Stream, epoch_order, items_at, spread_evenly
 from geotune.data.tree_plan import TreePlan
 from geotune.encoding.prefix_tree import tree_tokens
 from geotune.errors import ConfigError
@@ -43,7 +43,7 @@ def test_seeds_and_epochs_differ() -> None:
 def test_every_kind_comes_up_evenly(kinds: list[int], seed: int) -> None:
     """After any number of items each kind has come up as often as its share says, within the bound that is stated."""
     held, shuffle = np.array(kinds), np.random.default_rng(seed).permutation(len(kinds))
-    order = spread(shuffle, held)
+    order = spread_evenly(shuffle, held)
     assert sorted(order) == list(range(len(kinds)))
     counts = Counter(kinds)
     distinct = len(set(counts.values()))
@@ -56,14 +56,14 @@ def test_every_kind_comes_up_evenly(kinds: list[int], seed: int) -> None:
 
 def test_items_of_one_kind_stay_shuffled() -> None:
     order = epoch_order(200, 0, 0)
-    assert spread(order, np.zeros(200, int)).tolist() == order.tolist()
+    assert spread_evenly(order, np.zeros(200, int)).tolist() == order.tolist()
     # Also where each is of a kind of its own.
-    assert spread(order, np.arange(200)).tolist() == order.tolist()
+    assert spread_evenly(order, np.arange(200)).tolist() == order.tolist()
 
 
 def test_rare_kinds_do_not_stand_together() -> None:
     kinds = np.array([0] * 900 + list(range(1, 101)))
-    order = spread(epoch_order(1000, 0, 0), kinds)
+    order = spread_evenly(epoch_order(1000, 0, 0), kinds)
     at = np.flatnonzero(kinds[order] > 0)
     assert np.diff(at).max() <= 12
 
@@ -216,7 +216,7 @@ def test_trees_of_one_moment_are_alike() -> None:
 
 
 def test_larger_groups_share_more() -> None:
-    factors = [tree_plan(20, batch_size=12, group_size=size).duplication for size in (1, 2, 6)]
+    factors = [tree_plan(20, batch_size=12, group_size=size).duplication_factor for size in (1, 2, 6)]
     assert 1 < factors[0] < factors[1] < factors[2]
 
 
