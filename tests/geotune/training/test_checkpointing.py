@@ -1,4 +1,4 @@
-"""An interrupted and resumed run is the uninterrupted one; links and pruning; when evaluators are called."""
+"""An interrupted and resumed run equals the uninterrupted one; links, pruning, and evaluations around checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geotune.train import train
 from geotune.training import checkpointing
 
 DROPOUT = {"backbone.lora.dropout": 0.2}
-"""So that a run depends on its random state."""
+"""Makes a run depend on its random state."""
 
 
 def updates_of(run_dir: Path) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def same_run(one: Path, two: Path, step: int) -> None:
 
 @pytest.fixture
 def fail_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """`fail_at(update, what)`: `what` happens in the middle of an update, once."""
+    """`fail_at(update, what)` calls `what` in the middle of an update, once."""
     own = SFT.training_step
 
     def arrange(update: int, what: Callable[[], None]) -> None:
@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path:
 
 
 def in_a_process(config: Any, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
-    """`train(config)` in a process of its own, to which `what` happens."""
+    """Run `train(config)` in a process of its own, to which `what` happens."""
     from omegaconf import OmegaConf
 
     OmegaConf.save(config, folder / "config_of_child.yaml")
