@@ -1,1 +1,1 @@
-"""From samples on disk to the batches of a run."""
+"""Loads samples from disk and groups them into the micro-batches of a training run."""

@@ -1,4 +1,4 @@
-"""Datasets that make themselves: a config may name a builder beside a path; it runs when the dataset is not there."""
+"""Builds missing datasets: a config may name a builder beside a path, and the builder runs if there is no dataset."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from geotune.errors import ConfigError
 from geotune.system.digests import fingerprint_of
 
 REPORT = "build_report.json"
+"""Name of the report that a builder writes into the dataset's folder."""
 _SUFFIXES = (".jsonl", ".json")
 _NOT_SAMPLES = frozenset({REPORT, "dataset_info.json", "rejected.jsonl"})
 
@@ -21,25 +22,31 @@ log = logging.getLogger(__name__)
 
 
 def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: str = "path") -> Path:
-    """The file of samples that `path` names, built first when it is missing or its builder's settings have changed.
+    """Return the file of samples that `path` names, and build it first if it is missing or out of date.
 
-    path: a .jsonl or .json file, or a folder that holds one (a builder writes <folder>/<folder's name>.jsonl).
-    build: a builder (`_target_` and its fields), or None when the dataset must exist. key: where `path` stands in the
-    config, for messages. Processes that ask at the same time build once. A dataset without this builder's mark is
-    never overwritten.
-    Raises ConfigError.
+    A built dataset is out of date if it was built with other settings of its builder. If several processes call this
+    function at the same time, the dataset is built once. A dataset that this builder did not write is never
+    overwritten.
+
+    Args:
+        path: A .jsonl or .json file, or a folder that holds one. A builder writes <folder>/<folder's name>.jsonl.
+        build: The config of a builder (`_target_` and its fields); None if the dataset must exist already.
+        key: The key of `path` in the config, for error messages.
+
+    Raises:
+        ConfigError: There is no dataset, the folder holds another dataset, or the build cannot write there.
     """
     if build is None:
         found = _find(Path(path), key)
         if found is None:
-            raise ConfigError(f"{key}={path}: there is no dataset; give a .jsonl file or the folder of a builder")
+            raise ConfigError(f"{key}={path}: there is no dataset; give a .jsonl file or a builder's folder")
         return found
 
     build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
     builder = instantiate_checked(build, build_key)
     if not hasattr(builder, "make"):
         raise ConfigError(
-            f"{build_key}._target_={build.get('_target_')}: is no builder; choose one of the group builder"
+            f"{build_key}._target_={build.get('_target_')}: this is not a builder; choose one of the group `builder`"
         )
     fingerprint = config_fingerprint(builder_config(builder))
     out, target = _destination(Path(path), key)
@@ -50,14 +57,15 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
         return _build_locked(builder, fingerprint, out, target, key, build_key)
     except OSError as error:
         raise ConfigError(
-            f"{key}={path}: can't build there ({error.strerror or error}); choose a folder that can be written"
+            f"{key}={path}: can't build there ({error.strerror or error}); choose a folder that is writable"
         ) from error
 
 
 def builder_config(builder: Any) -> dict[str, Any]:
-    """What decides a builder's output, as JSON: its class, its `version` if it states one, its fields.
+    """Return the settings that determine a builder's output, as JSON types: its class, its `version` and its fields.
 
-    Fields with `compare=False` say how to build, not what (a number of workers), and are left out.
+    `version` is None for a class without one. Fields with `compare=False` (for example the number of workers) do not
+    affect the output and are left out.
     """
     fields = {field.name: getattr(builder, field.name) for field in dataclasses.fields(builder) if field.compare}
     kind = type(builder)
@@ -76,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def config_fingerprint(config: Mapping[str, Any]) -> str:
-    """A digest of a builder's config that does not depend on the order of its keys."""
+    """Return a digest of a builder's config that does not depend on the order of its keys."""
     return fingerprint_of(json.dumps(config, sort_keys=True))
 
 
@@ -84,7 +92,7 @@ def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: 
     from filelock import FileLock
 
     with FileLock(out / ".build.lock"):
-        if _is_current(out, target, fingerprint):  # another process built it while this one waited
+        if _is_current(out, target, fingerprint):  # another process has built it while this one waited
             return target
         _refuse_foreign(out, target, key, build_key)
         log.info("building %s", target)
@@ -98,7 +106,7 @@ def _is_current(out: Path, target: Path, fingerprint: str) -> bool:
 
 
 def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
-    """Raise unless `out` is free for this dataset: new, or an earlier build of it with other settings."""
+    """Raise ConfigError unless `out` is new or holds an earlier build of this dataset."""
     report = _read_report(out)
     name = report.get("name", target.stem)
     if name != target.stem:
@@ -113,7 +121,7 @@ def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
 
 
 def _read_report(out: Path) -> dict[str, Any]:
-    """The report of a complete build (the last file that a build writes), {} where there is none."""
+    """Return the report of the build in `out`, {} without a complete build: the report is the last file written."""
     try:
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -122,7 +130,7 @@ def _read_report(out: Path) -> dict[str, Any]:
 
 
 def _destination(path: Path, key: str) -> tuple[Path, Path]:
-    """Folder and file that a build for `path` writes."""
+    """Return the folder and the file that a build for `path` writes."""
     if path.suffix == ".json":
         raise ConfigError(f"{key}={path}: builders write JSON lines; name it {path.with_suffix('.jsonl').name}")
     if path.suffix == ".jsonl":
@@ -131,7 +139,7 @@ def _destination(path: Path, key: str) -> tuple[Path, Path]:
 
 
 def _find(path: Path, key: str) -> Path | None:
-    """The file of samples that `path` is or holds; None when there is none."""
+    """Return `path` if it is a file, or the one file of samples in the folder `path`; None if there is none."""
     if path.is_file():
         return path
     if not path.is_dir():

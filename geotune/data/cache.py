@@ -1,4 +1,4 @@
-"""What is kept beside a dataset: made once, in one piece, and deleted when it is old."""
+"""The cache beside a dataset: folders that are made once and that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from geotune.errors import ConfigError
 from geotune.system.digests import fingerprint_of
 
 CACHE = ".geotune"
-"""Folder beside a dataset that holds what was found out about it; may be deleted at any time."""
+"""Name of the folder beside a dataset that holds its index and its measures; it can be deleted at any time."""
 
 
 def cache_folder(path: Path) -> Path:
-    """Where to keep what is known of the dataset file `path`: beside it, else in the user's own cache."""
+    """Return the cache folder of the dataset file `path`: beside the file if possible, else in the user's cache.
+
+    Raises ConfigError if neither is writable.
+    """
     name = fingerprint_of(str(path.absolute()))
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for folder in (path.parent / CACHE / path.name, user / "geotune" / name):
@@ -26,13 +29,16 @@ def cache_folder(path: Path) -> Path:
         except OSError:
             continue
         return folder
-    raise ConfigError(f"data.path={path}: neither its folder nor {user} can be written; set XDG_CACHE_HOME")
+    raise ConfigError(
+        f"data.path={path}: neither the folder of the dataset nor {user} is writable; set XDG_CACHE_HOME to one that is"
+    )
 
 
-def cached(folder: Path, key: str, prefix: str, make: Callable[[Path], None]) -> Path:
-    """`folder`/<prefix>-<key>, made by `make` in one piece when it is not there; others of `prefix` go.
+def make_once(folder: Path, prefix: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Return the entry `folder`/<prefix>-<key>, and have `make` fill it first if it does not exist.
 
-    Of several processes that ask, one makes it.
+    `make` writes into a temporary folder that is renamed when it is complete. If several processes ask for an entry at
+    the same time, one of them makes it.
     """
     from filelock import FileLock
 
@@ -41,17 +47,17 @@ def cached(folder: Path, key: str, prefix: str, make: Callable[[Path], None]) ->
         return wanted
     with FileLock(folder / f"{prefix}.lock"):
         if not wanted.is_dir():
-            partial_ = Path(tempfile.mkdtemp(dir=folder, prefix=f".{prefix}-"))
+            partial = Path(tempfile.mkdtemp(dir=folder, prefix=f".{prefix}-"))
             try:
-                make(partial_)
-                partial_.replace(wanted)
+                make(partial)
+                partial.replace(wanted)
             finally:
-                shutil.rmtree(partial_, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
     return wanted
 
 
-def forget(folder: Path, prefix: str, keep: int) -> None:
-    """Delete all but the newest `keep` entries of `prefix`."""
+def keep_newest(folder: Path, prefix: str, count: int) -> None:
+    """Delete all entries of `prefix` but the `count` newest."""
     entries = sorted(folder.glob(f"{prefix}-*"), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in entries[keep:]:
+    for entry in entries[count:]:
         shutil.rmtree(entry, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The data of a run: built when it is not there, loaded, and dealt out in updates."""
+"""The Lightning data module of a run: builds missing data, loads it, and serves the micro-batches of each rank."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from geotune.encoding.encoder import Encoder
 from geotune.errors import ConfigError
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 class GeoData(LightningDataModule):
-    """Training samples, in updates that depend on seed and position alone.
+    """Serves training samples in updates that depend on the data, its settings, the seed and the position alone.
 
-    Args: see `geotune.config.training.DataConfig`.
+    Call `load` before anything else. See `geotune.config.training.DataConfig` for the arguments. Raises ConfigError for
+    a setting that is out of range.
     """
 
     dataset: SampleDataset
-    """Set by `load`."""
+    """The training set; set by `load`."""
 
     def __init__(
         self,
@@ -79,13 +80,16 @@ class GeoData(LightningDataModule):
         self.max_images = max_images
         self.seed = 0
         self.start = 0
-        """First update of this process, from 0; above 0 when a run is resumed."""
+        """The first update to serve, counted from 0; above 0 in a resumed run."""
         self.stop = 0
-        """Update to stop before."""
+        """The update to stop before."""
         self._plans: dict[tuple[int, int], UpdatePlan] = {}
 
     def load(self, encoder: Encoder, *, seed: int) -> SampleDataset:
-        """Build what is missing, read and check everything, once. Raises ConfigError."""
+        """Load and check all data, and build what is missing. Returns the training set.
+
+        Raises ConfigError if data is missing, bad or empty.
+        """
         self.seed = seed
         self._plans.clear()
         first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder)
@@ -107,12 +111,15 @@ class GeoData(LightningDataModule):
 
     @property
     def plan_name(self) -> str:
-        """Settings that decide which samples an update holds, beside data, seed and update size."""
+        """The settings of data that determine which samples an update holds; a resumed run must have the same."""
         limits = f", {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
         return f"prefix_tree={as_typed(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
 
     def plan(self, *, accumulate: int, ranks: int) -> UpdatePlan:
-        """How this data is dealt out. Raises ConfigError."""
+        """Return the plan of updates for a number of micro-batches per update and rank, and a number of ranks.
+
+        Raises ConfigError if a sample exceeds the limits on a micro-batch.
+        """
         if (accumulate, ranks) not in self._plans:
             self._plans[accumulate, ranks] = self._plan(accumulate, ranks)
         return self._plans[accumulate, ranks]
@@ -141,7 +148,7 @@ class GeoData(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The micro-batches of this rank, each a whole `Batch`."""
+        """Return the loader of this rank's micro-batches; each item is a collated `Batch`."""
         assert self.trainer is not None
         accumulate = self.trainer.accumulate_grad_batches
         plan = self.plan(accumulate=accumulate, ranks=self.trainer.world_size)
@@ -152,10 +159,10 @@ class GeoData(LightningDataModule):
             self.dataset,
             sampler=sampler,
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            # Its own generator: starting a loader must not move the run's random state.
+            # A generator of its own, so that starting the loader does not change the random state of the run.
             generator=torch.Generator().manual_seed(self.seed),
         )

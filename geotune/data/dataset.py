@@ -1,7 +1,8 @@
-"""Training samples: read strictly, encoded, measured; too long ones rejected with a reason.
+"""The training set: samples that are read strictly, measured, and encoded when a micro-batch asks for them.
 
-Each sample is encoded once to know its length and its segments. What was found is kept beside the dataset,
-memory-mapped, and found again as long as the records, the images and the backbone's processor are the same.
+Samples that are too long are rejected with a reason. The measures of the others (`geotune.data.measures`) are kept
+beside the dataset and memory-mapped; they are reused as long as records, images and the backbone's processor are the
+same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
-from geotune.data.sample_file import Chosen, SampleFile
+from geotune.data.sample_file import ChosenSamples, SampleFile
 from geotune.data.sampler import MicroBatch
 from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.encoding.encoder import Encoder
@@ -29,43 +30,46 @@ from geotune.system.images import resolve_image
 
 @dataclass
 class SampleDataset(Dataset[Batch]):
-    """Samples that fit, with their sizes; an item is the batch of a `MicroBatch`."""
+    """The samples of a training set, with their lengths and segments.
+
+    An item is the collated `Batch` of a `MicroBatch`.
+    """
 
     samples: Sequence[Sample]
     folder: Path
-    """What relative image names are relative to."""
+    """Folder that relative image names are relative to."""
     encoder: Encoder
     lengths: np.ndarray
-    """Tokens of each sample."""
+    """Tokens of each sample: (samples,)."""
     targets: np.ndarray
-    """Supervised tokens of each sample."""
+    """Supervised tokens of each sample: (samples,)."""
     paths: Paths
-    """Each sample as numbers of its segments; those with the same number are the same."""
+    """The segments of each sample, by number."""
     sizes: np.ndarray
-    """Tokens of each segment."""
+    """Tokens of each segment: (segments,)."""
     is_image: np.ndarray
-    """Whether a segment is an image."""
+    """Whether each segment is an image: (segments,)."""
     keys: np.ndarray
-    """Digest of each segment, uint64."""
+    """Digest of each segment: uint64 (segments,)."""
     places: np.ndarray
-    """What the samples' questions are grouped by, as numbers."""
+    """Number of the place (or other group) of each sample: (samples,)."""
     tasks: np.ndarray
-    """What each sample asks, as a number."""
+    """Number of each sample's task in `task_names`: (samples,)."""
     task_names: tuple[str, ...]
-    """The tasks by number."""
     fingerprint: str
-    """Identifies the samples and their order: ids, answers and sizes."""
+    """Digest of the samples' ids, answers and lengths, in order; identifies the training set."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
-    """(id, reason) of what was left out."""
+    """Id of each rejected sample, and the reason."""
     prefix_tree: bool = True
-    """Whether a batch is a prefix tree, or a row per sample."""
+    """Whether a batch is one prefix tree; otherwise it has one row per sample."""
     mix: tuple[tuple[int, float], ...] = ()
-    """Of several datasets, one behind the other: how many samples each has, and its weight."""
+    """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, micro: MicroBatch) -> Batch:
+        """Return the batch of a micro-batch; unreadable samples are left out and listed in it."""
         kept, broken = [], []
         for index in micro.indices:
             try:
@@ -79,9 +83,9 @@ class SampleDataset(Dataset[Batch]):
             else:
                 kept.append(encoded)
         join = collate_tree if self.prefix_tree else collate
-        # Every process runs every micro-batch, so that they keep step: with nothing left, some words teach nothing.
-        shown = kept or [self._words_of(self.samples[broken[0][0]])]
-        batch = join(shown, self.encoder, update_targets=micro.update_targets, update=micro.update)
+        # Every rank must run every micro-batch. If no sample is readable, this one runs text that supervises nothing.
+        encoded_samples = kept or [self._unsupervised_text(self.samples[broken[0][0]])]
+        batch = join(encoded_samples, self.encoder, update_targets=micro.update_targets, update=micro.update)
         if not broken:
             return batch
         return replace(
@@ -91,25 +95,27 @@ class SampleDataset(Dataset[Batch]):
             missing=int(sum(self.targets[index] for index, _ in broken)),
         )
 
-    def _words_of(self, sample: Sample) -> Encoded:
-        """`sample` without its images, and with nothing to supervise."""
+    def _unsupervised_text(self, sample: Sample) -> Encoded:
+        """Encode `sample` without its images and without supervision."""
         turns = tuple(Turn(turn.role, turn.text.replace(IMAGE_TAG, "")) for turn in sample.turns)
         encoded = self.encoder.encode(replace(sample, images=(), turns=turns), self.folder)
         return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
 
     @property
     def task_counts(self) -> dict[str, int]:
-        """Samples of each task, of those that there are."""
+        """Number of samples of each task that occurs."""
         counts = np.bincount(self.tasks, minlength=len(self.task_names)).tolist()
         return {name: count for name, count in zip(self.task_names, counts, strict=True) if count}
 
     @property
     def ids(self) -> Sequence[str]:
-        """The samples' ids, each read when it is asked for."""
+        """The samples' ids; each is read from the file when it is asked for."""
         return _Ids(self.samples)
 
 
 class _Ids(Sequence[str]):
+    """The ids of samples, read lazily."""
+
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
 
@@ -121,13 +127,16 @@ class _Ids(Sequence[str]):
 
 
 def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int | None, seed: int) -> np.ndarray:
-    """Numbers of the samples for `tasks`, at most `limit` (a seeded choice, in file order). Raises ConfigError."""
+    """Return the numbers of the samples of `tasks` (None: all), ascending; at most `limit`, chosen at random by `seed`.
+
+    Raises ConfigError if the file holds none of the tasks, or if the limit is below 1.
+    """
     numbers = np.arange(len(file))
     if tasks is not None:
         wanted = [number for number, name in enumerate(file.task_names) if name in set(tasks)]
         if not wanted:
-            there = ", ".join(sorted(file.task_names))
-            raise ConfigError(f"data.tasks={list(tasks)}: {file.path} holds none of them, only {there}")
+            present = ", ".join(sorted(file.task_names))
+            raise ConfigError(f"data.tasks={list(tasks)}: {file.path} holds none of them, only {present}")
         numbers = np.flatnonzero(np.isin(file.tasks, wanted))
     if limit is not None and limit < len(numbers):
         if limit < 1:
@@ -147,7 +156,10 @@ def load_dataset(
     max_image_pixels: int,
     prefix_tree: bool = True,
 ) -> SampleDataset:
-    """The training set of `file`. Raises ConfigError: a bad record, a broken image, nothing left to train on."""
+    """Load the training set in `file`; see `geotune.config.training.DataConfig` for the settings.
+
+    Raises ConfigError for a bad record or an unreadable image, and if no sample is left to train on.
+    """
     source = SampleFile(file)
     chosen = choose_samples(source, tasks=tasks, limit=limit, seed=seed)
     measure = Measure(source, encoder, chosen, max_length, max_image_pixels)
@@ -159,7 +171,7 @@ def load_dataset(
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     numbers = found["numbers"]
     return SampleDataset(
-        Chosen(source, numbers),
+        ChosenSamples(source, numbers),
         file.parent,
         encoder,
         found["lengths"],
@@ -177,8 +189,8 @@ def load_dataset(
     )
 
 
-class _Joined(Sequence[Sample]):
-    """The samples of several datasets, one behind the other; their images by absolute names."""
+class _ConcatenatedSamples(Sequence[Sample]):
+    """The samples of several datasets, one dataset after the other; images have absolute names."""
 
     def __init__(self, parts: Sequence[SampleDataset]) -> None:
         self.parts = [(part.samples, part.folder) for part in parts]
@@ -197,21 +209,24 @@ class _Joined(Sequence[Sample]):
 
 
 def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> SampleDataset:
-    """Several datasets as one, each visited as often per epoch as its weight says."""
+    """Join several datasets to one, in which an epoch visits each sample of a dataset as often as its weight says.
+
+    Samples of different datasets share segments with the same content, but never a place.
+    """
     keys = np.concatenate([part.keys for part in parts])
     distinct, first, code = np.unique(keys, return_index=True, return_inverse=True)
-    segments, places, offset, known = list[np.ndarray](), list[np.ndarray](), 0, 0
+    segments, places, segment_offset, place_offset = list[np.ndarray](), list[np.ndarray](), 0, 0
     for part in parts:
-        segments.append(code[offset + part.paths.segments].astype(np.int32))
-        places.append(known + part.places)
-        offset += len(part.keys)
-        known += int(part.places.max()) + 1
+        segments.append(code[segment_offset + part.paths.segments].astype(np.int32))
+        places.append(place_offset + part.places)
+        segment_offset += len(part.keys)
+        place_offset += int(part.places.max()) + 1
     names = list(dict.fromkeys(name for part in parts for name in part.task_names))
     tasks = [np.array([names.index(name) for name in part.task_names])[part.tasks] for part in parts]
     mixed = json.dumps([[part.fingerprint, weight] for part, weight in zip(parts, weights, strict=True)])
     lengths = np.concatenate([part.paths.lengths for part in parts])
     return SampleDataset(
-        _Joined(parts),
+        _ConcatenatedSamples(parts),
         parts[0].folder,
         parts[0].encoder,
         np.concatenate([part.lengths for part in parts]),

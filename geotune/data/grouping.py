@@ -1,4 +1,9 @@
-"""The questions of a place in groups that stay together: what is shared stays whole, and groups are of like size."""
+"""Cuts the questions about one place into groups that stay together in a micro-batch.
+
+The questions of a group share their images, so a group should consist of whole branches of the place's prefix tree:
+each branch that is split over two groups is computed twice. The groups' trees should also have similar sizes, because
+micro-batches are built from groups and ranks wait for the largest micro-batch.
+"""
 
 from __future__ import annotations
 
@@ -11,128 +16,145 @@ from typing import NamedTuple
 import numpy as np
 
 BALANCED_AT_ONCE = 32
-"""So many groups at a time are made alike: a place may have any number of questions."""
+"""Number of groups that are balanced at a time; it bounds the work for a place with many questions."""
 EXCHANGEABLE = 16
-"""So many parts of a group are thought of as ones to exchange."""
+"""Number of branches of a group that are considered for an exchange with another group."""
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Cuts the questions of a place, sorted by path, in groups of at most `size`.
+    """Cuts the questions about one place, sorted by path, into groups of at most `size` questions.
 
-    Branches of their tree that fit into a group stay whole as far as that goes, and are dealt out, the largest first,
-    each to the group whose tree is smallest; then groups exchange branches until they are of like size.
+    1. The tree is cut into branches of at most `size` questions, as close to the root as possible.
+    2. The branches are assigned to groups, the largest (in tokens) first, each to the group with the fewest tokens
+       among those with room for all of it. Only if no group has room for a branch is the branch split.
+    3. The largest and the smallest group exchange branches until no exchange narrows the gap between them.
+
+    The result depends on the arguments alone.
     """
 
-    agreeing: Sequence[int]
-    """How many segments each question shares with the one before it; of the first it does not matter."""
+    shared: Sequence[int]
+    """Number of first segments that each question shares with the question before it; the first entry is not used."""
     tokens: Sequence[Sequence[int]]
-    """`tokens[question][depth]`: those of its segments from `depth` on; one entry more than segments, 0."""
+    """`tokens[question][depth]`: tokens of the question's segments from `depth` on; the last entry of each is 0."""
     size: int
+    """Largest number of questions in a group."""
 
     def groups(self) -> list[list[int]]:
-        """Positions of the questions, group by group, each ascending."""
-        return list(self._groups(range(len(self.tokens))))
+        """Return the groups, each as ascending positions of its questions."""
+        return list(self._groups_of(range(len(self.tokens))))
 
-    def _groups(self, questions: range) -> Iterator[list[int]]:
+    def _groups_of(self, questions: range) -> Iterator[list[int]]:
         if len(questions) <= self.size:
             yield list(questions)
             return
-        shared = min(self.agreeing[at] for at in questions[1:])
-        small = _Group()
-        for branch in self._branches(questions, shared):
+        depth = min(self.shared[at] for at in questions[1:])
+        waiting = _Group()
+        for branch in self._branches(questions, depth):
             if len(branch) > self.size:
-                yield from self._groups(branch)
+                yield from self._groups_of(branch)
                 continue
-            small.add(Part(self._cost(branch, shared), branch))
-            if small.questions >= BALANCED_AT_ONCE * self.size:
-                yield from self._deal(small)
-                small = _Group()
-        yield from self._deal(small)
+            waiting.add(_Branch(self._tree_tokens(branch, depth), branch))
+            if waiting.questions >= BALANCED_AT_ONCE * self.size:
+                yield from self._balanced_groups(waiting)
+                waiting = _Group()
+        yield from self._balanced_groups(waiting)
 
-    def _branches(self, questions: range, shared: int) -> Iterator[range]:
-        """The questions parted where they share no more than all of them do."""
-        starts = [questions.start, *(at for at in questions[1:] if self.agreeing[at] == shared), questions.stop]
+    def _branches(self, questions: range, depth: int) -> Iterator[range]:
+        """Cut questions that all share their first `depth` segments wherever neighbors share no more than that."""
+        starts = [questions.start, *(at for at in questions[1:] if self.shared[at] == depth), questions.stop]
         return (range(start, stop) for start, stop in itertools.pairwise(starts))
 
-    def _cost(self, branch: range, shared: int) -> int:
-        """Tokens of a branch's tree beyond the first `shared` segments."""
+    def _tree_tokens(self, branch: range, depth: int) -> int:
+        """Return the tokens of a branch's tree, without the first `depth` segments."""
         first, *others = branch
-        return self.tokens[first][shared] + sum(self.tokens[at][self.agreeing[at]] for at in others)
+        return self.tokens[first][depth] + sum(self.tokens[at][self.shared[at]] for at in others)
 
-    def _deal(self, branches: _Group) -> Iterator[list[int]]:
-        groups = [_Group() for _ in range(math.ceil(branches.questions / self.size))]
-        for part in sorted(branches.parts, key=lambda part: (-part.tokens, part.questions.start)):
-            left = part.questions
+    def _balanced_groups(self, pool: _Group) -> Iterator[list[int]]:
+        """Distribute the branches of `pool` over as few groups as can hold them, with trees of similar sizes."""
+        groups = self._filled_groups(pool)
+        for _ in pool.branches:
+            largest, smallest = (choose(groups, key=lambda group: group.tokens) for choose in (max, min))
+            if not self._exchange(largest, smallest):
+                break
+        return (sorted(at for branch in group.branches for at in branch.questions) for group in groups)
+
+    def _filled_groups(self, pool: _Group) -> list[_Group]:
+        """Assign each branch of `pool`, the largest first, to the group with the fewest tokens that has room for it."""
+        groups = [_Group() for _ in range(math.ceil(pool.questions / self.size))]
+        for branch in sorted(pool.branches, key=lambda branch: (-branch.tokens, branch.questions.start)):
+            left = branch.questions
             while left:
                 room = [self.size - group.questions for group in groups]
-                wanted = len(left) if max(room) >= len(left) else 1  # a branch is cut only where none has room for it
-                least = min(
-                    (group for group, space in zip(groups, room, strict=True) if space >= wanted),
+                needed = len(left) if max(room) >= len(left) else 1  # no group has room for all: split the branch
+                target = min(
+                    (group for group, space in zip(groups, room, strict=True) if space >= needed),
                     key=lambda group: group.tokens,
                 )
-                taken, left = left[: self.size - least.questions], left[self.size - least.questions :]
-                least.add(Part(part.tokens * len(taken) // len(part.questions), taken))
-        for _ in branches.parts:
-            large, small = (choose(groups, key=lambda group: group.tokens) for choose in (max, min))
-            if not self._exchange(large, small):
-                break
-        return (sorted(at for part in group.parts for at in part.questions) for group in groups)
+                space = self.size - target.questions
+                taken, left = left[:space], left[space:]
+                target.add(_Branch(branch.tokens * len(taken) // len(branch.questions), taken))
+        return groups
 
     def _exchange(self, large: _Group, small: _Group) -> bool:
-        """Make two groups more alike: exchange up to two parts of each. False where that is not to be had."""
+        """Exchange up to two branches of each group for the smallest possible gap between their tokens.
+
+        Returns False, and exchanges nothing, if no exchange narrows the gap.
+        """
         gap = large.tokens - small.tokens
-        some, others = large.few(), small.few()
-        tokens, length = (
-            np.array([count(few) for few in some])[:, None] - np.array([count(few) for few in others])
+        offers, returns = large.choices(), small.choices()
+        tokens, questions = (
+            np.array([count(choice) for choice in offers])[:, None] - np.array([count(choice) for choice in returns])
             for count in (_tokens, _questions)
         )
-        fits = (length <= self.size - small.questions) & (-length <= self.size - large.questions)
-        left = np.where(fits, np.abs(gap - 2 * tokens), gap)
-        best = int(left.argmin())
-        if left.flat[best] >= gap:
+        fits = (questions <= self.size - small.questions) & (-questions <= self.size - large.questions)
+        remaining_gap = np.where(fits, np.abs(gap - 2 * tokens), gap)
+        best = int(remaining_gap.argmin())
+        if remaining_gap.flat[best] >= gap:
             return False
-        given, got = some[best // len(others)], others[best % len(others)]
-        large.swap(given, got)
-        small.swap(got, given)
+        given, taken = offers[best // len(returns)], returns[best % len(returns)]
+        large.replace(given, taken)
+        small.replace(taken, given)
         return True
 
 
-class Part(NamedTuple):
-    """What stays together."""
+class _Branch(NamedTuple):
+    """Questions of one branch of the tree, or of a part of a branch that was split."""
 
     tokens: int
+    """Tokens of their tree, without what all branches share; a part of a branch has its share of them."""
     questions: range
 
 
 class _Group:
-    """Parts, with their sums."""
+    """A collection of branches with the sums of their tokens and questions."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.branches: list[_Branch] = []
         self.tokens = self.questions = 0
 
-    def add(self, part: Part) -> None:
-        self.parts.append(part)
-        self.tokens += part.tokens
-        self.questions += len(part.questions)
+    def add(self, branch: _Branch) -> None:
+        self.branches.append(branch)
+        self.tokens += branch.tokens
+        self.questions += len(branch.questions)
 
-    def swap(self, given: Sequence[Part], got: Sequence[Part]) -> None:
-        """Part with some and take others."""
-        self.parts = [part for part in self.parts if part not in given] + list(got)
-        self.tokens += _tokens(got) - _tokens(given)
-        self.questions += _questions(got) - _questions(given)
+    def replace(self, old: Sequence[_Branch], new: Sequence[_Branch]) -> None:
+        """Remove the branches `old` and add the branches `new`."""
+        self.branches = [branch for branch in self.branches if branch not in old] + list(new)
+        self.tokens += _tokens(new) - _tokens(old)
+        self.questions += _questions(new) - _questions(old)
 
-    def few(self) -> list[tuple[Part, ...]]:
-        """Every choice of up to two parts; of many, among the largest and the smallest."""
-        parts = sorted(self.parts, key=lambda part: (part.tokens, part.questions.start))
-        some = parts if len(parts) <= EXCHANGEABLE else parts[: EXCHANGEABLE // 2] + parts[-EXCHANGEABLE // 2 :]
-        return [few for count in (0, 1, 2) for few in itertools.combinations(some, count)]
-
-
-def _tokens(parts: Sequence[Part]) -> int:
-    return sum(part.tokens for part in parts)
+    def choices(self) -> list[tuple[_Branch, ...]]:
+        """Return every choice of up to two branches; in a large group, only among its largest and smallest branches."""
+        branches = sorted(self.branches, key=lambda branch: (branch.tokens, branch.questions.start))
+        if len(branches) > EXCHANGEABLE:
+            branches = branches[: EXCHANGEABLE // 2] + branches[-EXCHANGEABLE // 2 :]
+        return [choice for count in (0, 1, 2) for choice in itertools.combinations(branches, count)]
 
 
-def _questions(parts: Sequence[Part]) -> int:
-    return sum(len(part.questions) for part in parts)
+def _tokens(branches: Sequence[_Branch]) -> int:
+    return sum(branch.tokens for branch in branches)
+
+
+def _questions(branches: Sequence[_Branch]) -> int:
+    return sum(len(branch.questions) for branch in branches)

@@ -1,4 +1,8 @@
-"""The index of a dataset file: where each record begins, its task, its place and its images."""
+"""The index of a dataset file: where each record starts, and its task, group and images.
+
+The index is stored in the dataset's cache folder: memory-mapped arrays, and the names of tasks and images as JSON. A
+builder makes it while it writes the file (`IndexMaker`); for a file without an index, one strict pass makes it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from geotune.data.cache import cache_folder, cached, forget
+from geotune.data.cache import cache_folder, keep_newest, make_once
+from geotune.data.paths import number_by_appearance
 from geotune.errors import BadRecord, ConfigError
 from geotune.records import parse_line, read_samples, write_samples
 from geotune.sample import Sample
@@ -23,35 +28,39 @@ from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
 NAMELESS = "\0"
-"""Stands for the id of a record that has none."""
+"""Stands for the id of a record without an id."""
 VERSION = 2
-"""Raise it when the same file comes to give another index."""
+"""Version of the index; increase it when the same file would produce a different index."""
 BLOCK_BYTES = 16 * 2**20
-"""Bytes of a file that one process checks at a time."""
+"""Size of the blocks in which a file is checked, in bytes."""
 log = logging.getLogger(__name__)
 
 
 def group_of(sample: Sample) -> str:
-    """What questions are grouped by: the place, else the first image, else nothing."""
+    """Return what the sample is grouped by: its place, else its first image, else its id."""
     return sample.place or (sample.images[0] if sample.images else sample.id)
 
 
-def indexed(path: Path) -> tuple[Path, Path]:
-    """The file of lines to read, and the folder of its index."""
+def open_index(path: Path) -> tuple[Path, Path]:
+    """Return the file that holds the records of `path` as lines, and the folder of its index, made if it is missing.
+
+    The first is `path` itself, or a copy as JSON lines in the index of a `.json` file. Raises ConfigError if `path` is
+    unreadable, holds no samples or holds a bad record.
+    """
     try:
         state = path.stat()
     except OSError as error:
         raise ConfigError(f"data.path={path}: can't be read ({error.strerror})") from error
-    index = _kept(path, state, partial(_make_index, path))
+    index = _stored_index(path, state, partial(_make_index, path))
     lines = index / "records.jsonl"
     return (lines if lines.exists() else path), index
 
 
-def _kept(path: Path, state: os.stat_result, make: Callable[[Path], None]) -> Path:
-    """The folder of the index of `path` in this state, made by `make` unless it is there."""
+def _stored_index(path: Path, state: os.stat_result, make: Callable[[Path], None]) -> Path:
+    """Return the index folder of `path` in this state; `make` fills it if it is missing. Older ones are deleted."""
     folder = cache_folder(path)
-    index = cached(folder, f"{VERSION}-{state.st_size}-{state.st_mtime_ns}", "index", make)
-    forget(folder, "index", keep=1)
+    index = make_once(folder, "index", f"{VERSION}-{state.st_size}-{state.st_mtime_ns}", make)
+    keep_newest(folder, "index", 1)
     return index
 
 
@@ -59,16 +68,16 @@ def _make_index(path: Path, folder: Path) -> None:
     lines = path
     if path.suffix != ".jsonl":
         lines = folder / "records.jsonl"
-        write_samples(lines, _strictly(path))
+        write_samples(lines, _read_strictly(path))
     index = _Index(lines, path.stem)
-    if not (index.check() and index.write(folder)):
-        # Something is wrong with a record, or a record has no id of its own and one given to it: the slow reader says.
-        for _ in _strictly(path):
+    if not (index.check_file() and index.write(folder)):
+        # A record is bad, or two records have the same id. The sequential reader raises the error that names it.
+        for _ in _read_strictly(path):
             pass
         raise AssertionError(f"{path}: two passes over the file disagree")
 
 
-def _strictly(path: Path) -> Iterator[Sample]:
+def _read_strictly(path: Path) -> Iterator[Sample]:
     try:
         yield from read_samples(path)
     except BadRecord as error:
@@ -79,23 +88,30 @@ def _strictly(path: Path) -> Iterator[Sample]:
 
 @dataclass
 class _Block:
-    """What the records of a part of a file say."""
+    """The columns of the index for one block of a file; names are numbered within the block."""
 
     starts: np.ndarray
+    """Byte at which each record starts in the file, int64 (records,)."""
     ids: np.ndarray
-    """Digests, uint64; 0 for a record without an id."""
+    """Digest of each record's id, 0 for a record without an id: uint64 (records,)."""
     tasks: list[str]
+    """Names of the tasks."""
     task_of: np.ndarray
+    """Number of each record's task: (records,)."""
     groups: np.ndarray
-    """Digests, uint64."""
+    """Digest of what each record is grouped by: uint64 (records,)."""
     images: list[str]
+    """Names of the images."""
     image_of: np.ndarray
+    """Numbers of the records' images, one record after the other."""
     image_counts: np.ndarray
-    bad: bool
+    """Number of images of each record: (records,)."""
+    is_bad: bool
+    """Whether the block holds a bad record; the columns then end before it."""
 
 
-class _Seen:
-    """Gathers what records say, one by one."""
+class _BlockBuilder:
+    """Collects the columns of a block record by record."""
 
     def __init__(self) -> None:
         self.starts, self.ids, self.groups = array("q"), array("Q"), array("Q")
@@ -103,19 +119,19 @@ class _Seen:
         self.tasks: dict[str, int] = {}
         self.images: dict[str, int] = {}
 
-    def add(self, begin: int, sample: Sample) -> None:
-        """A record that begins at byte `begin`."""
-        self.starts.append(begin)
+    def add(self, start: int, sample: Sample) -> None:
+        """Add the record that starts at byte `start`."""
+        self.starts.append(start)
         self.ids.append(0 if sample.id == NAMELESS else _digest(sample.id))
-        # A record without a place, an image and an id stands alone: its position tells it from others.
+        # A record without place, images and id is a group of its own: its position makes the name unique.
         group = group_of(sample)
-        self.groups.append(_digest(f"{NAMELESS}{begin}" if group == NAMELESS else group))
+        self.groups.append(_digest(f"{NAMELESS}{start}" if group == NAMELESS else group))
         self.task_of.append(self.tasks.setdefault(sample.task, len(self.tasks)))
         self.image_of.extend(self.images.setdefault(name, len(self.images)) for name in sample.images)
         self.image_counts.append(len(sample.images))
 
-    def block(self, *, bad: bool = False) -> _Block:
-        """What has been added, or that it is `bad`."""
+    def block(self, *, is_bad: bool = False) -> _Block:
+        """Return the records added so far as a block."""
         return _Block(
             np.array(self.starts, np.int64),
             np.array(self.ids, np.uint64),
@@ -125,47 +141,50 @@ class _Seen:
             list(self.images),
             np.array(self.image_of, np.int64),
             np.array(self.image_counts, np.int64),
-            bad,
+            is_bad,
         )
 
 
 class IndexMaker:
-    """The index of a file of lines, made while the file is written, so that nobody has to read it for that."""
+    """Makes the index of a file of records while the file is written, so that it need not be read again for that."""
 
     def __init__(self) -> None:
-        self._seen = _Seen()
+        self._builder = _BlockBuilder()
         self._size = 0
 
     def add(self, sample: Sample, line: str) -> None:
-        """A record, as it is written behind those before it, line break included."""
-        self._seen.add(self._size, sample)
+        """Add the record that is written next: `line` is its text, including the line break."""
+        self._builder.add(self._size, sample)
         self._size += len(line.encode())
 
     def keep(self, path: Path) -> None:
-        """Keep the index of what was added beside the file that it has become, where that can be.
+        """Store the index of the finished file `path`.
 
-        It is found anew when the file is opened without one.
+        Failing to store it is not an error: a warning is logged, and the index is made when the file is first opened.
         """
 
         def make(folder: Path) -> None:
             index = _Index(path, path.stem)
-            index.take(self._seen.block())
-            assert index.write(folder), f"{path}: an id stands twice"
+            index.append(self._builder.block())
+            assert index.write(folder), f"{path}: two records have the same id"
 
         try:
             state = path.stat()
-            if state.st_size == self._size:  # else another process has written it since
-                _kept(path, state, make)
+            if state.st_size == self._size:  # else another process has written the file since
+                _stored_index(path, state, make)
         except (OSError, ConfigError) as error:
-            log.warning("%s: its index can't be kept (%s); the first training reads the whole file", path, error)
+            log.warning(
+                "%s: its index can't be stored (%s); the first training reads the whole file to make it", path, error
+            )
 
 
 class _Index:
-    """What is known of a file of lines, put together from its parts."""
+    """The columns of the index of a whole file, joined from blocks."""
 
     def __init__(self, path: Path, stem: str) -> None:
         self.path = path
         self.stem = stem
+        """Prefix of the ids that records without an id are given."""
         self.tasks: dict[str, int] = {}
         self.images: dict[str, int] = {}
         self.columns: dict[str, list[np.ndarray]] = {
@@ -173,23 +192,23 @@ class _Index:
             for name in ("starts", "ids", "groups", "tasks", "image_counts", "image_numbers")
         }
 
-    def check(self) -> bool:
-        """Take the whole file, in blocks that several processes check; False when a record is bad."""
-        blocks = list(_cut(self.path, self.path.stat().st_size))
+    def check_file(self) -> bool:
+        """Append the whole file, in blocks that several processes check; return False if a record is bad."""
+        blocks = list(_cut_into_blocks(self.path, self.path.stat().st_size))
         check = partial(_check_block, self.path)
         with (
             parallel_map(None, len(blocks), fewest=2, chunk=1) as run,
             progress_bar(f"checking {self.path.name}", len(blocks)) as advance,
         ):
             for block in run(check, blocks):
-                if block.bad:
+                if block.is_bad:
                     return False
-                self.take(block)
+                self.append(block)
                 advance()
         return True
 
-    def take(self, block: _Block) -> None:
-        """Add the next part."""
+    def append(self, block: _Block) -> None:
+        """Append the next block of the file."""
         columns = self.columns
         columns["starts"].append(block.starts)
         columns["ids"].append(block.ids)
@@ -199,7 +218,10 @@ class _Index:
         columns["image_numbers"].append(_renumber(block.images, self.images)[block.image_of])
 
     def write(self, folder: Path) -> bool:
-        """Write the index; False when an id stands twice."""
+        """Write the index to `folder`; return False, and write nothing, if two records have the same id.
+
+        Raises ConfigError if there are no records.
+        """
         columns = self.columns
         joined = {name: np.concatenate(parts[1:] or parts) for name, parts in columns.items()}
         if not len(joined["starts"]):
@@ -209,13 +231,11 @@ class _Index:
         ids[nameless] = [_digest(f"{self.stem}/{number}") for number in np.flatnonzero(nameless)]
         if len(np.unique(ids)) < len(ids):
             return False
-        _, first, group = np.unique(joined["groups"], return_index=True, return_inverse=True)
-        rank = np.empty(len(first), np.int32)
-        rank[np.argsort(first)] = np.arange(len(first))
+        groups, _ = number_by_appearance(joined["groups"])
         arrays = {
             "starts": np.append(joined["starts"], self.path.stat().st_size),
             "tasks": joined["tasks"].astype(np.int32),
-            "groups": rank[group],
+            "groups": groups,
             "image_starts": np.concatenate([[0], np.cumsum(joined["image_counts"])]),
             "image_numbers": joined["image_numbers"].astype(np.int32),
         }
@@ -228,13 +248,13 @@ class _Index:
         return True
 
 
-def _renumber(names: Iterable[str], known: dict[str, int]) -> np.ndarray:
-    """Numbers in `known` of a block's own names, added where they are new."""
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+def _renumber(names: Iterable[str], numbers: dict[str, int]) -> np.ndarray:
+    """Return the number of each of a block's names in the whole file; `numbers` gains the names that are new."""
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
-def _cut(path: Path, size: int) -> Iterator[tuple[int, int]]:
-    """Parts of a file of lines, each of whole lines and about a block long."""
+def _cut_into_blocks(path: Path, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the blocks of a file, in bytes; each holds whole lines and about `BLOCK_BYTES`."""
     start = 0
     with path.open("rb") as file:
         while start < size:
@@ -245,22 +265,23 @@ def _cut(path: Path, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _digest(text: str) -> int:
-    """A digest of `text` that is never 0, which stands for a record without an id."""
+    """Return a digest of `text` that is never 0, because 0 stands for a record without an id."""
     return digest64(text) or 1
 
 
 def _check_block(path: Path, span: tuple[int, int]) -> _Block:
-    seen = _Seen()
+    """Parse the records of a block, strictly, up to the first bad one."""
+    builder = _BlockBuilder()
     with path.open("rb") as file:
         file.seek(span[0])
-        at = span[0]
-        while at < span[1]:
+        position = span[0]
+        while position < span[1]:
             line = file.readline()
-            begin, at = at, at + len(line)
+            start, position = position, position + len(line)
             if not line.strip() or line == b"\xef\xbb\xbf\n":
                 continue
             try:
-                seen.add(begin, parse_line(line, where="", default_id=NAMELESS))
+                builder.add(start, parse_line(line, where="", default_id=NAMELESS))
             except BadRecord:
-                return seen.block(bad=True)
-    return seen.block()
+                return builder.block(is_bad=True)
+    return builder.block()

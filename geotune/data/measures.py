@@ -1,131 +1,91 @@
-"""Lengths and segments of training samples, found once and kept beside the dataset."""
+"""Lengths and segments of training samples: measured once, by encoding every sample, and kept beside the dataset."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from geotune.data.cache import cached, forget
-from geotune.data.paths import Paths
+from geotune.data.cache import keep_newest, make_once
+from geotune.data.image_sizes import Size, image_sizes
+from geotune.data.paths import Paths, number_by_appearance
 from geotune.data.sample_file import SampleFile
 from geotune.encoding.encoder import Encoder
+from geotune.encoding.segments import Segment
 from geotune.errors import BadRecord, ConfigError
 from geotune.sample import Sample
 from geotune.system.digests import digest64
-from geotune.system.images import check_image, resolve_image
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
 MEASURE_VERSION = 2
-"""Raise it when the same samples come to be measured otherwise."""
+"""Version of the measures; increase it when the same samples would be measured differently."""
 KEPT_MEASURES = 8
-"""Selections and processors whose measures are kept beside a dataset."""
+"""Number of measures that are kept beside a dataset, each for one choice of samples and one processor."""
 BLOCK_SAMPLES = 512
-"""Samples that one process encodes at a time."""
+"""Number of samples that a process encodes at a time."""
 FEWEST_BLOCKS = 24
-"""Blocks that make another process worth its start."""
+"""Number of blocks per process that are worth the start of another process."""
 COLUMNS = ("numbers", "lengths", "targets", "starts", "segments", "sizes", "is_image", "keys")
-Size = tuple[int, int]
-"""Width and height in pixels."""
+"""The arrays of a measure, one .npy file each:
+
+- `numbers`, `lengths`, `targets`: number in the file, tokens and supervised tokens of each sample;
+- `starts`, `segments`: the samples' `Paths`;
+- `sizes`, `is_image`, `keys`: tokens, kind and digest of each distinct segment.
+"""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Lengths and segments of chosen samples of a file, found once and kept."""
+    """The measure of chosen samples of a file, made when it is first asked for."""
 
     source: SampleFile
     encoder: Encoder
     chosen: np.ndarray
+    """Numbers of the samples in the file, ascending."""
     max_length: int
+    """Samples of more tokens are rejected."""
     max_image_pixels: int
 
     def folder(self) -> Path:
-        """Where the columns are. Raises ConfigError, BadRecord."""
-        image_sizes = self._image_sizes()
+        """Return the folder that holds the `COLUMNS` and `summary.json`; measure the samples first if it is missing.
+
+        Raises:
+            BadRecord: An image is missing, broken or too large, or a sample can't be encoded.
+            ConfigError: Every sample is longer than `max_length`.
+        """
+        sizes = image_sizes(self.source, self.chosen, max_pixels=self.max_image_pixels)
         digest = hashlib.sha256(self.chosen.astype(np.int64).tobytes())
         settings = (MEASURE_VERSION, self.source.digest, self.encoder.fingerprint, self.max_length)
-        digest.update(json.dumps([*settings, sorted(image_sizes.items())]).encode())
+        digest.update(json.dumps([*settings, sorted(sizes.items())]).encode())
         cache = self.source.folder.parent
-        found = cached(cache, digest.hexdigest()[:16], "measure", lambda folder: self._write(folder, image_sizes))
-        forget(cache, "measure", keep=KEPT_MEASURES)
+        found = make_once(cache, "measure", digest.hexdigest()[:16], lambda folder: self._write(folder, sizes))
+        keep_newest(cache, "measure", KEPT_MEASURES)
         return found
 
-    def _image_sizes(self) -> dict[str, Size]:
-        """Size of every image by the name that records have for it; all are decoded once, and again if they change.
-
-        Raises BadRecord for the first, in sample order, that is missing, broken or too large.
-        """
-        names = self.source.image_names()
-        numbers = self.source.images_of(self.chosen).tolist()
-        memory = self.source.folder.parent / "images.json"
-        known = _known_images(memory)
-        found: dict[str, tuple[int, int, int, int]] = {}
-        folder = self.source.path.parent
-
-        def check(number: int) -> tuple[int, int, int, int] | BadRecord:
-            name = names[number]
-            try:
-                path = resolve_image(folder, name)
-                try:
-                    state = path.stat()
-                except OSError:
-                    check_image(path, max_pixels=None)  # says what is wrong
-                    raise
-                before = known.get(name)
-                if before and before[:2] == (state.st_size, state.st_mtime_ns):
-                    width, height = before[2:]
-                    if width * height <= self.max_image_pixels:
-                        return before
-                width, height = check_image(path, max_pixels=self.max_image_pixels)
-                return state.st_size, state.st_mtime_ns, width, height
-            except BadRecord as error:
-                return error
-
-        # Decoding releases the interpreter's lock.
-        with (
-            ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool,
-            progress_bar("checking images", len(numbers)) as advance,
-        ):
-            for number, verdict in zip(numbers, pool.map(check, numbers), strict=True):
-                if isinstance(verdict, BadRecord):
-                    raise verdict.at("", self._user(number))
-                found[names[number]] = verdict
-                advance(1)
-        if found.items() - known.items():
-            memory.write_text(json.dumps(known | found), encoding="utf-8")
-        return {name: verdict[2:] for name, verdict in found.items()}
-
-    def _user(self, image: int) -> str:
-        """Id of the first chosen sample that shows an image."""
-        source = self.source
-        users = np.searchsorted(source.image_starts, np.flatnonzero(source.image_numbers == image), "right") - 1
-        return source[int(users[np.isin(users, self.chosen)][0])].id
-
-    def _write(self, folder: Path, image_sizes: Mapping[str, Size]) -> None:
+    def _write(self, folder: Path, sizes: Mapping[str, Size]) -> None:
+        """Measure the samples and write the result to `folder`."""
         source, rejected = self.source, list[tuple[str, str]]()
-        parts: list[_Encoded] = []
+        parts: list[_MeasuredBlock] = []
         fingerprint = hashlib.sha256()
         blocks = [self.chosen[at : at + BLOCK_SAMPLES] for at in range(0, len(self.chosen), BLOCK_SAMPLES)]
-        work = _Work(source, self.encoder, self.max_length)
+        measure_block = _BlockMeasurer(source, self.encoder, self.max_length)
         with (
             parallel_map(None, len(blocks), fewest=FEWEST_BLOCKS, chunk=2) as run,
             progress_bar("measuring samples", len(self.chosen)) as advance,
         ):
             names = source.image_names()
-            jobs = ((block, self._sizes_for(block, names, image_sizes)) for block in blocks)
-            for block, part in zip(blocks, run(work, jobs), strict=True):
+            jobs = ((block, self._sizes_for(block, names, sizes)) for block in blocks)
+            for block, part in zip(blocks, run(measure_block, jobs), strict=True):
                 rejected += part.rejected
-                fingerprint.update(part.stated)
+                fingerprint.update(part.identity)
                 parts.append(part)
                 advance(len(block))
-        columns = _joined(parts)
+        columns = _join(parts)
         if not len(columns["numbers"]):
             raise ConfigError(f"data.max_length={self.max_length}: every sample of {source.path} is longer; raise it")
         for name, values in columns.items():
@@ -133,62 +93,69 @@ class Measure:
         summary = {"fingerprint": fingerprint.hexdigest()[:16], "rejected": rejected}
         (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
-    def _sizes_for(self, block: np.ndarray, names: Sequence[str], image_sizes: Mapping[str, Size]) -> dict[str, Size]:
-        return {names[number]: image_sizes[names[number]] for number in self.source.images_of(block).tolist()}
-
-
-def _known_images(memory: Path) -> dict[str, tuple[int, int, int, int]]:
-    """What is remembered of images by name: bytes, time of change, width, height."""
-    try:
-        return {name: tuple(entry) for name, entry in json.loads(memory.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError):
-        return {}
+    def _sizes_for(self, block: np.ndarray, names: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, Size]:
+        """Return the sizes of the images that the samples of a block show, by name."""
+        return {names[number]: sizes[names[number]] for number in self.source.images_of(block).tolist()}
 
 
 @dataclass
-class _Encoded:
-    """Measures of a block of samples; segments are numbered within it."""
+class _MeasuredBlock:
+    """The measures of a block of samples; segments are numbered within the block."""
 
     numbers: np.ndarray
     lengths: np.ndarray
     targets: np.ndarray
-    counts: np.ndarray
-    """Segments of each sample."""
-    segments: np.ndarray
+    paths: Paths
     sizes: np.ndarray
     is_image: np.ndarray
     keys: np.ndarray
-    stated: bytes
-    """What the fingerprint is made of."""
+    identity: bytes
+    """Ids, answers and lengths of the samples, for the fingerprint of the dataset."""
     rejected: list[tuple[str, str]]
+    """Id of each rejected sample, and the reason."""
+
+
+@dataclass
+class _Segments:
+    """Numbers distinct segments in the order in which they first appear."""
+
+    numbers: dict[Hashable, int] = field(default_factory=dict)
+    """Number of each segment, by its key."""
+    sizes: list[int] = field(default_factory=list)
+    is_image: list[bool] = field(default_factory=list)
+
+    def number(self, segment: Segment) -> int:
+        """Return the number of a segment; a segment that was not seen before gets the next number."""
+        number = self.numbers.setdefault(segment.key, len(self.numbers))
+        if number == len(self.sizes):
+            self.sizes.append(len(segment.ids))
+            self.is_image.append(segment.kind == "image")
+        return number
 
 
 @dataclass(frozen=True)
-class _Work:
-    """Encodes a block of samples; travels to other processes."""
+class _BlockMeasurer:
+    """Encodes and measures the samples of a block; a callable that can be sent to other processes."""
 
     source: SampleFile
     encoder: Encoder
     max_length: int
 
-    def __call__(self, job: tuple[np.ndarray, dict[str, Size]]) -> _Encoded:
-        block, image_sizes = job
-        folder = self.source.path.parent
-        encoder = self.encoder
+    def __call__(self, job: tuple[np.ndarray, dict[str, Size]]) -> _MeasuredBlock:
+        """Measure a block, given as the numbers of its samples and the sizes of their images by name."""
+        block, sizes = job
         numbers: list[int] = []
         lengths: list[int] = []
         targets: list[int] = []
-        known: dict[Hashable, int] = {}
         paths: list[list[int]] = []
-        sizes: list[int] = []
-        shown: list[bool] = []
-        stated: list[bytes] = []
+        identity: list[bytes] = []
         rejected: list[tuple[str, str]] = []
+        segments = _Segments()
         noted: set[str] = set()
         for number in block.tolist():
             sample = self.source[number]
-            self._note(sample, image_sizes, noted)
-            encoded = encoder.encode(sample, folder)
+            self._note_sizes(sample, sizes, noted)
+            encoded = self.encoder.encode(sample, self.source.path.parent)
             assert encoded.targets > 0, "every sample supervises something"
             if encoded.length > self.max_length:
                 rejected.append((sample.id, f"{encoded.length} tokens, data.max_length={self.max_length}"))
@@ -196,58 +163,47 @@ class _Work:
             numbers.append(number)
             lengths.append(encoded.length)
             targets.append(encoded.targets)
-            stated.append(json.dumps([sample.id, sample.answer, encoded.length]).encode())
-            path = []
-            for segment in encoded.segments:
-                path.append(known.setdefault(segment.key, len(known)))
-                if path[-1] == len(sizes):
-                    sizes.append(len(segment.ids))
-                    shown.append(segment.kind == "image")
-            paths.append(path)
-        encoder.forget_sizes()
-        flat = Paths.of(paths)
-        return _Encoded(
+            paths.append([segments.number(segment) for segment in encoded.segments])
+            identity.append(json.dumps([sample.id, sample.answer, encoded.length]).encode())
+        self.encoder.forget_sizes()
+        return _MeasuredBlock(
             np.array(numbers, np.int64),
             np.array(lengths, np.int64),
             np.array(targets, np.int64),
-            flat.lengths,
-            flat.segments,
-            np.array(sizes, np.int64),
-            np.array(shown, bool),
-            np.array([digest64(repr(key)) for key in known], np.uint64),
-            b"".join(stated),
+            Paths.of(paths),
+            np.array(segments.sizes, np.int64),
+            np.array(segments.is_image, bool),
+            np.array([digest64(repr(key)) for key in segments.numbers], np.uint64),
+            b"".join(identity),
             rejected,
         )
 
-    def _note(self, sample: Sample, image_sizes: Mapping[str, Size], noted: set[str]) -> None:
-        """Tell the encoder the sizes of a sample's images, so that it need not open them."""
+    def _note_sizes(self, sample: Sample, sizes: Mapping[str, Size], noted: set[str]) -> None:
+        """Tell the encoder the sizes of a sample's images, so that it does not open the files again."""
         for name in sample.images:
             if name not in noted:
                 noted.add(name)
                 try:
-                    self.encoder.note_size(self.encoder.image_path(self.source.path.parent, name), *image_sizes[name])
+                    self.encoder.note_size(self.encoder.image_path(self.source.path.parent, name), *sizes[name])
                 except BadRecord as error:
                     raise error.at("", sample.id) from error
 
 
-def _joined(parts: Iterable[_Encoded]) -> dict[str, np.ndarray]:
-    """The columns of all blocks; segments are numbered in the order in which they first appear."""
+def _join(parts: Iterable[_MeasuredBlock]) -> dict[str, np.ndarray]:
+    """Join all blocks to the `COLUMNS`; segments are numbered in the order in which they first appear in the file."""
     blocks = list(parts)
-    keys = np.concatenate([part.keys for part in blocks])
-    distinct, first, code = np.unique(keys, return_index=True, return_inverse=True)
-    rank = np.empty(len(distinct), np.int32)
-    rank[np.argsort(first)] = np.arange(len(distinct), dtype=np.int32)
-    number, first = rank[code], np.sort(first)
-    offsets = np.cumsum([0, *(len(part.keys) for part in blocks)])
-    segments = [number[part.segments + offset] for part, offset in zip(blocks, offsets[:-1], strict=True)]
-    counts = np.concatenate([part.counts for part in blocks])
+    keys = np.concatenate([block.keys for block in blocks])
+    number, first = number_by_appearance(keys)
+    offsets = np.cumsum([0, *(len(block.keys) for block in blocks)])
+    segments = [number[block.paths.segments + offset] for block, offset in zip(blocks, offsets[:-1], strict=True)]
+    counts = np.concatenate([block.paths.lengths for block in blocks])
     return {
-        "numbers": np.concatenate([part.numbers for part in blocks]),
-        "lengths": np.concatenate([part.lengths for part in blocks]),
-        "targets": np.concatenate([part.targets for part in blocks]),
+        "numbers": np.concatenate([block.numbers for block in blocks]),
+        "lengths": np.concatenate([block.lengths for block in blocks]),
+        "targets": np.concatenate([block.targets for block in blocks]),
         "starts": np.concatenate([[0], np.cumsum(counts)]),
         "segments": np.concatenate(segments),
-        "sizes": np.concatenate([part.sizes for part in blocks])[first],
-        "is_image": np.concatenate([part.is_image for part in blocks])[first],
+        "sizes": np.concatenate([block.sizes for block in blocks])[first],
+        "is_image": np.concatenate([block.is_image for block in blocks])[first],
         "keys": keys[first],
     }

@@ -1,4 +1,4 @@
-"""Paths of segments, many of them, in two flat arrays."""
+"""The paths of all samples through the segments that they consist of, stored in two flat arrays."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import numpy as np
 
 
 class Paths(Sequence[tuple[int, ...]]):
-    """Each sample as numbers of its segments; an item is one sample's."""
+    """A sequence with one path per sample: the numbers of the sample's segments, from the first to the last.
+
+    Segments with the same content have the same number, so samples that begin alike have paths that begin alike.
+    """
 
     def __init__(self, starts: np.ndarray, segments: np.ndarray) -> None:
         self.starts = starts
-        """Where each path begins in `segments`, and where the last ends: int64 (samples + 1,)."""
+        """Where each path begins in `segments`, and where the last one ends: int64 (samples + 1,)."""
         self.segments = segments
-        """The paths one after the other, int32."""
+        """All paths one after the other: int32."""
 
     @classmethod
     def of(cls, paths: Iterable[Sequence[int]]) -> Paths:
-        """The same paths, flat."""
+        """Return `paths` in flat form."""
         if isinstance(paths, cls):
             return paths
         lists = list(paths)
@@ -36,12 +39,34 @@ class Paths(Sequence[tuple[int, ...]]):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Segments of each path."""
+        """Number of segments of each path: (samples,)."""
         return np.diff(self.starts)
 
     def padded(self) -> np.ndarray:
-        """One row per path, int32 (samples, longest), -1 behind its end."""
+        """Return one row per path, padded with -1 at its end: int32 (samples, longest path)."""
         lengths = self.lengths
         rows = np.full((len(self), int(lengths.max(initial=0))), -1, np.int32)
         rows[np.arange(rows.shape[1]) < lengths[:, None]] = self.segments
         return rows
+
+
+def shared_prefix_lengths(rows: np.ndarray) -> np.ndarray:
+    """Return how many first values each row shares with the row before it, 0 for the first row: (rows,).
+
+    `rows` is (rows, columns), padded with -1; padding counts as no value.
+    """
+    same = np.zeros(rows.shape, bool)
+    same[1:] = (rows[1:] == rows[:-1]) & (rows[1:] >= 0)
+    return np.logical_and.accumulate(same, axis=1).sum(axis=1)
+
+
+def number_by_appearance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct `values` (N,) in the order in which they first appear.
+
+    Returns:
+        The number of each value, int32 (N,), and the positions at which the distinct values first appear, ascending.
+    """
+    distinct, first, code = np.unique(values, return_index=True, return_inverse=True)
+    number = np.empty(len(distinct), np.int32)
+    number[np.argsort(first)] = np.arange(len(distinct), dtype=np.int32)
+    return number[code], np.sort(first)

@@ -1,8 +1,7 @@
-"""A dataset file as samples by number: checked once, then read from where each lies, however many there are.
+"""Random access to the samples of a dataset file of any size.
 
-What a reader must know beforehand (where each record begins, its task, its place, its images) is kept in a folder
-beside the file, memory-mapped: noted while a builder writes it, or found in one strict pass over a file that comes from
-elsewhere or has changed since. The file itself stays what it is: sharegpt records.
+The file's index (`geotune.data.index`) is memory-mapped, and a record is parsed only when its sample is asked for. The
+dataset file itself is not changed.
 """
 
 from __future__ import annotations
@@ -15,36 +14,39 @@ from typing import Any
 
 import numpy as np
 
-from geotune.data.index import indexed
+from geotune.data.index import open_index
+from geotune.data.paths import number_by_appearance
 from geotune.records import parse_line
 from geotune.sample import Sample
 
 
 class SampleFile(Sequence[Sample]):
-    """The samples of a `.jsonl` or `.json` file.
+    """The samples of a `.jsonl` or `.json` file, by number.
 
-    Raises ConfigError: no such file, a bad record (the first), no samples.
+    Raises ConfigError if there is no such file, if it holds no samples, or for the first bad record.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        lines, folder = indexed(self.path)
+        lines, folder = open_index(self.path)
         self.lines = lines
-        """The records, one a line: the file itself, or what a `.json` array was turned into."""
+        """The file that holds one record per line: `path` itself, or a copy of a `.json` array as lines."""
         self.starts = np.load(folder / "starts.npy", mmap_mode="r")
-        """Where each record begins, and where the last ends, int64 (samples + 1,)."""
+        """Where each record starts in `lines`, and where the last one ends, in bytes: int64 (samples + 1,)."""
         self.tasks = np.load(folder / "tasks.npy", mmap_mode="r")
-        """Number of each sample's task, int32."""
+        """Number of each sample's task in `task_names`: int32 (samples,)."""
         self.groups = np.load(folder / "groups.npy", mmap_mode="r")
-        """Number of what each sample is grouped by, in the order in which they first appear, int32."""
+        """Number of each sample's group (`group_of`), in the order in which groups appear: int32 (samples,)."""
         self.image_starts = np.load(folder / "image_starts.npy", mmap_mode="r")
+        """Where the images of each sample start in `image_numbers`, and where the last ones end: (samples + 1,)."""
         self.image_numbers = np.load(folder / "image_numbers.npy", mmap_mode="r")
-        """Images of the samples one after the other, by number, int32; `image_starts` says where each begins."""
+        """Numbers of the samples' images in `image_names()`, one sample after the other: int32."""
         found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         self.task_names: list[str] = found["tasks"]
         self.digest: str = found["digest"]
-        """Of the records."""
+        """Digest of the file of records."""
         self.folder = folder
+        """Folder of the index."""
         self._map: mmap.mmap | None = None
 
     def __len__(self) -> int:
@@ -59,14 +61,14 @@ class SampleFile(Sequence[Sample]):
         return parse_line(line, where=str(self.path), default_id=f"{self.path.stem}/{number}")
 
     def image_names(self) -> list[str]:
-        """Every distinct image as the records name it, by number."""
+        """Return the names of all distinct images, as the records give them, by number."""
         return list(json.loads((self.folder / "images.json").read_text(encoding="utf-8")))
 
     def images_of(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers of the distinct images of some samples, in the order in which these show them."""
-        spans = _spans(self.image_starts, numbers)
-        shown, first = np.unique(self.image_numbers[spans], return_index=True)
-        return np.asarray(shown[np.argsort(first)])
+        """Return the numbers of the distinct images of some samples, in the order in which these samples show them."""
+        images = self.image_numbers[_positions(self.image_starts, numbers)]
+        _, first = number_by_appearance(images)
+        return np.asarray(images[first])
 
     @property
     def _bytes(self) -> mmap.mmap:
@@ -79,8 +81,8 @@ class SampleFile(Sequence[Sample]):
         return self.__dict__ | {"_map": None}
 
 
-class Chosen(Sequence[Sample]):
-    """Some samples of a file, by number."""
+class ChosenSamples(Sequence[Sample]):
+    """Some of the samples of a file, given by their numbers."""
 
     def __init__(self, file: SampleFile, numbers: np.ndarray) -> None:
         self.file = file
@@ -93,8 +95,8 @@ class Chosen(Sequence[Sample]):
         return self.file[int(self.numbers[index])]
 
 
-def _spans(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Positions of all that the spans of `numbers` hold, one after the other."""
+def _positions(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return the positions `starts[n]` to `starts[n + 1]` for each n of `numbers`, one range after the other."""
     first, counts = starts[numbers], starts[numbers + 1] - starts[numbers]
     before = np.cumsum(counts) - counts
     return np.repeat(first - before, counts) + np.arange(counts.sum())

@@ -1,4 +1,10 @@
-"""Which samples make up which update: a pure function of seed, epoch and position."""
+"""Which samples each rank trains on, in which update and micro-batch.
+
+An update is one step of the optimizer. It consists of `accumulate` micro-batches on each rank; a micro-batch is what
+one rank runs forward and backward at a time. A plan (`RowPlan` or `TreePlan`) says which samples these hold, as a pure
+function of the seed and the update's number. So every rank finds its share without communication, and a resumed run
+continues exactly where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -10,49 +16,51 @@ import numpy as np
 from torch.utils.data import Sampler
 
 FIRST_UPDATES = 100
-"""Updates that tell what a prefix tree saves, and how even the tasks are."""
+"""Number of updates that the figures of a plan are measured on: the savings of the prefix tree, the mix of tasks."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One rank's samples of one forward and backward pass."""
+    """The samples of one forward and backward pass on one rank."""
 
     indices: tuple[int, ...]
+    """Indices of the samples in the dataset."""
     update: int
-    """Which update it belongs to, from 0."""
+    """Number of the update that the micro-batch belongs to, counted from 0."""
     update_targets: int
-    """Supervised tokens of the whole update, over all of its micro-batches and ranks."""
+    """Supervised tokens of the whole update, summed over its micro-batches on all ranks."""
 
 
 class UpdatePlan(Protocol):
-    """What a run needs to know of how its samples are dealt out."""
+    """Assigns samples to updates, micro-batches and ranks."""
 
     @property
     def tasks(self) -> np.ndarray | None:
-        """Number of each sample's task; None: all are of one."""
+        """Number of each sample's task: (samples,); None if all samples have the same task."""
 
     @property
     def mix(self) -> tuple[tuple[int, float], ...]:
-        """Of several datasets, one behind the other: how many samples each has, and its weight."""
+        """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
 
     @property
     def update_size(self) -> int:
-        """Samples per update, at most."""
+        """Number of samples per update; with limits on a micro-batch, the largest number."""
 
     def update(self, number: int) -> list[int]:
-        """Samples of update `number`."""
+        """Return the samples of update `number` on all ranks."""
 
     def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
-        """What `rank` does in update `number`, in order: `accumulate` micro-batches."""
+        """Return the `accumulate` micro-batches of `rank` in update `number`, in order."""
 
     def updates_for(self, epochs: float) -> int:
-        """Updates that `epochs` passes over the data take, at least one."""
+        """Return the number of updates that `epochs` passes over the data take, at least one."""
 
 
 def task_tolerance(plan: UpdatePlan) -> float:
-    """By how much a task's share of an update differs from its share of the data, at most, between 0 and 1.
+    """Return the largest difference between a task's share of an update and its share of the data, between 0 and 1.
 
-    Measured on the first updates. Datasets count by their weights.
+    The first `FIRST_UPDATES` updates of the first epoch are measured. A task's share of the data counts each dataset by
+    its weight.
     """
     if plan.tasks is None:
         return 0.0
@@ -68,7 +76,7 @@ def task_tolerance(plan: UpdatePlan) -> float:
 
 
 class UpdateSampler(Sampler[MicroBatch]):
-    """The micro-batches of one rank from update `start` up to `stop`."""
+    """Yields the micro-batches of one rank from update `start` up to, but not including, update `stop`."""
 
     def __init__(self, plan: UpdatePlan, *, accumulate: int, rank: int, start: int, stop: int) -> None:
         self.plan = plan

@@ -1,4 +1,8 @@
-"""In which order a run visits what it trains on: a shuffle of each epoch in which every kind comes up evenly."""
+"""The order in which a run visits its items: every epoch is shuffled, and every stratum comes up evenly within it.
+
+An item is whatever a plan visits as a unit: a sample (`RowPlan`) or a group of samples (`TreePlan`), given by its
+index. The order is a pure function of seed and epoch, so a resumed run needs to know its position only.
+"""
 
 from __future__ import annotations
 
@@ -10,90 +14,103 @@ import numpy as np
 
 @lru_cache(maxsize=4)
 def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order in which epoch `epoch` visits `size` items, by the seed alone."""
+    """Return the shuffled order in which `epoch` visits `size` items: (size,)."""
     return np.random.default_rng([seed, epoch]).permutation(size)
 
 
 def items_at(size: int, seed: int, start: int, stop: int) -> list[int]:
-    """Items at positions `start` to `stop` of the endless stream of epochs, one after the other."""
+    """Return the items at positions `start` to `stop` of the epochs of `size` items, laid end to end."""
     return [int(epoch_order(size, seed, position // size)[position % size]) for position in range(start, stop)]
 
 
-def spread(order: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """`order` (items,), a shuffle, with each kind evenly over it; among themselves those of a kind keep their order.
+def spread_evenly(order: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Rearrange a shuffled epoch so that each stratum is spread evenly over it.
 
-    `kinds` says the kind of every item. The j-th of the n items of a kind goes to the moment (j + p) / n of the epoch,
-    p between 0 and 1, so that at any moment each kind has come up as often as its share says, give or take less than
-    one item. Counted in items rather than moments: by less than 1 + share x d / 2, d being how many different n there
-    are. Kinds of the same n have different p, so that those of few items do not stand together.
+    Items of the same stratum keep their relative order. Of the n items of a stratum, item j is placed at the moment
+    (j + p) / n of the epoch, where the phase p lies between 0 and 1. Hence, at any moment of the epoch, the number of
+    items of each stratum that were visited differs by less than one from its exact share. Measured after any number of
+    items instead, it differs by less than 1 + share x d / 2, where d is the number of distinct n. Strata with the same
+    n have different phases, so that small strata do not come up together.
+
+    Args:
+        order: A permutation of the items: (items,).
+        strata: The stratum of each item, by item: any integers.
+
+    Returns:
+        The items in their new order: (items,).
     """
-    _, first, kind, counts = np.unique(kinds[order], return_index=True, return_inverse=True, return_counts=True)
-    by_kind = np.argsort(kind, kind="stable")
-    number = np.empty(len(order), np.int64)
-    number[by_kind] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    _, like, likes = np.unique(counts, return_inverse=True, return_counts=True)
-    by_count = np.lexsort((first, like))
-    turn = np.empty(len(counts), np.int64)
-    turn[by_count] = np.arange(len(counts)) - np.repeat(np.cumsum(likes) - likes, likes)
-    moment = (number + ((turn + 0.5) / likes[like])[kind]) / counts[kind]
+    _, first, stratum, counts = np.unique(strata[order], return_index=True, return_inverse=True, return_counts=True)
+    by_stratum = np.argsort(stratum, kind="stable")
+    number = np.empty(len(order), np.int64)  # of each item within its stratum
+    number[by_stratum] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    _, size_class, class_sizes = np.unique(counts, return_inverse=True, return_counts=True)
+    by_size = np.lexsort((first, size_class))
+    turn = np.empty(len(counts), np.int64)  # of each stratum among those of its size
+    turn[by_size] = np.arange(len(counts)) - np.repeat(np.cumsum(class_sizes) - class_sizes, class_sizes)
+    phase = (turn + 0.5) / class_sizes[size_class]
+    moment = (number + phase[stratum]) / counts[stratum]
     return order[np.argsort(moment, kind="stable")]
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The endless stream of epochs over items that come from several datasets, by position.
+    """The items of one or several datasets in the order in which training visits them, epoch after epoch without end.
 
-    An epoch visits every item of a dataset of weight 1 once, of weight 2 twice. Of one of weight 0.25 it visits a
-    quarter, the next epoch the next quarter of that dataset's own shuffled order.
+    The indices of a later dataset follow those of the datasets before it. An epoch visits each item of a dataset of
+    weight 1 once and each item of a dataset of weight 2 twice. Of a dataset of weight 0.25 it visits a quarter; the
+    next epoch visits the next quarter of that dataset's own shuffled order.
     """
 
     sizes: tuple[int, ...]
-    """Items of each dataset."""
+    """Number of items of each dataset."""
     weights: tuple[float, ...]
+    """Weight of each dataset."""
     seed: int
-    kinds: np.ndarray | None = None
-    """Of every item; each kind is spread over the epoch. None: all are of one."""
-
-    def before(self, epoch: int) -> int:
-        """Items in the epochs before `epoch`."""
-        return sum(self.seen(part, epoch) for part in range(len(self.sizes)))
+    strata: np.ndarray | None = None
+    """Stratum of each item; every stratum is spread evenly over each epoch. None: a plain shuffle."""
 
     def epoch(self, number: int) -> np.ndarray:
-        """What epoch `number` visits, in order."""
+        """Return the items that epoch `number` visits, in order."""
         return _epoch_of(self, number)
 
     def items(self, start: int, stop: int) -> list[int]:
-        """What stands at positions `start` to `stop`."""
+        """Return the items at positions `start` to `stop` of the stream."""
         found: list[int] = []
-        each = sum(size * weight for size, weight in zip(self.sizes, self.weights, strict=True))
-        epoch = max(0, int((start - len(self.sizes)) / each))  # each dataset rounds by less than one item
-        while self.before(epoch + 1) <= start:
+        items_per_epoch = sum(size * weight for size, weight in zip(self.sizes, self.weights, strict=True))
+        # A lower bound: the number of items that an epoch visits of a dataset is rounded by less than one.
+        epoch = max(0, int((start - len(self.sizes)) / items_per_epoch))
+        while self.epoch_start(epoch + 1) <= start:
             epoch += 1
         while start < stop:
-            offset = self.before(epoch)
+            offset = self.epoch_start(epoch)
             found += self.epoch(epoch)[start - offset : stop - offset].tolist()
             epoch += 1
-            start = self.before(epoch)
+            start = self.epoch_start(epoch)
         return found
 
-    def seen(self, part: int, epoch: int) -> int:
-        """Items of a dataset in the epochs before `epoch`."""
-        return round(epoch * self.weights[part] * self.sizes[part])
+    def epoch_start(self, epoch: int) -> int:
+        """Return the position in the stream at which `epoch` starts."""
+        return sum(self.visits_before(dataset, epoch) for dataset in range(len(self.sizes)))
+
+    def visits_before(self, dataset: int, epoch: int) -> int:
+        """Return how many items of a dataset the epochs before `epoch` visit."""
+        return round(epoch * self.weights[dataset] * self.sizes[dataset])
 
 
 @lru_cache(maxsize=4)
 def _epoch_of(stream: Stream, epoch: int) -> np.ndarray:
     order = epoch_order(stream.sizes[0], stream.seed, epoch) if stream.weights == (1.0,) else _mixed(stream, epoch)
-    return order if stream.kinds is None else spread(order, stream.kinds)
+    return order if stream.strata is None else spread_evenly(order, stream.strata)
 
 
 def _mixed(stream: Stream, epoch: int) -> np.ndarray:
+    """Shuffle together the share of each dataset that belongs to `epoch`."""
     chosen: list[int] = []
-    first = 0
-    for part, size in enumerate(stream.sizes):
-        # Each dataset has an order of its own, which does not depend on what stands beside it.
-        own = np.random.default_rng([stream.seed, 1, part]).integers(2**31)
-        at = items_at(size, int(own), stream.seen(part, epoch), stream.seen(part, epoch + 1))
-        chosen += [first + item for item in at]
-        first += size
+    offset = 0
+    for dataset, size in enumerate(stream.sizes):
+        # The order within a dataset depends on the seed and the dataset's number, not on the other datasets.
+        own_seed = int(np.random.default_rng([stream.seed, 1, dataset]).integers(2**31))
+        start, stop = stream.visits_before(dataset, epoch), stream.visits_before(dataset, epoch + 1)
+        chosen += [offset + item for item in items_at(size, own_seed, start, stop)]
+        offset += size
     return np.random.default_rng([stream.seed, epoch]).permutation(chosen)

@@ -1,4 +1,4 @@
-"""Updates of samples that are read as prefix trees."""
+"""The plan of updates for samples that are encoded as prefix trees, one tree per micro-batch."""
 
 from __future__ import annotations
 
@@ -9,308 +9,255 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geotune.data.grouping import Grouping
 from geotune.data.paths import Paths
+from geotune.data.sample_groups import SampleGroups, Span
 from geotune.data.sampler import FIRST_UPDATES, MicroBatch
 from geotune.data.stream import Stream
 from geotune.errors import ConfigError
 
-Run = tuple[int, int]
-"""Samples that share a beginning, side by side in `TreePlan.order`: from, up to."""
-
 
 @dataclass
 class _Epoch:
-    """The updates of an epoch, as one flat list of samples; 4 bytes per sample, since a run may have millions."""
+    """The micro-batches of an epoch as one flat array of samples, because a run may have millions of samples."""
 
     samples: np.ndarray
+    """The samples of all micro-batches, one micro-batch after the other: int32."""
     ends: np.ndarray
-    """Where each micro-batch ends."""
+    """Where each micro-batch ends in `samples`: int64 (micro-batches,)."""
 
     def micro_batch(self, number: int) -> np.ndarray:
-        """Samples of a micro-batch, counted over the epoch."""
+        """Return the samples of micro-batch `number`, counted from the start of the epoch."""
         return self.samples[self.ends[number - 1] if number else 0 : self.ends[number]]
 
 
 @dataclass
 class TreePlan:
-    """How samples that share their beginnings are cut into updates, micro-batches and ranks.
+    """Cuts samples that share images and prompts into updates, micro-batches and ranks; an `UpdatePlan`.
 
-    The questions of a place are cut into groups along the branches of their tree (`Grouping`); an epoch visits the
-    groups in a shuffled order in which those of each make-up (so many questions of each task) are spread evenly
-    (`spread`). Where places are asked the same, updates so keep the mix of tasks; `task_tolerance` says how well. An
-    update takes the next batch_size x accumulate x ranks samples of it, fewer where a micro-batch would exceed
-    `max_tokens` or `max_images`, and deals its groups out so that the micro-batches' trees are of like size. What is
-    left of an epoch and too little for an update opens the next.
+    Groups: the samples of each place are cut into groups of at most `group_size` (`SampleGroups`). This happens once
+    and does not depend on the seed.
+
+    Epochs: an epoch visits the groups in a shuffled order (`Stream`). Groups with the same composition (the same
+    dataset and the same number of samples of each task) are spread evenly over the epoch, so where places are asked the
+    same questions, each update keeps the data's mix of tasks; `task_tolerance` measures how closely.
+
+    Updates: an update takes the next batch_size x accumulate x ranks samples of the epoch. It takes fewer if a
+    micro-batch would exceed `max_tokens` or `max_images`. A group that does not fit entirely is split, and its rest
+    opens the next update. Samples at the end of an epoch that are too few for an update open the next epoch.
+
+    Micro-batches: the spans of an update are assigned to its micro-batches so that their trees have similar sizes.
+
+    All of this is a pure function of the data, the settings and the seed. What an epoch leaves over depends on the
+    epochs before it, so epochs are planned in order, each when it is first needed.
 
     Raises ConfigError for a sample that exceeds `max_tokens` or `max_images` by itself.
     """
 
     paths: Sequence[Sequence[int]]
-    """Each sample as numbers of its segments."""
+    """The path of each sample: the numbers of its segments."""
     sizes: np.ndarray
-    """Tokens of each segment."""
+    """Tokens of each segment: (segments,)."""
     is_image: np.ndarray
-    """Whether a segment is an image."""
+    """Whether each segment is an image: (segments,)."""
     targets: Sequence[int] | np.ndarray
     """Supervised tokens of each sample."""
     places: Sequence[str] | np.ndarray
-    """What each sample is grouped by."""
+    """The place of each sample; only samples of the same place are grouped."""
     batch_size: int
+    """Samples per micro-batch, on average over an update."""
     accumulate: int
+    """Micro-batches per update and rank."""
     ranks: int
     seed: int
     group_size: int
-    """Questions of a place that stay together, at most."""
+    """Largest number of samples of a place that stay together."""
     max_tokens: int | None = None
-    """Tokens of a micro-batch's tree, at most; what groups share among each other is counted twice."""
+    """Largest number of tokens of a micro-batch's tree; None: no limit."""
     max_images: int | None = None
-    """Images of a micro-batch's tree, at most."""
+    """Largest number of distinct images of a micro-batch; None: no limit."""
     mix: tuple[tuple[int, float], ...] = ()
-    """Of several datasets, one behind the other: how many samples each has, and its weight."""
+    """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
     tasks: np.ndarray | None = None
-    """Number of each sample's task; None: all are of one."""
-    order: np.ndarray = field(init=False, repr=False)
-    """The samples place by place and group by group, those of a group sorted by what they share."""
-    _carried: list[Run] = field(default_factory=list, init=False, repr=False)
-    """What was too little for a last update and opens the next epoch."""
+    """Number of each sample's task; None if all samples have the same task."""
+    _left_over: list[Span] = field(default_factory=list, init=False, repr=False)
+    """The spans that were too few for a last update of the latest epoch, the next one to use at the end."""
     _epochs: list[_Epoch] = field(default_factory=list, init=False, repr=False)
-    """Every epoch so far."""
+    """The epochs planned so far."""
 
     def __post_init__(self) -> None:
-        self.paths = Paths.of(self.paths)
+        paths = self.paths = Paths.of(self.paths)
         self._targets = np.asarray(self.targets)
-        rows = self.paths.padded()
-        by_path = np.lexsort(rows.T[::-1]) if rows.shape[1] else np.arange(len(rows))
-        self._number_nodes(rows, by_path)
-        self._order_by_place(rows, by_path)
-        self._lay_out(rows)
-        self._refuse_too_large()
+        self._limits = (self.max_tokens or math.inf, self.max_images or math.inf)
+        self._groups = SampleGroups(paths, self.sizes, self.is_image, self.places, self.group_size)
+        self.stream = self._make_stream()
+        too_large = self._groups.exceeding(*self._limits)
+        if too_large:
+            tokens, images = self.cost(too_large[:1])
+            raise ConfigError(
+                f"data.max_tokens={self.max_tokens}, data.max_images={self.max_images}: a sample has {tokens} "
+                f"tokens and {images} images; raise these limits, or lower data.max_length"
+            )
 
-    def _number_nodes(self, rows: np.ndarray, by_path: np.ndarray) -> None:
-        """Give every node of the tree of all samples a number: those of a sample stand as its segments do in `rows`.
-
-        Two samples share a node where their paths agree up to there. `rows` are the paths, `by_path` sorts them.
-        """
-        ordered = rows[by_path]
-        fresh = np.arange(rows.shape[1]) >= agreeing(ordered)[:, None]
-        fresh &= ordered >= 0
-        numbers = np.cumsum(fresh, dtype=np.int32).reshape(fresh.shape) - 1
-        self._node_sizes = np.asarray(self.sizes)[ordered[fresh]]
-        # Where a path goes on as the one before it, it has that one's nodes.
-        nodes = np.empty_like(rows)
-        nodes[by_path] = np.maximum.accumulate(np.where(fresh, numbers, -1), axis=0)
-        self._nodes = nodes
-
-    def _order_by_place(self, rows: np.ndarray, by_path: np.ndarray) -> None:
-        """Sort the samples by place, in the order in which places appear, and by path; cut the places into groups."""
-        rank = np.empty(len(rows), np.int64)
-        rank[by_path] = np.arange(len(rows))
-        _, first, place = np.unique(np.asarray(self.places), return_index=True, return_inverse=True)
-        order = np.lexsort((rank, first[place]))
-        self._cut_places(rows, order, first[place])
-        # What each sample adds to the tree of those before it of its group: costs of runs are differences.
-        ordered = rows[self.order]
-        tokens = self._tokens(ordered)
-        images = np.where(ordered >= 0, np.asarray(self.is_image)[ordered], False)
-        new = np.arange(rows.shape[1]) >= agreeing(ordered)[:, None]
-        self._alone = np.stack([tokens.sum(axis=1), images.sum(axis=1)])
-        added = np.stack([(tokens * new).sum(axis=1), (images * new).sum(axis=1)])
-        self._added = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum(added, axis=1)], axis=1)
-        sizes = [size for size, _ in self.mix] or [len(rows)]
-        part = np.searchsorted(np.cumsum(sizes), self.order[self._groups[:-1]], "right")
-        per_part = np.bincount(part, minlength=len(sizes)).tolist()
+    def _make_stream(self) -> Stream:
+        """Return the order in which groups are visited; each composition of a group is a stratum."""
+        groups = self._groups
+        sizes = [size for size, _ in self.mix] or [len(groups.order)]
         weights = tuple(weight for _, weight in self.mix) or (1.0,)
-        self.stream = Stream(tuple(per_part), weights, self.seed, self._kinds(part))
+        first_samples = groups.order[groups.starts[:-1]]
+        dataset = np.searchsorted(np.cumsum(sizes), first_samples, "right")
+        groups_per_dataset = np.bincount(dataset, minlength=len(sizes)).tolist()
+        return Stream(tuple(groups_per_dataset), weights, self.seed, self._compositions(dataset))
 
-    def _tokens(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens of each segment of some paths, 0 behind their ends."""
-        return np.where(rows >= 0, np.asarray(self.sizes)[rows], 0)
-
-    def _cut_places(self, rows: np.ndarray, order: np.ndarray, place: np.ndarray) -> None:
-        """Set `order` and where each group begins in it. `order` holds the samples by place and path."""
-        ends = np.append(np.flatnonzero(np.diff(place[order])) + 1, len(order))
-        starts = np.concatenate([[0], ends[:-1]])
-        sizes = [np.array([count]) for count in ends - starts]
-        for number in np.flatnonzero(ends - starts > self.group_size):
-            mine = slice(starts[number], ends[number])
-            paths = rows[order[mine]]
-            tokens = np.cumsum(self._tokens(paths)[:, ::-1], axis=1)[:, ::-1]
-            tokens = np.pad(tokens, ((0, 0), (0, 1))).tolist()
-            groups = Grouping(agreeing(paths).tolist(), tokens, self.group_size).groups()
-            order[mine] = order[mine][np.concatenate(groups)]
-            sizes[number] = np.array([len(group) for group in groups])
-        self.order = order
-        self._groups = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
-
-    def _kinds(self, part: np.ndarray) -> np.ndarray:
-        """Number of each group's make-up: of which dataset it is, and how many questions of each task it holds."""
-        tasks = np.zeros(len(self.order), np.int64) if self.tasks is None else np.asarray(self.tasks)[self.order]
-        counts = np.add.reduceat(tasks[:, None] == np.unique(tasks), self._groups[:-1], dtype=np.int64)
-        return np.unique(np.column_stack([part, counts]), axis=0, return_inverse=True)[1].reshape(-1)
-
-    def _lay_out(self, rows: np.ndarray) -> None:
-        """Nodes and segments in the samples' order, so that a run is one slice of each."""
-        ordered, nodes = rows[self.order], self._nodes[self.order]
-        present = ordered >= 0
-        self._segments, self._nodes = ordered[present], nodes[present]
-        self._starts = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        self._position = np.empty(len(rows), np.int64)
-        self._position[self.order] = np.arange(len(rows))
-
-    def _refuse_too_large(self) -> None:
-        tokens, images = self._alone
-        suspects = (tokens > (self.max_tokens or math.inf)) | (images > (self.max_images or math.inf))
-        for at in np.sort(self.order[suspects]):
-            cost, shown = self.cost((int(at),))
-            if cost > (self.max_tokens or math.inf) or shown > (self.max_images or math.inf):
-                raise ConfigError(
-                    f"data.max_tokens={self.max_tokens}, data.max_images={self.max_images}: a sample has {cost} "
-                    f"tokens and {shown} images; raise them, or lower data.max_length"
-                )
-
-    @property
-    def bins(self) -> int:
-        """Micro-batches per update."""
-        return self.accumulate * self.ranks
+    def _compositions(self, dataset: np.ndarray) -> np.ndarray:
+        """Number the groups' compositions: the group's dataset and its number of samples of each task. (groups,)."""
+        order = self._groups.order
+        tasks = np.zeros(len(order), np.int64) if self.tasks is None else np.asarray(self.tasks)[order]
+        counts = np.add.reduceat(tasks[:, None] == np.unique(tasks), self._groups.starts[:-1], dtype=np.int64)
+        return np.unique(np.column_stack([dataset, counts]), axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
     def update_size(self) -> int:
-        """Samples per update, at most."""
-        return self.batch_size * self.bins
-
-    def update(self, number: int) -> list[int]:
-        """Samples of update `number`, in the order of the data."""
-        return sorted(index for piece in self._update(number) for index in piece.tolist())
-
-    def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
-        """What `rank` does in update `number`, in order."""
-        pieces = self._update(number)
-        total = int(sum(self._targets[piece].sum() for piece in pieces))
-        mine = (pieces[turn * self.ranks + rank] for turn in range(self.accumulate))
-        return [MicroBatch(tuple(piece.tolist()), number, total) for piece in mine]
-
-    def updates_for(self, epochs: float) -> int:
-        """Updates that `epochs` passes over the data take, at least one."""
-        samples = sum(size * weight for size, weight in self.mix) if self.mix else len(self.paths)
-        wanted = epochs * samples
-        seen = number = epoch = 0
-        while seen < wanted:
-            ends = self._epoch(epoch).ends[self.bins - 1 :: self.bins]
-            if seen + (ends[-1] if len(ends) else 0) >= wanted:
-                return max(1, number + int(np.searchsorted(ends, wanted - seen)) + 1)
-            seen += int(ends[-1]) if len(ends) else 0
-            number += len(ends)
-            epoch += 1
-        return max(1, number)
+        """Largest number of samples per update; without limits, every update has this number."""
+        return self.batch_size * self._micro_batches_per_update
 
     @property
-    def duplication(self) -> float:
-        """Tokens of the first epoch's samples one by one, over those of their trees; of its first updates, if many."""
+    def _micro_batches_per_update(self) -> int:
+        return self.accumulate * self.ranks
+
+    def update(self, number: int) -> list[int]:
+        """Return the samples of update `number` on all ranks, ascending."""
+        return sorted(index for samples in self._update(number) for index in samples.tolist())
+
+    def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
+        """Return the `accumulate` micro-batches of `rank` in update `number`, in order."""
+        update = self._update(number)
+        update_targets = int(sum(self._targets[samples].sum() for samples in update))
+        own = (update[turn * self.ranks + rank] for turn in range(self.accumulate))
+        return [MicroBatch(tuple(samples.tolist()), number, update_targets) for samples in own]
+
+    def updates_for(self, epochs: float) -> int:
+        """Return the number of updates that `epochs` passes over the data take, at least one."""
+        samples = sum(size * weight for size, weight in self.mix) if self.mix else len(self.paths)
+        wanted = epochs * samples
+        seen = updates = epoch = 0
+        while seen < wanted:
+            ends = self._epoch(epoch).ends[self._micro_batches_per_update - 1 :: self._micro_batches_per_update]
+            if seen + (ends[-1] if len(ends) else 0) >= wanted:
+                return max(1, updates + int(np.searchsorted(ends, wanted - seen)) + 1)
+            seen += int(ends[-1]) if len(ends) else 0
+            updates += len(ends)
+            epoch += 1
+        return max(1, updates)
+
+    @property
+    def duplication_factor(self) -> float:
+        """Tokens of separate samples per token of the micro-batches' trees, measured on the first epoch.
+
+        At most `FIRST_UPDATES` updates are measured.
+        """
         updates = range(min(FIRST_UPDATES, self.updates_for(1)))
-        pieces = [piece for number in updates for piece in self._update(number)]
-        alone = sum(int(self._alone[0, self._position[piece]].sum()) for piece in pieces)
-        return alone / sum(self.cost(piece)[0] for piece in pieces)
+        micro_batches = [samples for number in updates for samples in self._update(number)]
+        alone = sum(self._groups.tokens_alone(samples) for samples in micro_batches)
+        return alone / sum(self.cost(samples)[0] for samples in micro_batches)
+
+    def cost(self, samples: Sequence[int] | np.ndarray) -> tuple[int, int]:
+        """Return the tokens and the distinct images of the tree of samples, given by index."""
+        return self._groups.cost(samples)
 
     def _update(self, number: int) -> list[np.ndarray]:
+        """Return the samples of each micro-batch of update `number`; the ranks alternate."""
+        count = self._micro_batches_per_update
         epoch = 0
-        while number >= (updates := len(self._epoch(epoch).ends) // self.bins):
+        while number >= (updates := len(self._epoch(epoch).ends) // count):
             number -= updates
             epoch += 1
-        return [self._epoch(epoch).micro_batch(number * self.bins + part) for part in range(self.bins)]
+        return [self._epoch(epoch).micro_batch(number * count + index) for index in range(count)]
 
     def _epoch(self, epoch: int) -> _Epoch:
         while len(self._epochs) <= epoch:
-            self._epochs.append(self._deal_epoch(len(self._epochs)))
+            self._epochs.append(self._plan_epoch(len(self._epochs)))
         return self._epochs[epoch]
 
-    def _deal_epoch(self, epoch: int) -> _Epoch:
+    def _plan_epoch(self, epoch: int) -> _Epoch:
+        """Cut the next epoch into updates and these into micro-batches; keep what is left over."""
         visited = self.stream.epoch(epoch)
-        waiting = self._carried
-        left = int(np.diff(self._groups)[visited].sum()) + sum(stop - start for start, stop in waiting)
+        pending = self._left_over
+        left = int(np.diff(self._groups.starts)[visited].sum()) + _size(pending)
         groups = iter(visited.tolist())
         samples, ends = array("i"), array("q")
         while left >= self.update_size:
-            chosen: list[Run] = []
-            room = self.update_size
-            while room and (run := self._next(waiting, groups)):
-                start, stop = run
-                count = min(stop - start, room)
-                while count and not self._fits([*chosen, (start, start + count)]):
-                    count //= 2
-                if count:
-                    chosen.append((start, start + count))
-                if start + count < stop:
-                    waiting.append((start + count, stop))
-                if not count:
-                    break
-                room -= count
-            left -= sum(stop - start for start, stop in chosen)
-            for piece in self._deal(chosen):
-                for start, stop in piece:
-                    samples.extend(self.order[start:stop].tolist())
+            chosen = self._choose_update(pending, groups)
+            left -= _size(chosen)
+            for micro_batch in self._split_evenly(chosen):
+                for span in micro_batch:
+                    samples.extend(self._groups.samples(span))
                 ends.append(len(samples))
-        self._carried = [self._group(number) for number in reversed(list(groups))] + waiting
+        self._left_over = [self._groups.span(group) for group in reversed(list(groups))] + pending
         return _Epoch(np.array(samples, np.int32), np.array(ends, np.int64))
 
-    def _next(self, waiting: list[Run], groups: Iterator[int]) -> Run | None:
-        """What comes next: what was left over last, else the next group."""
-        if waiting:
-            return waiting.pop()
-        number = next(groups, None)
-        return None if number is None else self._group(number)
+    def _choose_update(self, pending: list[Span], groups: Iterator[int]) -> list[Span]:
+        """Take the spans of the next update: pending ones first, from the end of the list, then whole groups.
 
-    def _group(self, number: int) -> Run:
-        return int(self._groups[number]), int(self._groups[number + 1])
+        The last span is cut where the update is full or a limit is reached; its rest becomes pending.
+        """
+        chosen: list[Span] = []
+        room = self.update_size
+        while room and (span := self._next_span(pending, groups)):
+            start, stop = span
+            count = min(stop - start, room)
+            while count and not self._keeps_limits([*chosen, (start, start + count)]):
+                count //= 2
+            if count:
+                chosen.append((start, start + count))
+            if start + count < stop:
+                pending.append((start + count, stop))
+            if not count:
+                break
+            room -= count
+        return chosen
 
-    def _fits(self, runs: Sequence[Run]) -> bool:
+    def _next_span(self, pending: list[Span], groups: Iterator[int]) -> Span | None:
+        if pending:
+            return pending.pop()
+        group = next(groups, None)
+        return None if group is None else self._groups.span(group)
+
+    def _keeps_limits(self, spans: Sequence[Span]) -> bool:
+        """Return whether every micro-batch of an update of these spans keeps `max_tokens` and `max_images`."""
         if self.max_tokens is None and self.max_images is None:
             return True
-        return all(self._within(piece) for piece in self._deal(runs))
+        return all(self._is_within_limits(micro_batch) for micro_batch in self._split_evenly(spans))
 
-    def _within(self, piece: Sequence[Run]) -> bool:
-        """Whether the tree of these runs keeps the limits."""
-        most = (self.max_tokens or math.inf, self.max_images or math.inf)
-        bound = np.sum([self._run_cost(run) for run in piece], axis=0)
-        if (bound <= most).all():  # the costs of a tree are at most those of its parts
+    def _is_within_limits(self, micro_batch: Sequence[Span]) -> bool:
+        upper_bound = np.sum([self._groups.span_cost(span) for span in micro_batch], axis=0)
+        if (upper_bound <= self._limits).all():  # cheap to compute, and usually enough
             return True
-        return all(np.less_equal(self._tree_cost(piece), most))
+        return all(np.less_equal(self._groups.cost_of_spans(micro_batch), self._limits))
 
-    def _deal(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """The runs in as many micro-batches of like size: the largest first, each to the least loaded."""
-        parts = list(runs)
-        while len(parts) < self.bins and max(b - a for a, b in parts) > 1:  # every micro-batch needs a sample
-            largest = max(parts, key=lambda run: run[1] - run[0])
-            parts.remove(largest)
-            middle = largest[0] + (largest[1] - largest[0]) // 2
-            parts += [(largest[0], middle), (middle, largest[1])]
-        loads = [0] * self.bins
-        dealt: list[list[Run]] = [[] for _ in range(self.bins)]
-        weighed = ((int(self._run_cost(run)[0]), self.order[run[0] : run[1]].tolist(), run) for run in parts)
-        for tokens, _, run in sorted(weighed, reverse=True):
-            least = loads.index(min(loads))
-            dealt[least].append(run)
-            loads[least] += tokens
-        return dealt
+    def _split_evenly(self, spans: Sequence[Span]) -> list[list[Span]]:
+        """Distribute spans over the micro-batches of an update so that their trees have similar numbers of tokens.
 
-    def _run_cost(self, run: Run) -> np.ndarray:
-        """Tokens and images of the tree of a run; an image that stands in two branches counts twice."""
-        start, stop = run
-        return self._alone[:, start] + self._added[:, stop] - self._added[:, start + 1]
-
-    def cost(self, samples: Sequence[int] | np.ndarray) -> tuple[int, int]:
-        """Tokens and images of the tree of `samples`, by index."""
-        return self._tree_cost([(at, at + 1) for at in self._position[np.asarray(samples)].tolist()])
-
-    def _tree_cost(self, runs: Sequence[Run]) -> tuple[int, int]:
-        spans = [slice(self._starts[start], self._starts[stop]) for start, stop in runs]
-        nodes = np.unique(np.concatenate([self._nodes[span] for span in spans]))
-        segments = np.unique(np.concatenate([self._segments[span] for span in spans]))
-        return int(self._node_sizes[nodes].sum()), int(np.asarray(self.is_image)[segments].sum())
+        Spans are assigned in descending order of tokens, each to the micro-batch with the fewest tokens so far. If
+        there are fewer spans than micro-batches, the longest are halved first, so that no micro-batch stays empty.
+        """
+        count = self._micro_batches_per_update
+        parts = list(spans)
+        while len(parts) < count and max(stop - start for start, stop in parts) > 1:
+            longest = max(parts, key=lambda span: span[1] - span[0])
+            parts.remove(longest)
+            middle = longest[0] + (longest[1] - longest[0]) // 2
+            parts += [(longest[0], middle), (middle, longest[1])]
+        tokens = [0] * count
+        micro_batches: list[list[Span]] = [[] for _ in range(count)]
+        # Ties in tokens are broken by the samples' indices.
+        weighed = ((int(self._groups.span_cost(span)[0]), self._groups.samples(span), span) for span in parts)
+        for span_tokens, _, span in sorted(weighed, reverse=True):
+            smallest = tokens.index(min(tokens))
+            micro_batches[smallest].append(span)
+            tokens[smallest] += span_tokens
+        return micro_batches
 
 
-def agreeing(rows: np.ndarray) -> np.ndarray:
-    """Of each row, how many of its first values are those of the row before it."""
-    same = np.zeros(rows.shape, bool)
-    same[1:] = (rows[1:] == rows[:-1]) & (rows[1:] >= 0)
-    return np.logical_and.accumulate(same, axis=1).sum(axis=1)
+def _size(spans: Sequence[Span]) -> int:
+    """Return the number of samples of spans."""
+    return sum(stop - start for start, stop in spans)

@@ -1,1 +1,1 @@
-"""Ways of training a backbone."""
+"""The ways of training a backbone, as Lightning modules."""

@@ -1,4 +1,4 @@
-"""What every stage has: a backbone, an optimiser, the figures of its last update, and its place in the run."""
+"""The base of all stages: a backbone, its optimizer, the state of the run, and the figures of the last update."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from geotune.system.ranks import reduce_figures
 
 
 class Stage(LightningModule):
-    """One way of training `backbone`. A subclass says what a micro-batch's loss is.
+    """A way of training `backbone`. A subclass defines the loss of a micro-batch in `training_step`.
 
-    Args: see `geotune.config.training.StageConfig`. Raises ConfigError when nothing of `backbone` trains.
+    See `geotune.config.training.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range,
+    or if no parameter of `backbone` trains.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Stage(LightningModule):
     ) -> None:
         super().__init__()
         if not any(parameter.requires_grad for parameter in backbone.parameters()):
-            raise ConfigError("backbone.tower, backbone.projector and backbone.language_model are all frozen: set one")
+            raise ConfigError(
+                "backbone.tower, backbone.projector and backbone.language_model are all frozen: set one to lora or full"
+            )
         if lr <= 0:
             raise ConfigError(f"stage.lr={lr}: must be above 0")
         if clip_norm is not None and clip_norm <= 0:
@@ -62,49 +65,50 @@ class Stage(LightningModule):
         self.clip_norm = clip_norm
         self.max_skipped = max_skipped
         self.total_updates: int = 1
-        """Updates of the whole run; set before fit."""
+        """Number of updates of the whole run; set before the run starts."""
         self.run_dir = Path()
-        """Folder of the run; set before fit."""
+        """Folder of the run; set before the run starts."""
         self.step: int = 0
-        """Attempted updates; written by `geotune.training.checkpointing` alone."""
+        """Number of attempted updates; only `geotune.training` changes it."""
         self.skipped: int = 0
-        """Updates skipped because their gradient was not finite."""
+        """Number of updates that were skipped because their gradient was not finite."""
         self.skipped_in_a_row: int = 0
-        """Those since the last update that was not skipped."""
+        """Number of updates that were skipped since the last one that was not."""
         self.paused: float = 0.0
-        """Seconds spent on checkpoints and evaluation since fit began."""
+        """Seconds spent on checkpoints and evaluation since this process started training."""
         self.left_out: dict[str, str] = {}
-        """Samples whose images could not be read, by id, with the reason; the same in every process."""
+        """Reason why each unreadable sample was left out, by its id; the same in every process."""
         self.ends_update = False
-        """Whether the micro-batch under way is the last of its update."""
-        self._planned = 0
-        self._missing = 0
-        """Supervised tokens of the update under way: all, and this process's that can't be read."""
+        """Whether the current micro-batch is the last one of its update."""
+        self._planned_targets = 0
+        """Supervised tokens that the current update was planned with, over all processes."""
+        self._missing_targets = 0
+        """Supervised tokens of the unreadable samples of the current update, in this process."""
         self.used_lr = float("nan")
         """Learning rate of the last update."""
         self.grad_norm = float("nan")
-        """Norm of the last update's gradient, before clipping."""
+        """Global norm of the last update's gradient before clipping."""
 
     def on_train_start(self) -> None:
-        """Training mode; Lightning leaves the mode as it finds it."""
+        """Switch to training mode, because Lightning does not change the mode of a module."""
         self.train()
 
     def configure_model(self) -> None:
-        """Spread the weights when the strategy has made a mesh for it."""
+        """Shard the weights if the strategy has set up a device mesh."""
         if self.device_mesh is not None:
             shard(self.backbone, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Note which update the micro-batch belongs to, and what it lacks."""
+        """Note the planned and the missing supervised tokens, and whether the micro-batch ends its update."""
         accumulate = self.trainer.accumulate_grad_batches
         if batch_idx % accumulate == 0:
-            self._missing = 0
-        self._planned = batch.update_targets
-        self._missing += batch.missing
+            self._missing_targets = 0
+        self._planned_targets = batch.update_targets
+        self._missing_targets += batch.missing
         self.ends_update = (batch_idx + 1) % accumulate == 0
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and one learning rate per update."""
+        """Return the optimizer, and the learning-rate schedule, which advances with every update."""
         named = list(self.backbone.named_parameters())
         optimizer: Optimizer
         if self.optimizer == "muon":
@@ -123,18 +127,19 @@ class Stage(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
-        """Clip to the global norm; drop a gradient that is not finite, so that the update does nothing but count.
+        """Clip the gradient of an update to the global norm `clip_norm`.
 
-        The loss was divided by the supervised tokens that the update was planned with. What could not be read is known
-        only now: the gradient becomes the mean over what was there.
+        The loss was divided by the planned number of supervised tokens. How many of them were missing is known only
+        now, so the gradient is rescaled to the mean over the tokens that were there. A gradient that is not finite is
+        dropped: the update then counts, but changes no weight.
         """
-        if not self.ends_update:  # some strategies come here after each micro-batch
+        if not self.ends_update:  # some strategies call this method after each micro-batch
             return
         placement = placement_of(self.trainer)
         parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-        left = self._planned - int(reduce_figures(self.trainer, [self._missing])[0])
-        if left < self._planned:
-            placement.scale(parameters, self._planned / left if left else float("nan"))
+        remaining = self._planned_targets - int(reduce_figures(self.trainer, [self._missing_targets])[0])
+        if remaining < self._planned_targets:
+            placement.scale(parameters, self._planned_targets / remaining if remaining else float("nan"))
         limit = float("inf") if self.clip_norm is None else self.clip_norm
         self.used_lr = float(optimizer.param_groups[0]["lr"])
         norm = placement.clip(parameters, limit)
@@ -151,6 +156,6 @@ class Stage(LightningModule):
 
 
 def as_stage(module: LightningModule) -> Stage:
-    """`module` as the stage that it is, for callbacks."""
+    """Return `module`, which must be a stage, with its type; for callbacks."""
     assert isinstance(module, Stage)
     return module

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule that stages share."""
+"""The optimizers and learning-rate schedules of all stages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ Schedule = Literal["cosine", "linear", "constant"]
 
 
 def warmup_updates(warmup: int | float, total: int) -> int:
-    """Updates of warm-up: a whole number counts them, a fraction below 1 is a share of `total` (rounded up)."""
+    """Return the number of warm-up updates.
+
+    `warmup` is a whole number of updates, or a fraction of the `total` updates below 1, which is rounded up. Raises
+    ConfigError for any other value.
+    """
     if warmup < 0 or (isinstance(warmup, float) and warmup >= 1 and not warmup.is_integer()):
         raise ConfigError(f"stage.warmup={warmup}: must be a whole number of updates, or a fraction of them below 1")
     return math.ceil(warmup * total) if warmup < 1 else int(warmup)
 
 
 def lr_factor(step: int, *, total: int, warmup: int, schedule: Schedule, min_ratio: float) -> float:
-    """Share of the peak learning rate for update `step` (from 0): linear warm-up, then down to `min_ratio`."""
+    """Return the learning rate of update `step` (counted from 0) as a share of the peak.
+
+    It rises linearly over the `warmup` updates, then falls to `min_ratio` at update `total`, or stays constant.
+    """
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "constant":
@@ -34,7 +41,7 @@ def lr_factor(step: int, *, total: int, warmup: int, schedule: Schedule, min_rat
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices decay; biases, norms and other vectors do not."""
+    """Return the trainable parameters in two groups: matrices decay; biases, norms and other vectors do not."""
     decay: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for _, parameter in named:
@@ -45,9 +52,10 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: fl
 
 
 class MuonAdamW(Optimizer):
-    """Muon (https://kellerjordan.github.io/posts/muon/) for the hidden matrices, AdamW for all else, as one optimiser.
+    """Muon (https://kellerjordan.github.io/posts/muon/) for hidden matrices and AdamW for all else, as one optimizer.
 
-    Muon's updates are scaled to AdamW's size (Moonlight, arXiv 2502.16982), so that both take one learning rate.
+    Muon's updates are scaled to the size of AdamW's (Moonlight, arXiv 2502.16982), so both use the same learning rate.
+    Embeddings and the output head are not hidden matrices.
     """
 
     def __init__(
@@ -69,14 +77,14 @@ class MuonAdamW(Optimizer):
         if rest:
             self.parts.append(AdamW(parameter_groups(rest, weight_decay), lr=lr, betas=betas, eps=eps))
         super().__init__([group for part in self.parts for group in part.param_groups], {"lr": lr})
-        # One set of groups, so that a schedule that writes here is read there.
+        # The parts share these groups, so that they see the learning rate that a schedule sets here.
         groups = iter(self.param_groups)
         for part in self.parts:
             part.param_groups = [next(groups) for _ in part.param_groups]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update of every parameter."""
+        """Update every parameter once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -86,11 +94,11 @@ class MuonAdamW(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both."""
+        """Return the states of both optimizers."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the states that `state_dict` returned."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self.param_groups = [group for part in self.parts for group in part.param_groups]

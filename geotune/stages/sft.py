@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the negative log-likelihood of what the assistant says."""
+"""Supervised fine-tuning on the negative log-likelihood of the assistant's answers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from geotune.stages.base import Stage
 
 
 def nll_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed negative log-likelihood of `labels` (N,) under `logits` (N, V)."""
+    """Return the summed negative log-likelihood of `labels` (N,) under `logits` (N, V), in nats."""
     return F.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 class SFT(Stage):
-    """Mean over all supervised tokens of an update, whichever rank or micro-batch holds them."""
+    """Supervised fine-tuning; the loss of an update is the mean over its supervised tokens on all ranks."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """The micro-batch's share of the update's mean."""
+        """Return the micro-batch's share of the update's mean loss, and its summed negative log-likelihood."""
         nll = nll_sum(self.backbone(batch), batch.labels)
-        # DDP averages over ranks and the trainer over micro-batches: undo both, divide by the update's own count.
+        # DDP averages over ranks and the trainer over micro-batches. Undo both, and divide by the update's token count.
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
         return {"loss": nll * scale, "nll": nll.detach()}

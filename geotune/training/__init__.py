@@ -1,0 +1,1 @@
+"""Everything around the training loop: trainer, strategies, checkpoints, evaluation, monitoring, and the summary."""

@@ -1,17 +1,12 @@
-"""The one module that counts updates, writes checkpoints, moves `last` and `best`, and resumes from them."""
+"""Counts updates, and writes the checkpoints of a run with the links `last` and `best`. No other module does."""
 
 from __future__ import annotations
 
-import json
-import logging
-import pickle
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,49 +29,53 @@ from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
 from geotune.system.strict_json import write_json
 from geotune.training.evaluation_schedule import EvaluationSchedule
+from geotune.training.interruption import Interruption
 from geotune.training.random_state import rng_state, set_rng_state
+from geotune.training.resuming import TRAINER_FILE, RunIdentity, check_same_run, restore_training, rng_file
 
 if TYPE_CHECKING:
     from geotune.encoding.collate import Batch
 
 
-TRAINER_FILE = "trainer.pt"
-log = logging.getLogger(__name__)
-
-
-def read_tensors(file: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, on the CPU. Raises ConfigError."""
-    try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{file}: can't be read ({reason}); name another checkpoint") from error
-    return content
-
-
 class StepCounter(Callback):
-    """Counts attempted updates in `stage.step`; stands before every callback that reads it."""
+    """Counts attempted updates in `stage.step`; must come before every callback that reads the count."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the update that this micro-batch ended."""
+        """Count the update if this micro-batch was its last one."""
         if ends_update(trainer, batch_idx):
             as_stage(pl_module).step += 1
 
 
 def ends_update(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether the micro-batch `batch_idx` of this process was the last of its update."""
+    """Return whether the micro-batch `batch_idx` of this process is the last one of its update."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 class Checkpoints(Callback):
-    """Writes checkpoints, has them evaluated, keeps `last`, `best` and the newest few; stops cleanly on Ctrl-C.
+    """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C.
 
-    Stands after every other callback. Callbacks with an `evaluate(trainer, stage, step) -> dict` are called at step 0,
-    after each checkpoint and at the end (their `at_start` and `every` count); their `mean_accuracy` decides `best`.
+    Of the checkpoints, the newest `keep_last` and the best one are kept; the links `last` and `best` point to the
+    newest and the best one. Best is the checkpoint whose evaluation had the highest `mean_accuracy`.
 
-    A checkpoint appears under its name only when it is complete: it is written beside and renamed.
+    A checkpoint appears under its name only when it is complete, because it is written to a temporary folder that is
+    then renamed. Must come after every other callback.
+
+    Args:
+        run_dir: Folder of the run.
+        every: Number of updates between checkpoints; there is also one at the end of the run.
+        keep_last: Number of newest checkpoints to keep.
+        config: The resolved recipe, as YAML.
+        seed: Seed of the run.
+        update_size: Samples per update.
+        data_fingerprint: Fingerprint of the training set.
+        plan: Settings that determine which samples an update holds.
+        resume: Checkpoint to resume from; None for a new run.
+        wandb_id: Returns the id of the W&B run, or None.
+
+    Raises:
+        ConfigError: `every` or `keep_last` is below 1; in training, a checkpoint can't be written or restored.
     """
 
     def __init__(
@@ -101,24 +100,36 @@ class Checkpoints(Callback):
         self.every = every
         self.keep_last = keep_last
         self.config = config
-        self.seed = seed
-        self.update_size = update_size
-        self.data_fingerprint = data_fingerprint
-        self.plan = plan
+        self.identity = RunIdentity(seed, update_size, data_fingerprint, plan)
         self.resume = resume
         self.wandb_id = wandb_id
         self.best: float | None = None
+        """Highest `mean_accuracy` of a checkpoint so far."""
         self.best_step: int | None = None
+        """Step of that checkpoint."""
         self.schedule = EvaluationSchedule(run_dir, every=every)
-        self.interrupted = False
-        self._random: dict[str, Any] | None = None
+        self._interruption = Interruption()
+        self._random_state: dict[str, Any] | None = None
+        """Random state to restore before the next micro-batch."""
         self._saved: int | None = None
         """Step of the newest checkpoint of this run."""
 
-    # Hooks
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed in this process."""
+        return self._interruption.requested
+
+    def graceful_interrupt(self) -> AbstractContextManager[None]:
+        """Return a context in which the first Ctrl-C ends the run after its update, with a checkpoint."""
+        return self._interruption.handled()
+
+    def check_resume(self, state: State, stage: Stage) -> None:
+        """Raise ConfigError if this run can't continue the run that `state` belongs to."""
+        assert self.resume is not None
+        check_same_run(self.resume, state, self.identity, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make up for the last evaluation when no update is left: Lightning then calls no hook of training."""
+        """Run the last evaluation of a finished run if it is missing: Lightning calls no hook of training there."""
         stage = as_stage(pl_module)
         if self.resume is None or read_state(self.resume).step < stage.total_updates:
             return
@@ -126,7 +137,7 @@ class Checkpoints(Callback):
         self.schedule.recall(stage.step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on from a checkpoint, or evaluate the untrained backbone."""
+        """Restore the checkpoint, if any, and run the evaluation of this step unless it was done before."""
         stage = as_stage(pl_module)
         if self.resume is not None:
             self._restore(trainer, stage, self.resume)
@@ -134,21 +145,21 @@ class Checkpoints(Callback):
             self._evaluate(trainer, stage)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Put the random state back at the last moment: starting the loaders may have drawn from it."""
-        if self._random is not None:
-            set_rng_state(self._random)
-            self._random = None
+        """Restore the random state, as late as possible: starting the data loaders may have changed it."""
+        if self._random_state is not None:
+            set_rng_state(self._random_state)
+            self._random_state = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Write and evaluate when it is time; stop at an update's end when interrupted."""
+        """At the end of an update, write a checkpoint and evaluate if they are due; stop if Ctrl-C was pressed."""
         if not ends_update(trainer, batch_idx):
             return
         stage, began = as_stage(pl_module), time.perf_counter()
-        last = stage.step == stage.total_updates
+        is_last = stage.step == stage.total_updates
         stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
-        if stop or last or stage.step % self.every == 0:
+        if stop or is_last or stage.step % self.every == 0:
             self.save(trainer, stage)
         if stop:
             trainer.should_stop = True
@@ -156,28 +167,35 @@ class Checkpoints(Callback):
             self._evaluate(trainer, stage)
         stage.paused += time.perf_counter() - began
 
-    # Evaluation
+    def _restore(self, trainer: Trainer, stage: Stage, checkpoint: Path) -> None:
+        state = read_state(checkpoint)
+        self._random_state = restore_training(trainer, stage, checkpoint, state)
+        # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
+        if belongs_to(checkpoint, self.run_dir):
+            self._saved, self.best, self.best_step = state.step, state.best, state.best_step
 
     def _evaluate(self, trainer: Trainer, stage: Stage) -> None:
-        """Call the evaluators that are due; the best evaluation so far that has a checkpoint decides `best`."""
+        """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one."""
         for result in self.schedule.run(trainer, stage):
             accuracy = result.get("mean_accuracy")
             if accuracy is not None and stage.step == self._saved and (self.best is None or accuracy > self.best):
                 self.best, self.best_step = float(accuracy), stage.step
                 if trainer.is_global_zero:
-                    self._note_best(stage.step)
+                    self._mark_best(stage.step)
 
-    def _note_best(self, step: int) -> None:
+    def _mark_best(self, step: int) -> None:
+        """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""
         folder = self.run_dir / CHECKPOINTS
-        state = json.loads((folder / step_name(step) / STATE_FILE).read_text(encoding="utf-8"))
-        write_json(folder / step_name(step) / STATE_FILE, state | {"best": self.best, "best_step": self.best_step})
+        state = replace(read_state(folder / step_name(step)), best=self.best, best_step=self.best_step)
+        write_json(folder / step_name(step) / STATE_FILE, asdict(state))
         replace_symlink(folder / "best", step_name(step))
         self._prune()
 
-    # Saving
-
     def save(self, trainer: Trainer, stage: Stage) -> None:
-        """Write the checkpoint of `stage.step`; every process calls it."""
+        """Write the checkpoint of `stage.step`; every process must call this method.
+
+        Raises ConfigError in every process if one of them can't write its part.
+        """
         step = stage.step
         folder = self.run_dir / CHECKPOINTS
         partial = folder / f".{step_name(step)}.partial"
@@ -185,7 +203,7 @@ class Checkpoints(Callback):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         trainer.strategy.barrier("checkpoint_begin")
-        # Before anything that one process may fail in: the others would wait for it.
+        # The collective calls come before anything that can fail in one process: the others would wait for it.
         placement = placement_of(trainer)
         trained = placement.gather(stage.backbone.trained_parameters())
         optimizer = placement.optimizer_state(trainer)
@@ -193,7 +211,7 @@ class Checkpoints(Callback):
         if not trainer.strategy.reduce_boolean_decision(problem is None):
             if trainer.is_global_zero:
                 shutil.rmtree(partial, ignore_errors=True)
-            raise ConfigError(self._not_written(step, problem))
+            raise ConfigError(self._write_error(step, problem))
         if trainer.is_global_zero:
             final = folder / step_name(step)
             shutil.rmtree(final, ignore_errors=True)
@@ -206,22 +224,22 @@ class Checkpoints(Callback):
     def _try_write(
         self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
     ) -> Exception | None:
-        """Write this process's part of a checkpoint; what went wrong, if it did."""
+        """Write this process's part of a checkpoint; return the error if that fails."""
         from safetensors import SafetensorError
 
         try:
-            torch.save(rng_state(), folder / f"rng_{trainer.global_rank}.pt")
+            torch.save(rng_state(), folder / rng_file(trainer.global_rank))
             placement_of(trainer).save_part(trainer, folder)
             if trainer.is_global_zero:
                 self._write(trainer, stage, folder, trained, optimizer)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' own on a full disk
+        except (OSError, RuntimeError, SafetensorError) as error:  # the last two: full disk
             return error
         return None
 
-    def _not_written(self, step: int, problem: Exception | None) -> str:
+    def _write_error(self, step: int, problem: Exception | None) -> str:
         reason = "another process could not write its part" if problem is None else str(problem).partition("\n")[0]
         kept = checkpoint_steps(self.run_dir)
-        remedy = f"go on with resume=last from {step_name(kept[-1])}" if kept else "start again"
+        remedy = f"continue with resume=last from {step_name(kept[-1])}" if kept else "start again"
         return (
             f"run_dir={self.run_dir}: the checkpoint of update {step} could not be written ({reason}); "
             f"make room there, then {remedy}"
@@ -230,6 +248,7 @@ class Checkpoints(Callback):
     def _write(
         self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
     ) -> None:
+        """Write what the first process alone writes of a checkpoint."""
         backbone = stage.backbone
         save_weights(backbone, folder, trained)
         save_processor(backbone, folder / "processor")
@@ -247,10 +266,10 @@ class Checkpoints(Callback):
             position=stage.step,
             skipped=stage.skipped,
             total_updates=stage.total_updates,
-            update_size=self.update_size,
-            seed=self.seed,
-            data_fingerprint=self.data_fingerprint,
-            plan=self.plan,
+            update_size=self.identity.update_size,
+            seed=self.identity.seed,
+            data_fingerprint=self.identity.data_fingerprint,
+            plan=self.identity.plan,
             optimizer=stage.optimizer,
             template_hash=backbone.template_hash,
             best=self.best,
@@ -258,90 +277,12 @@ class Checkpoints(Callback):
             wandb_id=self.wandb_id(),
             left_out=stage.left_out,
         )
-        # Last: a folder with this file is complete.
+        # The last file: a folder that holds it is a complete checkpoint.
         write_json(folder / STATE_FILE, asdict(state))
 
     def _prune(self) -> None:
-        """Delete all but the newest few and the best."""
+        """Delete all checkpoints but the newest `keep_last` and the best one."""
         steps = checkpoint_steps(self.run_dir)
         for step in steps[: -self.keep_last]:
             if step != self.best_step:
                 shutil.rmtree(self.run_dir / CHECKPOINTS / step_name(step))
-
-    # Resuming
-
-    def check_resume(self, state: State, stage: Stage) -> None:
-        """Raise ConfigError when the run that `state` belongs to is another one than this."""
-        assert self.resume is not None
-        for what, then, now, remedy in (
-            (
-                "data",
-                state.data_fingerprint,
-                self.data_fingerprint,
-                "use the same data.path, data.tasks and data.limit",
-            ),
-            ("seed", state.seed, self.seed, f"set seed={state.seed}"),
-            (
-                "update size",
-                state.update_size,
-                self.update_size,
-                "keep data.batch_size x trainer.accumulate x devices",
-            ),
-            ("way to deal out samples", state.plan, self.plan, "keep these settings of data"),
-            ("optimizer", state.optimizer, stage.optimizer, f"set stage.optimizer={state.optimizer}"),
-            (
-                "chat template or system prompt",
-                state.template_hash,
-                stage.backbone.template_hash,
-                "use the same backbone and version",
-            ),
-        ):
-            if then != now:
-                raise ConfigError(f"resume={self.resume}: its {what} was {then}, now it is {now}; {remedy}")
-
-    def _restore(self, trainer: Trainer, stage: Stage, folder: Path) -> None:
-        """Optimiser, schedule, counters and random state; the weights are loaded before."""
-        state = read_state(folder)
-        tensors = read_tensors(folder / TRAINER_FILE)
-        try:
-            placement_of(trainer).load_optimizer(trainer, folder, tensors)
-            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(tensors["scheduler"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"{folder / TRAINER_FILE}: does not fit this optimizer ({error}); keep what trains as it was"
-            ) from error
-        stage.step, stage.skipped, stage.left_out = state.step, state.skipped, state.left_out
-        # `best` is a link to a checkpoint beside it: in another folder it starts anew.
-        if belongs_to(folder, self.run_dir):
-            self._saved, self.best, self.best_step = state.step, state.best, state.best_step
-        own = folder / f"rng_{trainer.global_rank}.pt"
-        if own.is_file():
-            self._random = read_tensors(own)
-        if trainer.is_global_zero:
-            log.info("resumed from %s at update %d", folder, state.step)
-            if state.total_updates != stage.total_updates:
-                log.warning(
-                    "it was a run of %d updates and is now one of %d: the learning rate follows the new total",
-                    state.total_updates,
-                    stage.total_updates,
-                )
-
-    # Ctrl-C
-
-    @contextmanager
-    def graceful_interrupt(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the update under way, with a checkpoint; the second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def first(number: int, frame: Any) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, previous)
-            log.warning("interrupted: finishing this update and writing a checkpoint; Ctrl-C again to stop at once")
-
-        previous = signal.signal(signal.SIGINT, first)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)

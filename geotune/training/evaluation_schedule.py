@@ -1,4 +1,4 @@
-"""When a run is evaluated: at its start, every few updates and at its end."""
+"""When a run is evaluated: at its start, at regular numbers of updates, and at its end."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ if TYPE_CHECKING:
 
 
 class EvaluationSchedule:
-    """Calls the trainer's evaluators when they are due, and remembers the last result.
+    """Runs the trainer's evaluators when they are due, and remembers the last result.
 
-    An evaluator is a callback with `evaluate(trainer, stage, step) -> dict`. It is called at step 0 unless its
-    `at_start` is false, then every `every` updates (its own, or the run's if it has none), and at the last update.
+    An evaluator is a callback with a method `evaluate(trainer, stage, step) -> dict`. It runs at step 0 unless its
+    attribute `at_start` is false, then at every multiple of its attribute `every` (without one: of the run's `every`),
+    and at the last update.
     """
 
     def __init__(self, run_dir: Path, *, every: int) -> None:
         self.run_dir = run_dir
         self.every = every
         self.result: dict[str, Any] | None = None
-        """The last evaluation."""
+        """The result of the last evaluation; None before the first."""
 
     def is_done(self, step: int) -> bool:
-        """Whether the run directory holds the evaluation at `step`."""
+        """Return whether the run directory holds the evaluation at `step`."""
         return evaluation_path(self.run_dir, step).is_file()
 
     def recall(self, step: int) -> None:
-        """Take the evaluation at `step` from the run directory if this process has made none."""
+        """Read the evaluation at `step` from the run directory, if it is there and this process has run none."""
         if self.result is None and self.is_done(step):
             self.result = json.loads(evaluation_path(self.run_dir, step).read_text(encoding="utf-8"))
 
     def run(self, trainer: Trainer, stage: Stage) -> list[dict[str, Any]]:
-        """The results of the evaluators that are due at `stage.step`; the run's random state does not move."""
+        """Run the evaluators that are due at `stage.step`, and return their results.
+
+        The random state afterwards is the one before, so evaluating does not change the run.
+        """
         random_state = rng_state()
         results = [
             evaluator.evaluate(trainer, stage, stage.step)

@@ -1,4 +1,4 @@
-"""What a training run says of itself: figures to the loggers, to plain files and to the progress bar."""
+"""Monitors a training run: figures for the loggers, for plain files and for the progress bar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 WORKING_PARTS = ("language_model", "head", "tower", "projector")
-"""Those of a backbone in the order of `Workload`."""
+"""Parts of a backbone that compute, in the order of the fields of `Workload`."""
 COLUMNS = (
     "step",
     "train/loss",
@@ -46,6 +46,7 @@ COLUMNS = (
     "perf/peak_memory_gb",
     "perf/mfu",
 )
+"""Columns of metrics.csv."""
 BAD_FILE = "bad_samples.jsonl"
 log = logging.getLogger(__name__)
 
@@ -55,33 +56,44 @@ class Counts:
     """Sums over micro-batches."""
 
     loss: float = 0.0
+    """Negative log-likelihood of the supervised tokens, in nats."""
     targets: float = 0.0
     """Supervised tokens."""
     tokens: float = 0.0
+    """Computed tokens without padding; in a prefix tree, shared tokens count once."""
     samples: float = 0.0
     patches: float = 0.0
-    """Of images that the tower read; not those whose features it kept."""
+    """Image patches that the vision tower encoded; images whose features were cached do not count."""
     left_out: float = 0.0
-    """Samples that could not be read."""
+    """Unreadable samples."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def mean_loss(self) -> float:
-        """Over supervised tokens; not a number without any."""
+        """Mean loss per supervised token, in nats; NaN without supervised tokens."""
         return self.loss / self.targets if self.targets else math.nan
 
 
 class Monitor(Callback):
-    """Logs training: `updates.jsonl` (ids and loss of every update), `metrics.csv` and the loggers every few updates.
+    """Logs every update to `updates.jsonl`, and figures to `metrics.csv` and the loggers every `every` updates.
 
-    Losses are means over supervised tokens of all ranks; tokens are counted without padding, and once in a prefix
-    tree; seconds without checkpoints and evaluation. `geotune.training.throughput` says what the `perf/*` figures are.
-    Samples that could not be read are listed in `bad_samples.jsonl`. Stands behind the step counter.
+    A line of `updates.jsonl` holds the ids and the loss of an update. Losses are means over the supervised tokens of
+    all ranks. Tokens are counted without padding, and those that a prefix tree shares once. Time for checkpoints and
+    evaluation does not count. `geotune.training.throughput` defines the `perf/*` figures. Unreadable samples are listed
+    in `bad_samples.jsonl`. Must come after the step counter.
 
-    Raises RuntimeError in training after `stage.max_skipped` updates in a row whose gradient was not finite, and
-    ConfigError once more than `max_bad` samples could not be read.
+    Args:
+        run_dir: Folder of the run.
+        plan: The plan of updates.
+        ids: Ids of the samples, by index.
+        every: Number of updates between logged figures.
+        max_bad: Largest number of unreadable samples.
+
+    Raises:
+        RuntimeError: In training, after `stage.max_skipped` updates in a row whose gradient was not finite.
+        ConfigError: In training, once more than `max_bad` samples are unreadable.
     """
 
     def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_bad: int) -> None:
@@ -91,28 +103,31 @@ class Monitor(Callback):
         self.every = every
         self.max_bad = max_bad
         self._update = Counts()
-        """Of the update under way, in this process."""
+        """Counts of the current update in this process."""
         self._left_out: list[tuple[str, str]] = []
-        """Samples of it that could not be read, (id, reason)."""
+        """Id of each unreadable sample of the current update in this process, and the reason."""
         self._window = Counts()
-        """Since the last line, in all processes."""
+        """Counts since the last logged figures, over all processes."""
         self._patches = 0
-        """What the tower had read before the micro-batch under way."""
+        """Number of patches that the tower had encoded before the current micro-batch."""
         self._waited = 0.0
-        """Seconds since the last line in which this process had no micro-batch."""
+        """Seconds that this process has waited for micro-batches since the last logged figures."""
         self._idle = (0.0, 0.0)
-        """Clock and seconds paused at the end of the last micro-batch."""
+        """Clock, and `stage.paused`, at the end of the last micro-batch."""
         self._mark = 0.0
-        """Clock at the last line."""
+        """Clock at the last logged figures."""
         self._paused = 0.0
-        """Seconds paused until then."""
+        """`stage.paused` at the last logged figures."""
         self.last: dict[str, float] = {}
-        """The latest line."""
+        """The last logged figures."""
         self.shown: dict[str, float] = {}
-        """What the progress bar shows."""
+        """Figures for the progress bar."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the last line if it is written; give evaluations their own step axis, they may be behind training."""
+        """Read the last figures of a finished run, and declare the W&B step axis of evaluations.
+
+        Evaluations have an axis of their own because they may be logged after later updates.
+        """
         self.last = figures_at(self.run_dir / "metrics.csv", as_stage(pl_module).total_updates)
         self._workload = workload_of(as_stage(pl_module).backbone)
         for logger in trainer.loggers:
@@ -120,9 +135,9 @@ class Monitor(Callback):
                 logger.experiment.define_metric("eval/*", step_metric="eval/step")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; drop what an interrupted run logged beyond the checkpoint that this one goes on from.
+        """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint.
 
-        `on_train_start` would be too early: the counter is restored there.
+        This cannot happen in `on_train_start`, where the step counter is restored after this callback has run.
         """
         if trainer.is_global_zero:
             for name in ("updates.jsonl", "metrics.csv", BAD_FILE):
@@ -130,7 +145,7 @@ class Monitor(Callback):
         self._mark, self._paused = self._idle = time.perf_counter(), as_stage(pl_module).paused
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """Count what this process waited for it."""
+        """Add the time that this process has waited for the micro-batch."""
         stage, (since, paused) = as_stage(pl_module), self._idle
         self._waited += time.perf_counter() - since - (stage.paused - paused)
         self._patches = stage.backbone.patches
@@ -138,7 +153,7 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add up; at the end of an update write it down."""
+        """Add the counts of the micro-batch; at the end of an update, log it."""
         stage = as_stage(pl_module)
         self._update += Counts(
             loss=float(outputs["nll"]),
@@ -156,7 +171,7 @@ class Monitor(Callback):
     def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
         step, counts = stage.step, Counts(*reduce_figures(trainer, astuple(self._update)))
         self._window += counts
-        # Everywhere alike, so that no process is left waiting.
+        # The reduced count decides, so that either all processes gather or none does.
         bad = sorted(gather_items(self._left_out)) if counts.left_out else []
         self._update, self._left_out = Counts(), []
         stage.left_out.update(bad)
@@ -173,9 +188,9 @@ class Monitor(Callback):
         if len(stage.left_out) > self.max_bad:
             sample, why = bad[-1]
             raise ConfigError(
-                f"data.max_bad_samples={self.max_bad}: {len(stage.left_out)} samples could not be read by update "
+                f"data.max_bad_samples={self.max_bad}: {len(stage.left_out)} samples were unreadable by update "
                 f"{step}, the last one {sample} ({why}); {self.run_dir / BAD_FILE} lists them: restore their images "
-                "and go on with resume=last, or raise data.max_bad_samples"
+                "and continue with resume=last, or raise data.max_bad_samples"
             )
         if stage.skipped_in_a_row >= stage.max_skipped:
             raise RuntimeError(
@@ -223,20 +238,20 @@ class Monitor(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Rich bar with the monitor's figures."""
+    """A progress bar that shows the monitor's figures."""
 
     def __init__(self, monitor: Monitor) -> None:
         super().__init__(leave=True)
         self.monitor = monitor
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands behind the bar."""
+        """Return the figures that are shown beside the bar."""
         stage = as_stage(pl_module)
         return {"step": f"{stage.step}/{stage.total_updates}", **self.monitor.shown}
 
 
 def workload_of(backbone: Backbone) -> Workload:
-    """What a training step of `backbone` computes with."""
+    """Return the numbers of weights that a training step of `backbone` computes with, by part."""
     base = backbone.base
     head, embedding = base.lm_head.weight, base.get_input_embeddings().weight
     counts: dict[tuple[str | None, bool], int] = {}
@@ -250,7 +265,7 @@ def workload_of(backbone: Backbone) -> Workload:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most that this process has had: memory allocated on a GPU, resident memory on the CPU."""
+    """Return the peak memory of this process in bytes: allocated memory of a GPU, resident memory on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -258,5 +273,5 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """What a GPU's driver calls it; else the kind of device."""
+    """Return the name that the driver gives to a GPU; for other devices their type."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

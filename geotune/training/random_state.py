@@ -1,4 +1,4 @@
-"""The random state of a process: Python's, numpy's and torch's."""
+"""The random state of a process: that of Python, NumPy, and PyTorch on the CPU and on all GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def rng_state() -> dict[str, Any]:
-    """Random state of this process."""
+    """Return the random state of this process; `torch.load(weights_only=True)` can read it when it is saved."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -21,7 +21,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` gave."""
+    """Restore a random state that `rng_state` returned; that of GPUs only if their number is the same."""
     random.setstate(state["python"])
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))

@@ -1,4 +1,4 @@
-"""How processes share a model: the strategies that a recipe can name, and what training and checkpoints ask of each."""
+"""The strategies by which several processes share the training of a model, by the names that a recipe gives them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,20 @@ ZERO = {
         "offload_param": {"device": "cpu", "pin_memory": True},
     },
 }
-"""DeepSpeed's `zero_optimization` by strategy."""
+"""The section `zero_optimization` of DeepSpeed's config, by strategy."""
 
 
 def strategy_from(name: str, *, vision_trains: bool, clip_norm: float | None, cpu: bool) -> Strategy:
-    """The strategy `name` of several processes, auto being DDP.
+    """Return the Lightning strategy for several processes.
 
-    vision_trains: whether tower or projector train. cpu: whether the run is asked to stay on the CPU.
-    Raises ConfigError.
+    Args:
+        name: `trainer.strategy` of the recipe; auto means DDP.
+        vision_trains: Whether the vision tower or the projector trains.
+        clip_norm: Global norm to which gradients are clipped; None for no clipping.
+        cpu: Whether the recipe asks for the CPU.
+
+    Raises:
+        ConfigError: The strategy needs CUDA devices or a package that is missing.
     """
     if name == "fsdp2":
         return FullySharded()
@@ -46,12 +52,15 @@ def strategy_from(name: str, *, vision_trains: bool, clip_norm: float | None, cp
         if cpu or not torch.cuda.is_available():
             raise ConfigError(f"trainer.strategy={name}: needs CUDA devices; use trainer=ddp or trainer=fsdp2")
         return deepspeed_strategy(name, clip_norm=clip_norm)
-    # A micro-batch of text alone leaves a training tower without a gradient.
+    # In a micro-batch without images, a tower that trains gets no gradient.
     return DDPStrategy(find_unused_parameters=vision_trains)
 
 
 def deepspeed_strategy(name: str, *, clip_norm: float | None) -> DeepSpeedStrategy:
-    """DeepSpeed's ZeRO by one of the names of `ZERO`. Raises ConfigError when deepspeed is not installed."""
+    """Return DeepSpeed's strategy with the ZeRO settings `ZERO[name]`.
+
+    Raises ConfigError if deepspeed is not installed.
+    """
     try:
         import deepspeed  # noqa: F401
     except ModuleNotFoundError as error:
@@ -62,51 +71,54 @@ def deepspeed_strategy(name: str, *, clip_norm: float | None) -> DeepSpeedStrate
     config = {
         "zero_optimization": ZERO[name],
         "gradient_clipping": clip_norm or 0.0,
-        # For its messages alone; Lightning would ask the loader's batch sampler, of which there is none.
+        # Only shown in messages. Without it, Lightning would ask for the loader's batch sampler, and ours has none.
         "train_micro_batch_size_per_gpu": 1,
         "zero_allow_untested_optimizer": True,
-        # Torch's AdamW on the CPU; DeepSpeed's own would have to be compiled first.
+        # On the CPU, use PyTorch's AdamW; DeepSpeed's own AdamW would have to be compiled first.
         "zero_force_ds_cpu_optimizer": False,
     }
     return DeepSpeedStrategy(config=config, precision_plugin=BackbonePrecision("32-true"))
 
 
 class FullySharded(ModelParallelStrategy):
-    """FSDP2 over all processes, without tensor parallelism; the stage's `configure_model` shards."""
+    """FSDP2 over all processes, without tensor parallelism; `Stage.configure_model` shards the weights."""
 
     def setup_environment(self) -> None:
-        """All processes share one mesh."""
+        """Set up one device mesh over all processes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         super().setup_environment()
 
 
 class BackbonePrecision(DeepSpeedPrecision):
-    """DeepSpeed without a precision of its own: weights keep their dtypes, the backbone's autocast does the rest."""
+    """A DeepSpeed precision plugin that leaves all dtypes alone: the backbone's autocast decides on the precision."""
 
     def convert_module(self, module: nn.Module) -> nn.Module:
-        """Frozen weights stay in bf16."""
+        """Return the module unchanged, so that frozen weights stay in bf16."""
         return module
 
     def convert_input(self, data: Any) -> Any:
-        """A batch holds no floating-point numbers."""
+        """Return the batch unchanged: it holds no floating-point numbers."""
         return data
 
     def forward_context(self) -> AbstractContextManager[Any]:
-        """The default dtype stays as it is."""
+        """Return a context that does not change the default dtype."""
         return nullcontext()
 
     def backward(  # type: ignore[override]
         self, tensor: torch.Tensor, model: LightningModule, optimizer: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Lightning has divided the loss by the micro-batches already; DeepSpeed would do so again."""
+        """Run the backward pass without DeepSpeed's division by the number of micro-batches: Lightning has divided."""
         engine: Any = model.trainer.model
         engine.backward(tensor, *args, scale_wrt_gas=False, **kwargs)
 
     def optimizer_step(  # type: ignore[override]
         self, optimizer: Any, model: LightningModule, closure: Any, **kwargs: Any
     ) -> Any:
-        """One micro-batch; the norm that DeepSpeed clipped to. Raises RuntimeError for one that is not finite."""
+        """Run one micro-batch, and note the gradient norm that DeepSpeed found at the end of an update.
+
+        Raises RuntimeError if that norm is not finite.
+        """
         from geotune.stages.base import as_stage
 
         result = super().optimizer_step(optimizer, model, closure, **kwargs)
@@ -115,16 +127,17 @@ class BackbonePrecision(DeepSpeedPrecision):
             stage.grad_norm = float(norm)
             if not torch.isfinite(torch.tensor(stage.grad_norm)):
                 raise RuntimeError(
-                    f"update {stage.step + 1}: the gradient was not finite, and DeepSpeed has applied it; go on with "
-                    "resume=last and a lower stage.lr, or use trainer.strategy=ddp, which skips such updates"
+                    f"update {stage.step + 1}: the gradient was not finite, and DeepSpeed has applied it; continue "
+                    "with resume=last and a lower stage.lr, or use trainer.strategy=ddp, which skips such updates"
                 )
         return result
 
 
 def prepare(name: str, backbone: Backbone, samples: Sequence[Sample]) -> None:
-    """Have every process call the tower in every micro-batch, where `name` spreads its weights too.
+    """Prepare `backbone` for a strategy that shards the vision tower: every process must call it in every micro-batch.
 
-    Raises ConfigError for samples that it would not be called for.
+    Cached image features would make a process skip the call, so their cache is turned off. For other strategies,
+    nothing happens. Raises ConfigError for a sample without an image.
     """
     if name != "deepspeed_zero3_offload":
         return
@@ -132,6 +145,6 @@ def prepare(name: str, backbone: Backbone, samples: Sequence[Sample]) -> None:
     for sample in samples:
         if not sample.images:
             raise ConfigError(
-                f"trainer.strategy={name}: sample {sample.id} has no image, but every micro-batch must show one to "
-                "the tower, whose weights are spread; use trainer=deepspeed_zero2 or trainer=ddp"
+                f"trainer.strategy={name}: sample {sample.id} has no image, but every micro-batch must pass one to "
+                "the vision tower, whose weights are sharded; use trainer=deepspeed_zero2 or trainer=ddp"
             )

@@ -1,4 +1,4 @@
-"""What a run is about to do, in text: resolved recipe, what trains, one sample as the model sees it, sizes."""
+"""The text that `dry_run=true` prints: the resolved recipe, what trains, one sample as the model sees it, and sizes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from geotune.encoding.segments import Encoded
 
 BINS = 12
+"""Largest number of bars of a histogram."""
 WIDTH = 40
+"""Length of the longest bar, in characters."""
 
 
 def run_summary(
     cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, plan: UpdatePlan, total_updates: int
 ) -> str:
-    """The whole account of a run."""
+    """Return the whole summary of a run."""
     encoded = dataset.encoder.encode(dataset.samples[0], dataset.folder)
     return "\n\n".join(
         (
@@ -38,7 +40,7 @@ def run_summary(
 
 
 def trainable_table(backbone: Backbone) -> str:
-    """Patterns of parameter names with their counts, and the share of all parameters."""
+    """Return the trainable parameters: a line per name pattern with its count, and the share of all parameters."""
     from geotune.backbones.quantization import weight_count
 
     rows = backbone.trainable_summary()
@@ -51,7 +53,7 @@ def trainable_table(backbone: Backbone) -> str:
 
 
 def show_sample(encoded: Encoded, encoder: Encoder) -> str:
-    """The sample decoded from its tokens; images in braces, supervised text between the marks [[ and ]]."""
+    """Return a sample decoded from its tokens, with images in braces and supervised text in double brackets."""
     pieces = []
     for segment in encoded.segments:
         if segment.kind == "image":
@@ -63,7 +65,7 @@ def show_sample(encoded: Encoded, encoder: Encoder) -> str:
 
 
 def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> str:
-    """Counts by task, what was rejected, how long the run is, and what a prefix tree saves."""
+    """Return the number of samples per task, the figures of the plan, and the first rejected samples."""
     tasks = {task or "(no task)": count for task, count in dataset.task_counts.items()}
     width = max(map(len, tasks))
     lines = [f"{task:<{width}}  {count:>10,}" for task, count in tasks.items()]
@@ -74,31 +76,34 @@ def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> 
 
 
 def plan_figures(plan: UpdatePlan) -> dict[str, float]:
-    """What the prefix tree removes and how even the tasks are, of the first updates."""
+    """Return what the prefix tree saves and how evenly tasks are mixed, measured on the first updates.
+
+    `duplication_removed` is the number of tokens of separate samples per token of the tree, 1 without a tree.
+    """
     from geotune.data.sampler import task_tolerance
     from geotune.data.tree_plan import TreePlan
 
-    duplication = plan.duplication if isinstance(plan, TreePlan) else 1.0
+    duplication = plan.duplication_factor if isinstance(plan, TreePlan) else 1.0
     return {"duplication_removed": duplication, "task_tolerance": task_tolerance(plan)}
 
 
 def plan_in_words(figures: Mapping[str, float]) -> str:
-    """The same in words."""
+    """Return the figures of `plan_figures` as a sentence."""
     from geotune.data.sampler import FIRST_UPDATES
 
     points, factor = 100 * figures["task_tolerance"], figures["duplication_removed"]
-    tree = f"the prefix tree reads one token where samples by themselves have {factor:.2f}; " if factor > 1 else ""
+    tree = f"the prefix tree computes one token where separate samples have {factor:.2f}; " if factor > 1 else ""
     tasks = f"each task's share of an update is within {points:.1f} points of its share of the data"
     return f"{tree}{tasks} (first {FIRST_UPDATES} updates)"
 
 
 def histogram(lengths: Sequence[int] | np.ndarray) -> str:
-    """Bars of how many samples have how many tokens."""
+    """Return a histogram of lengths in tokens, a line per bar, with the median, the maximum and the total."""
     values = np.asarray(lengths)
     counts, edges = np.histogram(values, bins=min(BINS, max(1, int(np.ptp(values)) + 1)))
     lines = []
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         bar = "#" * round(WIDTH * count / counts.max())
         lines.append(f"{low:>8.0f} to {high:>8.0f}  {count:>9,}  {bar}")
-    lines.append(f"median {np.median(values):.0f}, longest {values.max():,}, in all {values.sum():,} tokens")
+    lines.append(f"median {np.median(values):.0f}, longest {values.max():,}, {values.sum():,} tokens in total")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""How fast a run is and how much of its devices it uses: the arithmetic, without a model or a clock."""
+"""Arithmetic of training speed: tokens and samples per second, and model FLOPs utilization (MFU)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""bf16 products per second without sparsity, from the vendor's data sheets, by a part of the device's name."""
+"""Peak bf16 FLOP/s without sparsity, from the vendor's data sheets, by words of the device's name; first match wins."""
 
 
 def peak_flops(device_name: str) -> float | None:
-    """Peak bf16 FLOP/s of a device by the name that its driver gives it; None for one that is not in the table."""
+    """Return the peak bf16 FLOP/s of a device by the name that its driver gives it; None if it is not in the table."""
     words = device_name.replace("-", " ").split()
     for name, peak in PEAK_FLOPS.items():
         wanted = name.split()
@@ -40,56 +40,62 @@ def peak_flops(device_name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of one part of a model that take part in products (not an embedding table)."""
+    """Numbers of weights of one part of a model that take part in matrix products (embedding tables do not)."""
 
     frozen: int = 0
     trained: int = 0
-    """Adapters, or everything in a part that trains in full."""
+    """Weights of adapters, or all weights of a part that trains in full."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a training step computes with, by part."""
+    """Numbers of weights that a training step computes with, by part of the model."""
 
     language: Weights
-    """The language model's layers: every token."""
+    """Layers of the language model, which compute every token."""
     head: Weights
-    """The output head: supervised tokens alone."""
+    """Output head, which computes supervised tokens only."""
     tower: Weights
-    """The vision tower without the projector: every patch that it reads."""
+    """Vision tower without the projector, which computes every image patch."""
     projector: Weights
-    """The projector: every visual token that it makes, `merge` patches each."""
+    """Projector, which computes every visual token, one per `merge` patches."""
     merge: int = 4
     """Patches per visual token."""
 
     def flops(self, tokens: float, supervised: float, patches: float) -> float:
-        """Floating-point operations that forward and backward pass need.
+        """Return the floating-point operations that the forward and the backward pass need.
 
-        4N per text token with frozen weights: 2N forward, 2N for the gradient of the activations; 6N with trained
-        ones, whose own gradient takes 2N more. Plus 2N per vision patch with a frozen tower, which has no backward
-        pass. A frozen projector behind a frozen tower has none either. Adapters count as trained weights.
+        N frozen weights take 4N operations per token: 2N in the forward pass and 2N for the gradient of the
+        activations. N trained weights take 6N, because their own gradient takes another 2N. A frozen tower takes 2N per
+        image patch, because it has no backward pass; a frozen projector behind a frozen tower has none either. Adapters
+        count as trained weights.
 
-        `tokens` are those that are computed, images' included and padding not, each token of a prefix tree once.
-        Left out: attention's products of tokens with tokens, and what gradient checkpointing computes again; so MFU
-        is what the model needs, not what the device did.
+        Not counted are the products of tokens with tokens in attention and the recomputation of gradient checkpointing.
+        Thus MFU measures what the model needs, not what the device does.
+
+        Args:
+            tokens: Computed tokens, visual tokens included and padding not; in a prefix tree, shared tokens count once.
+            supervised: Supervised tokens.
+            patches: Image patches that the tower encodes.
         """
         tower, projector = self.tower, self.projector
-        sees_gradient = tower.trained > 0
+        tower_trains = tower.trained > 0
         total = tokens * _both_ways(self.language) + supervised * _both_ways(self.head)
-        total += patches * (_both_ways(tower) if sees_gradient else 2 * tower.frozen)
-        trains = sees_gradient or projector.trained > 0
-        per_visual = _both_ways(projector) if trains else 2 * projector.frozen
-        return total + patches / self.merge * per_visual
+        total += patches * (_both_ways(tower) if tower_trains else 2 * tower.frozen)
+        has_backward = tower_trains or projector.trained > 0
+        per_visual_token = _both_ways(projector) if has_backward else 2 * projector.frozen
+        return total + patches / self.merge * per_visual_token
 
 
 def _both_ways(weights: Weights) -> float:
+    """Return the operations per token of a forward and a backward pass."""
     return 4 * weights.frozen + 6 * weights.trained
 
 
 def mfu(flops: float, seconds: float, device_names: Iterable[str]) -> float | None:
-    """Model FLOPs utilisation: the share of the devices' peak that `flops` in `seconds` are; None where it is unknown.
+    """Return the model FLOPs utilization: `flops` per second as a share of the devices' peak.
 
-    `flops` are those of all devices together.
+    `flops` is the sum over all devices. Returns None if the peak of a device is unknown.
     """
     peaks = [peak_flops(name) for name in device_names]
     known = [peak for peak in peaks if peak is not None]
@@ -100,25 +106,26 @@ def mfu(flops: float, seconds: float, device_names: Iterable[str]) -> float | No
 
 @dataclass(frozen=True)
 class Window:
-    """What happened on all devices since the last line."""
+    """What all devices did since the last logged figures."""
 
     seconds: float
-    """Without checkpoints and evaluation."""
+    """Elapsed time, without checkpoints and evaluation."""
     tokens: float
-    """Computed ones that are not padding; in a prefix tree each shared token counts once."""
+    """Computed tokens without padding; in a prefix tree, shared tokens count once."""
     samples: float
     waited: float
-    """Seconds without a micro-batch, the mean of the processes."""
+    """Seconds spent waiting for micro-batches, averaged over the processes."""
     flops: float
+    """`Workload.flops`, summed over all devices."""
     peak_memory_bytes: float
-    """Of the process that used most."""
+    """Peak memory of the process that used the most."""
 
 
 def perf_figures(window: Window, device_names: Iterable[str]) -> dict[str, float]:
-    """The `perf/*` figures of a line; `perf/mfu` is left out where the devices' peak is unknown.
+    """Return the `perf/*` figures of a window; `perf/mfu` is left out if the peak of a device is unknown.
 
-    `perf/tokens_per_second` counts what is computed, so that a prefix tree and its plain twin differ in it by the
-    tokens that the tree saves; `perf/samples_per_second` compares the two.
+    `perf/tokens_per_second` counts computed tokens only, so it does not show what a prefix tree saves; to compare a run
+    with a prefix tree to one without, use `perf/samples_per_second`.
     """
     seconds = max(window.seconds, 1e-9)
     figures = {

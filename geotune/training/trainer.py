@@ -1,4 +1,4 @@
-"""What carries a run: Lightning's trainer and the W&B logger, from a recipe."""
+"""Builds the Lightning trainer and the W&B logger from a recipe."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 WANDB_MODES = {"dryrun": "offline", "run": "online"}
-"""Older names that WANDB_MODE may hold."""
+"""Modes by the older names that the variable WANDB_MODE may hold."""
 
 
 def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: bool) -> Trainer:
-    """Lightning's trainer; checkpoints, sampling, clipping and precision are ours.
+    """Return the Lightning trainer, without its own checkpoints, sampling, gradient clipping and precision.
 
-    vision_trains: whether tower or projector train. Raises ConfigError for devices that are not there.
+    `vision_trains` says whether the vision tower or the projector trains. Raises ConfigError if the devices that the
+    recipe asks for are not available.
     """
     from lightning.pytorch import Trainer
     from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -42,7 +43,7 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: 
             clip_norm=cfg.stage.clip_norm,
             cpu=cfg.trainer.accelerator == "cpu",
         )
-    # SLURM's signals are the run's own: an interrupted one writes its checkpoint and is started again by the script.
+    # No requeueing by Lightning: an interrupted run writes its own checkpoint, and the batch script starts it again.
     plugins: list[Any] = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     try:
         return Trainer(
@@ -52,7 +53,7 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: 
             strategy=strategy,
             plugins=plugins,
             accumulate_grad_batches=cfg.trainer.accumulate,
-            max_epochs=1,  # the loader deals out the whole run
+            max_epochs=1,  # the loader serves the updates of the whole run
             logger=loggers,
             log_every_n_steps=1,
             enable_checkpointing=False,
@@ -70,7 +71,11 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: 
 
 
 def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[WandbLogger]:
-    """W&B: as the recipe says, else as WANDB_MODE says, else offline. run_id: the run that this one goes on with."""
+    """Return the W&B logger, or no logger if W&B is disabled.
+
+    The mode is that of the recipe, else that of the variable WANDB_MODE, else offline. `run_id` is the id of the W&B
+    run to continue; None starts a new one. Raises ConfigError if wandb is not installed.
+    """
     named = os.environ.get("WANDB_MODE") or "offline"
     mode = cfg.wandb.mode if cfg.wandb.mode is not None else WANDB_MODES.get(named, named)
     if mode == "disabled":
@@ -90,7 +95,7 @@ def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[Wan
             tags=list(cfg.wandb.tags),
             save_dir=str(run_dir),
             id=run_id,
-            # Not WandbLogger's `offline`, which would overwrite WANDB_MODE.
+            # WandbLogger's own argument `offline` would overwrite the variable WANDB_MODE.
             mode=mode,
             config=config,
         )
@@ -99,7 +104,7 @@ def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[Wan
 
 @contextmanager
 def closing(loggers: list[WandbLogger]) -> Iterator[None]:
-    """Finish the W&B run whatever happens, so that what it holds is on disk."""
+    """Finish the W&B run at the end of the block, also after an error, so that all its data is on disk."""
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ def test_dry_run(recipe: Callable[..., Any], tmp_path: Path, capsys: pytest.Capt
         "map0.png: 16 tokens}",
         "pose_fixed",
         "rejected, 6 updates",
-        "the prefix tree reads one token where samples by themselves have",
+        "the prefix tree computes one token where separate samples have",
         "data.max_length=110",
         "median",
     ):

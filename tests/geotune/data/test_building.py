@@ -1,3 +1,5 @@
+"""Datasets are built when they are missing or out of date, and never overwritten by mistake."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""Reading a training set strictly: one message for what is wrong, a reason for what is left out."""
+"""Reading a training set strictly: one message for a mistake, a reason for each rejected sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from geotune.data import measures
+from geotune.data import image_sizes, measures
 from geotune.data.datamodule import GeoData
 from geotune.data.dataset import SampleDataset, load_dataset
 from geotune.data.sampler import MicroBatch, UpdateSampler
@@ -141,7 +141,7 @@ def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> No
         assert torch.equal(batch.input_ids, dataset[micro].input_ids)
 
 
-def test_measures_are_kept_and_those_of_encoding_one_by_one(
+def test_measures_are_kept_and_equal_those_of_encoding_one_by_one(
     encoder: Any, copy: tuple[Path, list[Sample]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow twin: every sample encoded alone, segments numbered as they first appear."""
@@ -160,9 +160,9 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
     assert first.fingerprint == stated.hexdigest()[:16]
 
     def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("a second look")
+        raise AssertionError("a second measurement")
 
-    monkeypatch.setattr(measures, "check_image", never)
+    monkeypatch.setattr(image_sizes, "check_image", never)
     monkeypatch.setattr(type(encoder), "encode", never)
     again = load(folder, encoder)
     assert again.fingerprint == first.fingerprint
@@ -172,7 +172,7 @@ def test_measures_are_kept_and_those_of_encoding_one_by_one(
     assert sum(again.task_counts.values()) == len(samples)
 
 
-def test_a_image_that_changed_is_looked_at_again(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
+def test_an_image_that_changed_is_looked_at_again(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
     folder, samples = copy
     first = load(folder, encoder)
     path = folder / samples[0].images[-1]

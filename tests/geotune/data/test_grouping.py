@@ -1,4 +1,4 @@
-"""Groups of a place's questions: every question once, branches whole, trees of like size."""
+"""Groups of a place's questions: every question once, whole branches, trees of similar sizes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SIZES = np.array([50, 7, 300, 20])
 
 def groups_of(paths: list[tuple[int, ...]], size: int, sizes: np.ndarray = SIZES) -> list[list[int]]:
     """The groups of sorted paths."""
-    agreeing = [0, *(_shared(a, b) for a, b in pairwise(paths))]
+    shared = [0, *(_shared(a, b) for a, b in pairwise(paths))]
     tokens = [[int(sizes[list(path[depth:])].sum()) for depth in range(len(path) + 1)] for path in paths]
-    return Grouping(agreeing, tokens, size).groups()
+    return Grouping(shared, tokens, size).groups()
 
 
 def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
@@ -63,7 +63,7 @@ def view(number: int, first: int, rng: np.random.Generator) -> tuple[list[tuple[
     return sorted(paths), sizes
 
 
-def test_the_groups_of_a_view_are_alike_and_share_what_a_cut_every_thirteen_shares() -> None:
+def test_groups_of_a_view_have_similar_sizes_and_share_as_much_as_cuts_every_thirteen() -> None:
     rng = np.random.default_rng(0)
     for number in range(20):
         paths, known = view(number, 1, rng)
@@ -92,7 +92,7 @@ def test_views_of_a_place_stay_apart() -> None:
 
 
 def test_a_place_may_have_any_number_of_questions() -> None:
-    """Thousands of branches under one image: groups are made alike some at a time, of what stands close together."""
+    """Thousands of branches under one image: groups are balanced some at a time, among neighboring branches."""
     paths = [(0, number % 3000 + 4, number) for number in range(30_000)]
     paths.sort()
     sizes = np.ones(30_001, int)
@@ -102,7 +102,7 @@ def test_a_place_may_have_any_number_of_questions() -> None:
 
 
 def test_large_groups_of_many_branches() -> None:
-    """What is thought of as exchangeable does not grow with the group."""
+    """The number of branches that are considered for an exchange does not grow with the group."""
     paths = [(0, number, number) for number in range(1, 601)]
     sizes = np.random.default_rng(0).integers(1, 100, 601)
     groups = groups_of(paths, 256, sizes)

@@ -1,4 +1,4 @@
-"""Samples by number: what reading the file in order gives, wherever one begins."""
+"""Random access to samples gives the same samples as reading the file in order."""
 
 from __future__ import annotations
 

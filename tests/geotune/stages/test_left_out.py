@@ -111,7 +111,7 @@ def test_too_many_stop_the_run(recipe: Callable[..., Any], own_city: Path, break
     assert len(lines_of(tmp_path / "run" / "bad_samples.jsonl")) == 4
 
 
-def test_a_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
+def test_an_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
     backbone = load_tiny("qwen")
     data = GeoData(str(own_city), 4)
     data.load(backbone.encoder, seed=0)

@@ -1,4 +1,4 @@
-"""Schedules and parameter groups."""
+"""Learning-rate schedules, parameter groups and optimizers."""
 
 from __future__ import annotations
 

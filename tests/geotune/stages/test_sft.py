@@ -1,4 +1,4 @@
-"""One update has one gradient, however it is split over micro-batches and ranks; and what trains learns."""
+"""A gradient does not depend on how an update is split over micro-batches and ranks; and training learns."""
 
 from __future__ import annotations
 

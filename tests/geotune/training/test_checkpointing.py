@@ -1,4 +1,4 @@
-"""An interrupted and resumed run is the uninterrupted one; links and pruning; when evaluators are called."""
+"""An interrupted and resumed run equals the uninterrupted one; links, pruning, and evaluations around checkpoints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import resource
 import signal
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,11 +22,9 @@ from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.stages.sft import SFT
 from geotune.train import train
 from geotune.training import checkpointing
-from geotune.training.checkpointing import read_tensors
-from geotune.training.random_state import rng_state, set_rng_state
 
 DROPOUT = {"backbone.lora.dropout": 0.2}
-"""So that a run depends on its random state."""
+"""Makes a run depend on its random state."""
 
 
 def updates_of(run_dir: Path) -> list[dict[str, Any]]:
@@ -58,7 +54,7 @@ def same_run(one: Path, two: Path, step: int) -> None:
 
 @pytest.fixture
 def fail_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """`fail_at(update, what)`: `what` happens in the middle of an update, once."""
+    """`fail_at(update, what)` calls `what` in the middle of an update, once."""
     own = SFT.training_step
 
     def arrange(update: int, what: Callable[[], None]) -> None:
@@ -131,7 +127,7 @@ def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path:
 
 
 def in_a_process(config: Any, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
-    """`train(config)` in a process of its own, to which `what` happens."""
+    """Run `train(config)` in a process of its own, to which `what` happens."""
     from omegaconf import OmegaConf
 
     OmegaConf.save(config, folder / "config_of_child.yaml")
@@ -193,63 +189,17 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_checkpoint(recipe: Callable
     stopped = in_a_process(recipe(**{"trainer.log_every": 100}), tmp_path, "full disk")
     assert stopped.returncode == 1
     assert "the checkpoint of update 4 could not be written" in stopped.stderr
-    assert "go on with resume=last from step_000002" in stopped.stderr.splitlines()[-1]
+    assert "continue with resume=last from step_000002" in stopped.stderr.splitlines()[-1]
     assert checkpoint_steps(run) == [2]
     assert not list((run / "checkpoints").glob(".*"))
     train(recipe(resume="last"))
     assert checkpoint_steps(run) == [4, 6]
 
 
-class FakeEvaluator:
-    """Stands for the in-loop evaluator: says when it was called and gives the accuracies it was told to."""
-
-    calls: list[tuple[int, float]]
-    accuracies: dict[int, float]
-    drop: Callable[[int], None] | None = None
-
-    def __new__(cls, every: int | None = None, at_start: bool = True) -> Any:
-        from lightning.pytorch import Callback
-
-        class Evaluator(Callback):
-            def __init__(self) -> None:
-                self.every = every
-                self.at_start = at_start
-
-            def prepare(self) -> None:
-                """There is nothing to load."""
-
-            def evaluate(self, trainer: Any, stage: Any, step: int) -> dict[str, Any]:
-                assert stage.step == step
-                assert stage.run_dir.is_dir()
-                torch.rand(3)  # an evaluator may draw
-                weight = stage.backbone.base.model.language_model.layers[0].self_attn.q_proj.lora_B["default"].weight
-                FakeEvaluator.calls.append((step, float(weight.detach().abs().sum())))
-                if FakeEvaluator.drop:
-                    FakeEvaluator.drop(step)
-                (stage.run_dir / "eval").mkdir(exist_ok=True)
-                (stage.run_dir / "eval" / f"step_{step:06d}.json").write_text("{}")
-                return {"step": step, "mean_accuracy": FakeEvaluator.accuracies.get(step)}
-
-        return Evaluator()
-
-
-@pytest.fixture
-def evaluator(monkeypatch: pytest.MonkeyPatch) -> Any:
-    module = types.ModuleType("fake_evaluator")
-    module.FakeEvaluator = FakeEvaluator  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fake_evaluator", module)
-    FakeEvaluator.calls, FakeEvaluator.accuracies, FakeEvaluator.drop = [], {}, None
-    return FakeEvaluator
-
-
-def with_evaluator(**settings: Any) -> dict[str, Any]:
-    return {"evaluator": {"_target_": "fake_evaluator.FakeEvaluator", **settings}}
-
-
 def test_evaluators_and_links(recipe: Callable[..., Any], tmp_path: Path, evaluator: Any) -> None:
     run = tmp_path / "run"
     evaluator.accuracies = {0: 0.9, 2: 0.5, 4: 0.4, 6: 0.45}  # at step 0 there is no checkpoint to point to
-    result = train(recipe(**with_evaluator(), **{"trainer.keep_last": 1}))
+    result = train(recipe(**evaluator.config(), **{"trainer.keep_last": 1}))
     assert [step for step, _ in evaluator.calls] == [0, 2, 4, 6]
     assert [weight > 0 for _, weight in evaluator.calls] == [False, True, True, True]
     assert checkpoint_steps(run) == [2, 6], "the newest and the best"
@@ -260,18 +210,6 @@ def test_evaluators_and_links(recipe: Callable[..., Any], tmp_path: Path, evalua
     assert read_state(folder / "step_000006").best_step == 2
     assert result["mean_accuracy"] == 0.45
     assert json.loads((run / "metrics.json").read_text())["step"] == 6
-
-
-def test_evaluators_set_their_own_pace(recipe: Callable[..., Any], evaluator: Any) -> None:
-    train(recipe(**with_evaluator(every=4, at_start=False), **{"trainer.max_steps": 5}))
-    assert [step for step, _ in evaluator.calls] == [4, 5]
-
-
-def test_evaluation_does_not_move_the_run(recipe: Callable[..., Any], tmp_path: Path, evaluator: Any) -> None:
-    plain, watched = tmp_path / "plain", tmp_path / "watched"
-    train(recipe(run_dir=str(plain), **DROPOUT))
-    train(recipe(run_dir=str(watched), **DROPOUT, **with_evaluator(every=1)))
-    assert updates_of(plain) == updates_of(watched)
 
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(
@@ -286,10 +224,10 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(
 
     evaluator.drop = fail
     with pytest.raises(RuntimeError, match="power cut"):
-        train(recipe(**with_evaluator()))
+        train(recipe(**evaluator.config()))
     assert checkpoint_steps(run) == [2, 4]
     evaluator.drop = None
-    train(recipe(**with_evaluator(), resume="last"))
+    train(recipe(**evaluator.config(), resume="last"))
     assert [step for step, _ in evaluator.calls] == [0, 2, 4, 4, 6]
     assert os.readlink(run / "checkpoints" / "best") == "step_000004"
 
@@ -308,34 +246,11 @@ def test_fully_trained_parts_are_in_the_checkpoint(recipe: Callable[..., Any], t
     assert not (whole / "checkpoints" / "last" / "adapter").exists()
 
 
-def test_runs_that_can_not_be_resumed(recipe: Callable[..., Any], tmp_path: Path) -> None:
-    train(recipe(run_dir=str(tmp_path / "run"), **{"trainer.max_steps": 2}))
-    last = {"resume": str(tmp_path / "run" / "checkpoints" / "last"), "run_dir": str(tmp_path / "again")}
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"resume": "last"}, r"resume=last: .*no complete checkpoint"),
-        ({"resume": "nowhere"}, r"resume=nowhere: not a complete checkpoint"),
-        ({"seed": 1}, r"its seed was 0, now it is 1"),
-        ({"data.limit": 20}, r"its data was"),
-        ({"data.batch_size": 3}, r"its update size was 4, now it is 6"),
-        ({"stage.optimizer": "muon"}, r"its optimizer was adamw, now it is muon; set stage\.optimizer=adamw"),
-        ({"data.prefix_tree": False}, r"its way to deal out samples was prefix_tree=true, group_size=13"),
-        ({"data.group_size": 5}, r"now it is prefix_tree=true, group_size=5"),
-        ({"backbone.lora.r": 4}, r"backbone\.lora\.r=4"),
-        ({"trainer.max_steps": 2}, r"at update 2 of 2, nothing is left"),
-    ]
-    for changes, message in cases:
-        with pytest.raises(ConfigError, match=message):
-            train(recipe(**(last | changes)))
-    (tmp_path / "run" / "checkpoints" / "last" / "adapter" / "adapter_config.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"adapter_config\.json: can't be read"):
-        train(recipe(**last))
-
-
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_a_run_stopped_in_its_last_evaluation_can_be_finished(
     recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, evaluated: bool
 ) -> None:
-    run, changes = tmp_path / "run", with_evaluator() | {"trainer.max_steps": 2}
+    run, changes = tmp_path / "run", evaluator.config() | {"trainer.max_steps": 2}
     evaluator.accuracies = {2: 0.5}
     if evaluated:
         whole = train(recipe(**changes))
@@ -361,11 +276,11 @@ def test_going_on_in_another_folder_leaves_the_best_behind(
     recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     evaluator.accuracies = {2: 0.9, 4: 0.5}
-    train(recipe(**with_evaluator(), **{"trainer.max_steps": 2}))
+    train(recipe(**evaluator.config(), **{"trainer.max_steps": 2}))
     other = tmp_path / "other"
     first = tmp_path / "run" / "checkpoints" / "step_000002"
-    changes = with_evaluator() | {"trainer.max_steps": 4, "run_dir": str(other)}
-    with caplog.at_level("WARNING", logger="geotune.training.checkpointing"):
+    changes = evaluator.config() | {"trainer.max_steps": 4, "run_dir": str(other)}
+    with caplog.at_level("WARNING", logger="geotune.training.resuming"):
         train(recipe(**changes, resume=str(first)))
     assert "a run of 2 updates and is now one of 4" in caplog.text
     assert os.readlink(other / "checkpoints" / "best") == "step_000004"
@@ -374,42 +289,11 @@ def test_going_on_in_another_folder_leaves_the_best_behind(
     assert not belongs_to(first, tmp_path)
 
 
-@pytest.mark.parametrize("size", [0, 100, 2000])
-def test_torn_trainer_state(tmp_path: Path, size: int) -> None:
-    if size == 100:
-        torn = b"x" * size  # no archive at all
-    else:
-        torch.save({"a": torch.ones(4000)}, tmp_path / "whole.pt")
-        torn = (tmp_path / "whole.pt").read_bytes()[:size]
-    (tmp_path / "trainer.pt").write_bytes(torn)
-    with pytest.raises(ConfigError, match=r"trainer\.pt: can't be read .*name another checkpoint"):
-        read_tensors(tmp_path / "trainer.pt")
-
-
-def test_resume_from_torn_trainer_state(recipe: Callable[..., Any], tmp_path: Path) -> None:
-    train(recipe(**{"trainer.max_steps": 2}))
-    folder = tmp_path / "run" / "checkpoints" / "last"
-    for name in ("rng_0.pt", "trainer.pt"):
-        (folder / name).write_bytes((folder / name).read_bytes()[:500])
-        with pytest.raises(ConfigError, match=rf"{name}: can't be read"):
-            train(recipe(resume="last"))
-
-
 def test_broken_state(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(ConfigError, match="not the state of a checkpoint"):
         read_state(tmp_path)
     assert checkpoint_steps(tmp_path) == []
-
-
-def test_random_state_round_trip(tmp_path: Path) -> None:
-    torch.save(rng_state(), tmp_path / "rng.pt")
-    wanted = (torch.rand(3), np.random.rand(3), __import__("random").random())
-    set_rng_state(torch.load(tmp_path / "rng.pt", weights_only=True))
-    found = (torch.rand(3), np.random.rand(3), __import__("random").random())
-    assert torch.equal(found[0], wanted[0])
-    assert found[1].tolist() == wanted[1].tolist()
-    assert found[2] == wanted[2]
 
 
 if __name__ == "__main__":

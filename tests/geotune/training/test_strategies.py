@@ -247,7 +247,7 @@ def test_another_strategys_optimizer_state_is_refused(two: Path, recipe: Callabl
         train(recipe(run_dir=str(tmp_path / "on"), **settings))
 
 
-def test_a_image_broken_for_both_ranks(two: Path, city: City) -> None:
+def test_an_image_broken_for_both_ranks(two: Path, city: City) -> None:
     """The rank that does not hold the sample divides by the same count."""
     run = two / "ddp_broken"
     updates, whole = lines_of(run), lines_of(two / "alone")
@@ -336,7 +336,7 @@ def test_a_strategy_on_gpus(name: str, recipe: Callable[..., Any], tmp_path: Pat
     assert [line["loss"] for line in again] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
 
 
-def test_zero3_needs_a_image_in_every_sample(load_tiny: Callable[..., Any], city: City) -> None:
+def test_zero3_needs_an_image_in_every_sample(load_tiny: Callable[..., Any], city: City) -> None:
     from dataclasses import replace
 
     backbone = load_tiny("qwen")

@@ -1,4 +1,4 @@
-"""What carries a run: whose mistake a failure is, and what libraries may say."""
+"""Failures of building a trainer, and what libraries may print."""
 
 from __future__ import annotations
 

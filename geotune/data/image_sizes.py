@@ -1,0 +1,97 @@
+"""Sizes of the images that samples show. Every image is decoded once, as a check, and its size is remembered.
+
+The memory is the file `images.json` in the dataset's cache folder. An image whose bytes or time of change differ from
+what is remembered is decoded again.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from geotune.data.sample_file import SampleFile
+from geotune.errors import BadRecord
+from geotune.system.files import open_atomically
+from geotune.system.images import check_image, resolve_image
+from geotune.system.parallel import usable_cores
+from geotune.system.progress import progress_bar
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class _Entry(NamedTuple):
+    """What is remembered of an image."""
+
+    size_bytes: int
+    modified_ns: int
+    width: int
+    height: int
+
+
+def image_sizes(source: SampleFile, chosen: np.ndarray, *, max_pixels: int) -> dict[str, Size]:
+    """Return the size of every image that the samples `chosen` show, by the name that the records give it.
+
+    Raises BadRecord for the first image, in the order of the samples, that is missing, broken or larger than
+    `max_pixels`.
+    """
+    names = source.image_names()
+    numbers = source.images_of(chosen).tolist()
+    memory = source.folder.parent / "images.json"
+    known = _read_memory(memory)
+    folder = source.path.parent
+    found: dict[str, _Entry] = {}
+
+    def check(number: int) -> _Entry | BadRecord:
+        name = names[number]
+        try:
+            return _check(resolve_image(folder, name), known.get(name), max_pixels)
+        except BadRecord as error:
+            return error
+
+    # Threads are enough: decoding releases the interpreter's lock.
+    with (
+        ThreadPoolExecutor(max_workers=usable_cores()) as pool,
+        progress_bar("checking images", len(numbers)) as advance,
+    ):
+        for number, verdict in zip(numbers, pool.map(check, numbers), strict=True):
+            if isinstance(verdict, BadRecord):
+                raise verdict.at("", _first_user(source, chosen, number))
+            found[names[number]] = verdict
+            advance(1)
+    if found.items() - known.items():
+        with open_atomically(memory) as file:
+            file.write(json.dumps(known | found))
+    return {name: (entry.width, entry.height) for name, entry in found.items()}
+
+
+def _check(path: Path, known: _Entry | None, max_pixels: int) -> _Entry:
+    """Return the entry of an image, decoded unless `known` is still true of it. Raises BadRecord."""
+    try:
+        state = path.stat()
+    except OSError:
+        check_image(path, max_pixels=None)  # raises BadRecord, which says what is wrong
+        raise
+    is_unchanged = known is not None and known[:2] == (state.st_size, state.st_mtime_ns)
+    if known is not None and is_unchanged and known.width * known.height <= max_pixels:
+        return known
+    width, height = check_image(path, max_pixels=max_pixels)
+    return _Entry(state.st_size, state.st_mtime_ns, width, height)
+
+
+def _read_memory(memory: Path) -> dict[str, _Entry]:
+    """Return what is remembered of images, by name; nothing if the file is missing or unreadable."""
+    try:
+        return {name: _Entry(*entry) for name, entry in json.loads(memory.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _first_user(source: SampleFile, chosen: np.ndarray, image: int) -> str:
+    """Return the id of the first chosen sample that shows an image."""
+    users = np.searchsorted(source.image_starts, np.flatnonzero(source.image_numbers == image), "right") - 1
+    return source[int(users[np.isin(users, chosen)][0])].id

@@ -1,0 +1,110 @@
+"""Resuming a run from a checkpoint: what must be the same as in the earlier run, and what is restored."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from geotune.backbones.placement import placement_of
+from geotune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from geotune.runs.directory import State
+    from geotune.stages.base import Stage
+
+TRAINER_FILE = "trainer.pt"
+"""File of a checkpoint that holds the states of the optimizer and the learning-rate schedule."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The settings of a run that determine its samples and their order; a resumed run must have the same."""
+
+    seed: int
+    update_size: int
+    """Samples per update."""
+    data_fingerprint: str
+    """`SampleDataset.fingerprint`."""
+    plan: str
+    """`GeoData.plan_name`."""
+
+
+def check_same_run(checkpoint: Path, state: State, identity: RunIdentity, stage: Stage) -> None:
+    """Raise ConfigError if a run with `identity` and `stage` can't continue the run that `state` was saved by."""
+    for what, then, now, remedy in (
+        (
+            "data",
+            state.data_fingerprint,
+            identity.data_fingerprint,
+            "use the same data.path, data.tasks and data.limit",
+        ),
+        ("seed", state.seed, identity.seed, f"set seed={state.seed}"),
+        (
+            "update size",
+            state.update_size,
+            identity.update_size,
+            "keep data.batch_size x trainer.accumulate x devices",
+        ),
+        ("plan of updates", state.plan, identity.plan, "keep these settings of data"),
+        ("optimizer", state.optimizer, stage.optimizer, f"set stage.optimizer={state.optimizer}"),
+        (
+            "chat template or system prompt",
+            state.template_hash,
+            stage.backbone.template_hash,
+            "use the same backbone and version",
+        ),
+    ):
+        if then != now:
+            raise ConfigError(f"resume={checkpoint}: its {what} was {then}, now it is {now}; {remedy}")
+
+
+def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: State) -> dict[str, Any] | None:
+    """Restore the optimizer, the learning-rate schedule and the counters of `stage`; its weights are loaded already.
+
+    Returns the random state of this process, for `set_rng_state`; None if the checkpoint was written by fewer
+    processes. Raises ConfigError if a file is unreadable or belongs to another optimizer.
+    """
+    file = checkpoint / TRAINER_FILE
+    tensors = read_tensors(file)
+    try:
+        placement_of(trainer).load_optimizer(trainer, checkpoint, tensors)
+        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(tensors["scheduler"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{file}: does not fit this optimizer ({error}); keep the settings of what trains as they were"
+        ) from error
+    stage.step, stage.skipped, stage.left_out = state.step, state.skipped, state.left_out
+    random_file = checkpoint / rng_file(trainer.global_rank)
+    random_state = read_tensors(random_file) if random_file.is_file() else None
+    if trainer.is_global_zero:
+        log.info("resumed from %s at update %d", checkpoint, state.step)
+        if state.total_updates != stage.total_updates:
+            log.warning(
+                "it was a run of %d updates and is now one of %d: the learning rate follows the new total",
+                state.total_updates,
+                stage.total_updates,
+            )
+    return random_state
+
+
+def rng_file(rank: int) -> str:
+    """Return the name of the file of a checkpoint that holds the random state of a rank."""
+    return f"rng_{rank}.pt"
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Read a file that `torch.save` wrote, with its tensors on the CPU. Raises ConfigError if it is unreadable."""
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{file}: can't be read ({reason}); name another checkpoint") from error
+    return content

@@ -1,0 +1,59 @@
+"""What several test files of training share: a stand-in for the in-loop evaluator."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+
+class FakeEvaluator:
+    """Stands in for the in-loop evaluator: notes its calls, and returns the accuracies that a test sets."""
+
+    calls: list[tuple[int, float]]
+    accuracies: dict[int, float]
+    drop: Callable[[int], None] | None = None
+
+    @staticmethod
+    def config(**settings: Any) -> dict[str, Any]:
+        """The part of a recipe that names this evaluator."""
+        return {"evaluator": {"_target_": "fake_evaluator.FakeEvaluator", **settings}}
+
+    def __new__(cls, every: int | None = None, at_start: bool = True) -> Any:
+        from lightning.pytorch import Callback
+
+        class Evaluator(Callback):
+            def __init__(self) -> None:
+                self.every = every
+                self.at_start = at_start
+
+            def prepare(self) -> None:
+                """There is nothing to load."""
+
+            def evaluate(self, trainer: Any, stage: Any, step: int) -> dict[str, Any]:
+                assert stage.step == step
+                assert stage.run_dir.is_dir()
+                torch.rand(3)  # an evaluator may draw
+                weight = stage.backbone.base.model.language_model.layers[0].self_attn.q_proj.lora_B["default"].weight
+                FakeEvaluator.calls.append((step, float(weight.detach().abs().sum())))
+                if FakeEvaluator.drop:
+                    FakeEvaluator.drop(step)
+                (stage.run_dir / "eval").mkdir(exist_ok=True)
+                (stage.run_dir / "eval" / f"step_{step:06d}.json").write_text("{}")
+                return {"step": step, "mean_accuracy": FakeEvaluator.accuracies.get(step)}
+
+        return Evaluator()
+
+
+@pytest.fixture
+def evaluator(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The class of the evaluator, importable by its `_target_`, without calls so far."""
+    module = types.ModuleType("fake_evaluator")
+    module.FakeEvaluator = FakeEvaluator  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fake_evaluator", module)
+    FakeEvaluator.calls, FakeEvaluator.accuracies, FakeEvaluator.drop = [], {}, None
+    return FakeEvaluator
