@@ -1,4 +1,4 @@
-"""The protocol between `benchmarks.sft_speed` and its contenders: what each is told, and how it takes its turns.
+"""The protocol between `benchmarks.sft_speed` and its contenders: their settings and their turns.
 
 A contender writes JSON objects, one per line: first its facts, then `ready` after the warm-up, then the figures of each
 turn. It does the updates of a turn for every line that it reads.

@@ -4,6 +4,8 @@ The exercises describe what a view or a map shows, list, find a named plaza, com
 and write JSON. None is a question of the seven tasks, because no record relates a view to a map: if a record shows
 both, they are of different places, and the question is about one of them alone. Exercises that compare or look up work
 on the words of the prompt.
+
+Each exercise takes its material and a scene, and returns a prompt with its answer, or None if the scene does not fit.
 """
 
 from __future__ import annotations

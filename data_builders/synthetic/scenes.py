@@ -1,4 +1,4 @@
-"""The images of an exercise, and what it is drawn from."""
+"""The images of an exercise and the material that it is drawn from."""
 
 from __future__ import annotations
 
