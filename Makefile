@@ -1,4 +1,4 @@
-# Set-up and checks; every target can be repeated and sets up only when the files that say what to install have changed.
+# Set-up and checks. Every target can be repeated; it installs again only if the lists of dependencies have changed.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c "import sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
@@ -10,7 +10,7 @@ PEERS := $(VENV)/peers
 install: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 on; name one: make PYTHON=<python>" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11 or newer; name one: make PYTHON=<python>" >&2; exit 2; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
 	touch $@
@@ -27,7 +27,7 @@ lint: install
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-# What the benchmarks compare with stays out of the environment's own packages.
+# The peers that the benchmarks compare with stay apart from the environment's own packages.
 $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
 	rm -rf $(PEERS)
 	$(VENV)/bin/python -m pip install --no-deps --target $(PEERS) -r benchmarks/requirements.txt

@@ -1,9 +1,10 @@
-"""Datasets of GeoX-Bench's whole size: how fast records are built, opened and read, and images made.
+"""Speed and memory at GeoX-Bench's full size: building, opening and reading records, and making images.
 
     python -m benchmarks.build_scale
 
-Each size is built in a process of its own: 39 questions a view as `geox_index` writes them, 19,384 views being the
-755,976 questions of all that is published. Images are named and not made; they are measured by themselves.
+Each step runs in a process of its own. A dataset holds 39 questions per view, as `geox_index` writes them; 19,384 views
+give the 755,976 questions of everything that is published. Its records name images that do not exist; making images is
+measured separately.
 """
 
 from __future__ import annotations
@@ -40,29 +41,32 @@ from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 RESULTS = Path(__file__).resolve().parent / "results"
 VIEWS = (256, 2048, 19_384)
+"""Numbers of ground views, one dataset each."""
 HEADINGS = ("N", "E", "S", "W")
 READS = 5000
+"""Number of records that are read at random."""
 IMAGES = 96
+"""Number of maps and of panoramas that are processed."""
 PANORAMA_PX = (1024, 2048)
 
 
 @dataclass
 class Records(Builder):
-    """The questions of many views, in the form of geox_index, with images that are named only."""
+    """Builds the questions about many views in the form of geox_index, with images that are named but do not exist."""
 
     views: int
 
     def build(self, writer: DatasetWriter) -> None:
-        """Write them."""
+        """Write the questions about every view."""
         maps = writer.images_dir / "crops"
         for number in range(self.views):
             place, heading = number // 4, HEADINGS[number % 4]
             writer.count_source(1)
             lat, lon = round(-60 + place * 0.0127 % 120, 6), round(-180 + place * 0.0371 % 360, 6)
             for task in CROSS_VIEW_TASKS:
-                asked = get_task(task)
-                count = asked.n_images - 1
-                for crop in CROPS if asked.cropped else ("full",):
+                facts = get_task(task)
+                count = facts.n_images - 1
+                for crop in CROPS if facts.cropped else ("full",):
                     folders = [f"{place + step * 7:032x}" for step in range(count)]
                     answer = self._answer(task, number, heading, crop)
                     writer.write(
@@ -93,6 +97,7 @@ class Records(Builder):
 
     @staticmethod
     def _answer(task: str, number: int, heading: str, crop: str) -> str:
+        """A legal answer to a question of `task`."""
         if task.startswith("pose"):
             return heading
         if task.startswith("localization"):
@@ -101,7 +106,7 @@ class Records(Builder):
 
 
 def build(views: int, folder: Path) -> dict[str, float]:
-    """Seconds and memory of writing the records and the report."""
+    """Measure the time and memory of writing the records and the report."""
     started = time.perf_counter()
     report = Records(views).make(folder, "records")
     seconds = time.perf_counter() - started
@@ -115,7 +120,7 @@ def build(views: int, folder: Path) -> dict[str, float]:
 
 
 def index(views: int, folder: Path) -> dict[str, float]:
-    """Seconds and memory of the strict pass that is made over a file that comes without an index."""
+    """Measure the time and memory of the strict pass over a file that has no index."""
     from geotune.data.cache import CACHE
     from geotune.data.sample_file import SampleFile
 
@@ -126,7 +131,7 @@ def index(views: int, folder: Path) -> dict[str, float]:
 
 
 def read(views: int, folder: Path) -> dict[str, float]:
-    """Seconds to open the file as it was built, and to read records at random."""
+    """Measure the time to open the file as it was built and to read records at random."""
     from geotune.data.sample_file import SampleFile
 
     started = time.perf_counter()
@@ -147,7 +152,7 @@ def read(views: int, folder: Path) -> dict[str, float]:
 
 
 def plan(views: int, folder: Path) -> dict[str, float]:
-    """Seconds and memory of dealing an epoch out in trees."""
+    """Measure the time and memory of arranging an epoch in prefix trees."""
     from geotune.data.paths import Paths
     from geotune.data.tree_plan import TreePlan
 
@@ -159,13 +164,13 @@ def plan(views: int, folder: Path) -> dict[str, float]:
     images = np.arange(len(sizes)) >= 100
     started = time.perf_counter()
     flat = Paths(4 * np.arange(len(number) + 1), paths.ravel().astype(np.int32))
-    dealt = TreePlan(flat, sizes, images, np.ones(len(number), int), view // 4, 64, 2, 1, 0, 13)
-    updates = dealt.updates_for(1)
+    tree_plan = TreePlan(flat, sizes, images, np.ones(len(number), int), view // 4, 64, 2, 1, 0, 13)
+    updates = tree_plan.updates_for(1)
     return {"seconds": time.perf_counter() - started, "updates": updates, "peak_memory_gb": peak_gb()}
 
 
 def images(views: int, folder: Path) -> dict[str, float]:
-    """Maps cut into nine crops, and panoramas turned into four views, a second on all cores together."""
+    """Measure how many crops of maps and views of panoramas all cores together make per second."""
     folder = folder / "images"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -173,25 +178,27 @@ def images(views: int, folder: Path) -> dict[str, float]:
     for number in range(IMAGES):
         rough.rotate(number).resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"map{number}.jpg", quality=90)
     rough.resize(PANORAMA_PX[::-1], Image.Resampling.BICUBIC).save(folder / "panorama.jpg", quality=90)
-    found = {}
+    rates = {}
     jobs: dict[str, tuple[Callable[[Any], Any], list[Any], int]] = {
         "crops": (_crop, [folder / f"map{number}.jpg" for number in range(IMAGES)], len(CROPS)),
         "views": (_views, [(folder / "panorama.jpg", number) for number in range(IMAGES)], 4),
     }
     for name, (job, items, made) in jobs.items():
         with parallel_map(None, len(items)) as run:
-            list(run(job, items[:1]))  # the processes' start is not the images'
+            list(run(job, items[:1]))  # start the processes before the clock
             started = time.perf_counter()
             done = sum(1 for _ in run(job, items))
-            found[f"{name}_per_second"] = made * done / (time.perf_counter() - started)
-    return found
+            rates[f"{name}_per_second"] = made * done / (time.perf_counter() - started)
+    return rates
 
 
 def _crop(path: Path) -> None:
+    """Cut a map into its nine crops."""
     prepare_image(path, crops_root=path.parent / "crops", max_pixels=10**8)
 
 
 def _views(job: tuple[Path, int]) -> None:
+    """Write the four views of a panorama, under the number of the job."""
     path, number = job
     with Image.open(path) as image:
         panorama = np.asarray(image.convert("RGB"))
@@ -201,40 +208,51 @@ def _views(job: tuple[Path, int]) -> None:
 
 
 def peak_gb() -> float:
-    """Most memory that this process has held."""
+    """Return the peak memory of this process in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _answer_to(connection: Any, measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> None:
+def _send_figures(connection: Any, measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> None:
+    """Measure in this process and send the figures through `connection`."""
     before = time.process_time()
-    found = measure(views, folder)
-    # Beside the seconds of the clock, which other work on the machine stretches.
-    connection.send({**found, "own_cpu_seconds": time.process_time() - before})
+    figures = measure(views, folder)
+    # Other work on the machine lengthens the seconds of the clock, but not those of the CPU.
+    connection.send({**figures, "own_cpu_seconds": time.process_time() - before})
 
 
-def alone(measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> dict[str, float]:
-    """A measure in a process of its own, so that memory is its alone."""
+def measured_alone(measure: Callable[[int, Path], dict[str, float]], views: int, folder: Path) -> dict[str, float]:
+    """Run a measurement in a process of its own, so that its peak memory is its own. Returns its figures."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer_to, args=(sender, measure, views, folder))
+    process = context.Process(target=_send_figures, args=(sender, measure, views, folder))
     process.start()
     sender.close()
     try:
-        found: dict[str, float] = receiver.recv()
+        figures: dict[str, float] = receiver.recv()
     finally:
         process.join()
-    return {name: round(value, 4) for name, value in found.items()}
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the benchmark from the command line. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.build_scale",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--views", type=int, nargs="+", default=VIEWS, help="ground views, 39 questions each")
-    parser.add_argument("--work", type=Path, help="folder for what is built, which is deleted; a temporary one")
+    parser.add_argument(
+        "--views",
+        type=int,
+        nargs="+",
+        default=VIEWS,
+        help="ground views of each dataset; 39 questions per view",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder for temporary datasets; default: the system's",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "build_scale.json", help="result file")
     given = sys.argv[1:] if argv is None else list(argv)
     options = parser.parse_args(given)
@@ -242,10 +260,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=options.work, prefix="build_scale_") as work:
         for views in options.views:
             folder = Path(work, str(views))
-            steps = {step.__name__: alone(step, views, folder) for step in (build, read, index, plan)}
+            steps = {step.__name__: measured_alone(step, views, folder) for step in (build, read, index, plan)}
             variants[f"{39 * views} records"] = steps
             print(f"{39 * views:,} records: {json.dumps(steps)}")
-        variants["images"] = alone(images, 0, Path(work))
+        variants["images"] = measured_alone(images, 0, Path(work))
         print(f"images: {json.dumps(variants['images'])}")
     sizes = [f"{39 * views} records" for views in options.views]
     per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Describes the machine that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from geotune.system.parallel import usable_cores
+
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Processor, cores, memory, and the GPU where the `device` is cuda."""
+    """Return the processor, its usable cores, the memory in 1e9 bytes and, if `device` is cuda, the GPU."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -19,10 +21,10 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         platform.processor(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    found: dict[str, Any] = {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gb": round(memory, 1)}
+    facts: dict[str, Any] = {"cpu": cpu, "cores": usable_cores(), "memory_gb": round(memory, 1)}
     if device == "cuda":
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name()
-        found["gpu_memory_gb"] = round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
-    return found
+        facts["gpu"] = torch.cuda.get_device_name()
+        facts["gpu_memory_gb"] = round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
+    return facts

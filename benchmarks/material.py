@@ -1,4 +1,4 @@
-"""What every contender is given: GeoX-Bench's mix of questions on a drawn city, and a Qwen2.5-VL of random weights."""
+"""The material of every contender: GeoX-Bench's mix of questions on a synthetic city, and a random Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from geotune.records import read_samples, write_samples
 from geotune.tasks import CROSS_VIEW_TASKS
 
 QUESTIONS = 39
-"""Of a ground view in GeoX-Bench: 1 + 9 + 1 + 9 + 9 + 1 + 9 over the seven tasks."""
+"""Number of questions about a ground view in GeoX-Bench: 1 + 9 + 1 + 9 + 9 + 1 + 9 over the seven tasks."""
 PATCH, MERGE = 14, 2
 SEED = 0
 
 TEXT: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
-    # Few layers with a wide MLP: attention is a fiftieth of the 7B's products, and more the smaller a model is.
+    # Few layers with a wide MLP keep the share of attention low, as in the 7B model, where attention is a fiftieth of
+    # the multiplications.
     "25m": {"hidden_size": 512, "intermediate_size": 4608, "num_hidden_layers": 3, "num_attention_heads": 8},
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
 }
@@ -40,22 +41,34 @@ MODELS = tuple(TEXT)
 
 
 class RandomQwen(QwenVL):
-    """A Qwen2.5-VL whose weights are drawn instead of read, the same in every process."""
+    """A Qwen2.5-VL with random weights, which are the same in every process."""
 
     def _load_model(self, path: str, config: Any, trust_remote_code: bool) -> torch.nn.Module:
         return random_model(config, self.dtype)
 
 
 def random_model(config: Any, dtype: torch.dtype) -> Any:
-    """The model of `config` with the weights of `SEED`, on the current default device."""
+    """Return a model of `config` with the random weights of `SEED`, on the current default device."""
     torch.manual_seed(SEED)
     return QwenVL.model_class._from_config(config, dtype=dtype, attn_implementation="sdpa")
 
 
-def build_questions(folder: Path, *, views: int, side: int) -> Path:
-    """The file of 39 questions to each of `views` ground views, each of a place of its own; images `side` px wide.
+def parameter_counts(model: Any) -> dict[str, int]:
+    """Return the number of frozen parameters that each text token and each patch passes through.
 
-    Views and maps of 512 px are 324 visual tokens, the nine crops of a map (341 px) 144.
+    The language model's head is left out, because it serves few tokens.
+    """
+    tower = sum(p.numel() for p in model.model.visual.parameters())
+    named = model.model.language_model.named_parameters()
+    text = sum(p.numel() for name, p in named if "embed_tokens" not in name and "lora_" not in name)
+    return {"text_parameters": text, "tower_parameters": tower}
+
+
+def build_questions(folder: Path, *, views: int, side: int) -> Path:
+    """Write 39 questions about each of `views` ground views and return their file.
+
+    Each view is of a different place, and its images are `side` pixels wide. A view or map of 512 pixels gives 324
+    visual tokens, a crop of that map (341 pixels) gives 144.
     """
     from geotune.data.building import ensure_dataset
 
@@ -68,13 +81,13 @@ def build_questions(folder: Path, *, views: int, side: int) -> Path:
         "map_size": side,
     }
     city = ensure_dataset(folder / f"city_{views}_{side}", builder)
-    asked: dict[str, list[Any]] = {}
+    by_place: dict[str, list[Any]] = {}
     for sample in read_samples(city):
-        asked.setdefault(sample.place, []).append(sample)
-    # The questions of a view stand together; a place's views take turns, so that all four headings occur.
+        by_place.setdefault(sample.place, []).append(sample)
+    # The questions about a view are consecutive. Each place contributes another heading than the one before.
     chosen = [
         sample
-        for number, samples in enumerate(asked.values())
+        for number, samples in enumerate(by_place.values())
         for sample in samples[number % 4 * QUESTIONS : (number % 4 + 1) * QUESTIONS]
     ]
     assert len(chosen) == views * QUESTIONS
@@ -84,7 +97,10 @@ def build_questions(folder: Path, *, views: int, side: int) -> Path:
 
 
 def build_model(folder: Path, model: str, questions: Path) -> Path:
-    """A folder with config, tokenizer, template and processor of a Qwen2.5-VL of the size `model`, without weights."""
+    """Write config, tokenizer, template and processor of a Qwen2.5-VL of the size `model`, without weights.
+
+    Returns the folder.
+    """
     from transformers import Qwen2_5_VLConfig
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

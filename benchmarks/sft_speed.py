@@ -3,9 +3,9 @@
     python -m benchmarks.sft_speed                              two CPU cores, a Qwen2.5-VL of 26 M parameters
     python -m benchmarks.sft_speed --model 7b --device cuda     one GPU, a Qwen2.5-VL-7B in bf16, with MFU
 
-All train the same randomly initialised model with the same LoRA on the same questions, each in a process of its own,
-and take turns of a few updates. On the CPU all of them are loaded before the first turn; on a GPU, which could not hold
-them, one runs after the other, without gradient checkpointing and with it.
+All contenders train the same randomly initialized model with the same LoRA on the same questions, each in a process of
+its own, and take turns of a few updates. On the CPU all of them are loaded before the first turn. A GPU could not hold
+them at once: there one runs after the other, first without gradient checkpointing and then with it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import CHECKED, COUNTED, NAMES, TREES, Setup
 from benchmarks.machine import machine
 from benchmarks.material import MODELS, QUESTIONS, build_model, build_questions
+from benchmarks.turns import CHECKED, COUNTED, NAMES, TREES, Setup
 from geotune.errors import ConfigError
 from geotune.system.strict_json import write_json
 from geotune.training.throughput import Weights, Workload, mfu
@@ -37,11 +37,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "transformers", "peft", "lightning", "accelerate")
 TARGETS = {"tree/plain": 1.9, "tree/trl": 2.5, "share of the token ratio": 0.85}
-NO_HIGHER = ("tree/plain memory", "tree/trl memory")
+"""Smallest values of these ratios that meet the target."""
+AT_MOST_ONE = ("tree/plain memory", "tree/trl memory")
+"""Ratios that meet the target if they are at most 1."""
 
 
 class Contender:
-    """A running `benchmarks.contender`."""
+    """A running process of `benchmarks.contender`."""
 
     def __init__(self, setup: Setup, trl: Path | None) -> None:
         self.setup = setup
@@ -59,32 +61,33 @@ class Contender:
             text=True,
             env=environment,
         )
-        self.facts: dict[str, Any] = self.hear()
-        """Loss of the first samples before training, and parameters."""
-        self.hear()
+        self.facts: dict[str, Any] = self.read()
+        """Loss of the first samples before training, and numbers of parameters."""
+        self.read()  # says that the warm-up is over
         self.turns: list[dict[str, Any]] = []
+        """Figures of each turn."""
 
-    def hear(self) -> dict[str, Any]:
-        """The next line. Raises RuntimeError when the process has ended."""
+    def read(self) -> dict[str, Any]:
+        """Return the next line of the process. Raises RuntimeError if the process has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the contender {self.setup.name} ended early, with status {self.process.wait()}")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
+        figures: dict[str, Any] = json.loads(line)
+        return figures
 
-    def turn(self) -> None:
-        """Let it do its next updates."""
+    def take_turn(self) -> None:
+        """Let the process do the updates of its next turn, and keep the figures."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        self.turns.append(self.hear())
+        self.turns.append(self.read())
         figures = self.turns[-1]
         rate, memory = figures["samples"] / figures["seconds"], figures["peak_memory_gb"]
         print(f"{self.setup.name:>6}  {rate:8.2f} samples/s  {memory:6.2f} GB", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Wait for its end; end it when it is not done."""
+        """Wait for the end of the process; kill it first if it has turns left."""
         if len(self.turns) < self.setup.turns:
             self.process.kill()
         self.process.communicate()
@@ -92,7 +95,7 @@ class Contender:
 
 @contextmanager
 def running(setup: Setup, trl: Path | None) -> Iterator[Contender]:
-    """A contender that is ready for its first turn."""
+    """Start a contender, wait until it is ready for its first turn, and end it with the `with` block."""
     contender = Contender(setup, trl)
     try:
         yield contender
@@ -101,7 +104,7 @@ def running(setup: Setup, trl: Path | None) -> Iterator[Contender]:
 
 
 def measure(setups: Sequence[Setup], trl: Path | None, *, together: bool) -> list[Contender]:
-    """All turns of all contenders: `together` in rounds, or one contender after the other."""
+    """Run all turns of all contenders: in rounds if `together`, otherwise one contender after the other."""
     with ExitStack() as stack:
         if not together:
             contenders = []
@@ -109,17 +112,17 @@ def measure(setups: Sequence[Setup], trl: Path | None, *, together: bool) -> lis
                 with running(setup, trl) as contender:
                     contenders.append(contender)
                     for _ in range(setup.turns):
-                        contender.turn()
+                        contender.take_turn()
             return contenders
         contenders = [stack.enter_context(running(setup, trl)) for setup in setups]
         for _ in range(setups[0].turns):
             for contender in contenders:
-                contender.turn()
+                contender.take_turn()
         return contenders
 
 
 def figures_of(contender: Contender, gpu: str | None) -> dict[str, Any]:
-    """Over all of its turns; with the MFU on a GPU whose peak is known."""
+    """Return the figures of a contender over all of its turns, with the MFU on a `gpu` whose peak is known."""
     turns = contender.turns
     total = {name: sum(turn[name] for turn in turns) for name in (*COUNTED, "seconds")}
     figures = {
@@ -143,27 +146,27 @@ def figures_of(contender: Contender, gpu: str | None) -> dict[str, Any]:
 
 
 def ratios_of(variants: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Speed and memory against each other.
+    """Return the ratios of speed and memory for each pair of variants.
 
-    Speeds are compared round by round, in tokens that the samples have one by one (the rounds' samples differ in
-    length), and the median of the rounds counts.
+    The ratio of speeds is the median over the rounds. It compares tokens per second, counted as in separate sequences,
+    because the samples of the rounds differ in length.
     """
     ratios = {}
-    for one, other in itertools.combinations(variants, 2):
-        if ("checkpointed" in one) != ("checkpointed" in other):
+    for first, second in itertools.combinations(variants, 2):
+        if ("checkpointed" in first) != ("checkpointed" in second):
             continue
-        rounds = zip(variants[one]["turns"], variants[other]["turns"], strict=True)
-        ratios[f"{one}/{other}"] = statistics.median(
+        rounds = zip(variants[first]["turns"], variants[second]["turns"], strict=True)
+        ratios[f"{first}/{second}"] = statistics.median(
             (a["alone"] / a["seconds"]) / (b["alone"] / b["seconds"]) for a, b in rounds
         )
-        ratios[f"{one}/{other} memory"] = variants[one]["peak_memory_gb"] / variants[other]["peak_memory_gb"]
+        ratios[f"{first}/{second} memory"] = variants[first]["peak_memory_gb"] / variants[second]["peak_memory_gb"]
     if "tree/plain" in ratios:
         ratios["share of the token ratio"] = ratios["tree/plain"] / variants["tree"]["duplication_removed"]
     return ratios
 
 
 def versions(trl: Path | None) -> dict[str, str]:
-    """Of what took part."""
+    """Return the versions of Python and of the packages that take part."""
     found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     for distribution in distributions(path=[*([str(trl)] if trl else []), *sys.path]):
         if distribution.name == "trl":
@@ -172,7 +175,7 @@ def versions(trl: Path | None) -> dict[str, str]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a table, and how its lines compare."""
+    """Return the result as a table, followed by the ratios."""
     columns = ["samples/s", "tokens/s", "tokens a sample", "padding", "peak memory"]
     with_mfu = any("mfu" in figures for figures in result["variants"].values())
     columns += ["MFU"] * with_mfu
@@ -196,22 +199,22 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def verdict(name: str, value: float) -> str:
-    """Whether a target is met; nothing for what has none."""
+    """Say whether a ratio meets its target; empty if it has none."""
     if name in TARGETS:
         return f" (target {TARGETS[name]}: {'met' if value >= TARGETS[name] else 'missed'})"
-    if name in NO_HIGHER:
+    if name in AT_MOST_ONE:
         return f" (target 1 at most: {'met' if value <= 1 else 'missed'})"
     return ""
 
 
 def split(text: str) -> tuple[int, int]:
-    """`13x3` as (samples of a micro-batch, micro-batches of an update)."""
+    """Parse `13x3` as (samples per micro-batch, micro-batches per update)."""
     batch_size, accumulate = map(int, text.split("x"))
     return batch_size, accumulate
 
 
 def setups_of(args: argparse.Namespace, model: Path, questions: Path, *, checkpointing: bool) -> list[Setup]:
-    """One setup per contender."""
+    """Return one setup per contender."""
     return [
         Setup(
             name=name,
@@ -232,10 +235,16 @@ def setups_of(args: argparse.Namespace, model: Path, questions: Path, *, checkpo
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Build what is missing, measure, and return the result as it is written. Raises ConfigError."""
+    """Build the missing material, measure, and return the content of the result file.
+
+    Raises:
+        ConfigError: TRL takes part but is not installed.
+    """
     packages = versions(args.trl)
     if "trl" in args.contenders and "trl" not in packages:
-        raise ConfigError(f"--trl={args.trl}: TRL is not there; run `make bench`, or leave it out with --contenders")
+        raise ConfigError(
+            f"--trl={args.trl}: TRL is not installed there; run `make bench` or leave it out by --contenders"
+        )
     questions = build_questions(args.work, views=args.views, side=args.side)
     model = build_model(args.work, args.model, questions)
     on_gpu = args.device == "cuda"
@@ -259,24 +268,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the benchmark from the command line. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sft_speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=MODELS, default="25m")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="all; without a GPU all but flex")
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all, but flex only on a GPU")
     parser.add_argument("--views", type=int, default=8, help="ground views with 39 questions each")
-    parser.add_argument("--side", type=int, default=512, help="pixels of a view's or map's side")
+    parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
-    parser.add_argument("--updates", type=int, default=2, help="updates of a turn")
+    parser.add_argument("--updates", type=int, default=2, help="updates per turn")
     parser.add_argument("--warmup", type=int, default=1, help="updates before the first turn")
-    parser.add_argument("--tree", type=split, default=(13, 3), help="samples x micro-batches of the tree's update")
+    parser.add_argument("--tree", type=split, default=(13, 3), help="samples x micro-batches of the tree: 13x3")
     parser.add_argument("--rows", type=split, default=(3, 13), help="the same for plain and trl: 3x13")
     parser.add_argument("--work", type=Path, default=ROOT / "datasets" / "bench", help="folder for data and model")
-    parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, if it is not in the environment")
+    parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, unless the environment has it")
     parser.add_argument("--out", type=Path, help="result file; benchmarks/results/sft_speed.json by default")
-    parser.add_argument("--markdown", type=Path, help="file for the table, which is printed in any case")
+    parser.add_argument("--markdown", type=Path, help="file to write the printed table to")
     args = parser.parse_args(argv)
     args.contenders = args.contenders or [name for name in NAMES if name != "flex" or args.device == "cuda"]
     args.out = args.out or RESULTS / ("sft_speed.json" if args.device == "cpu" else f"sft_speed_{args.model}.json")

@@ -1,10 +1,10 @@
-"""The structure of the code in figures: packages, import circles, the longest files and functions.
+"""Figures about the structure of the code: packages, import circles, the longest files and functions.
 
     python -m benchmarks.structure [<checkout>]
 
-Without a checkout, the one that holds this file is measured. Every import counts, those for type checkers and those
-inside functions included. A circle is a set of siblings (modules or packages of one package) that import each other.
-The imports against the direction of the others are those that grimp nominates for removal, so that no circle is left.
+By default this measures the checkout that holds this file. Every import counts, including those for type checkers and
+those inside functions. A circle is a set of siblings (modules or packages of one package) that import each other. The
+imports against the direction of the others are those that grimp nominates for removal so that no circle is left.
 `lint-imports` checks the layers themselves.
 """
 
@@ -27,7 +27,7 @@ LONGEST = 10
 
 
 def circles(graph: ImportGraph, package: str) -> list[list[str]]:
-    """Sets of children of `package` that reach each other by imports, the whole package below each counted."""
+    """Return the sets of children of `package` that import each other, each child with everything below it."""
     children = sorted(graph.find_children(package))
     imports = {
         (importer, imported)
@@ -38,12 +38,12 @@ def circles(graph: ImportGraph, package: str) -> list[list[str]]:
     for _ in children:
         for importer, imported in imports:
             reach[importer] |= reach[imported]
-    found = {frozenset(b for b in children if b in reach[a] and a in reach[b]) for a in children}
-    return sorted(sorted(circle) for circle in found if len(circle) > 1)
+    groups = {frozenset(b for b in children if b in reach[a] and a in reach[b]) for a in children}
+    return sorted(sorted(circle) for circle in groups if len(circle) > 1)
 
 
 def packages_below(graph: ImportGraph, package: str) -> Iterator[str]:
-    """`package` and every package inside it."""
+    """Yield `package` and every package inside it."""
     children = graph.find_children(package)
     if children:
         yield package
@@ -52,14 +52,14 @@ def packages_below(graph: ImportGraph, package: str) -> Iterator[str]:
 
 
 def functions_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines and name of each function of a file."""
+    """Yield the number of lines and the name of each function of a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield (node.end_lineno or node.lineno) - node.lineno + 1, node.name
 
 
 def report(root: Path) -> Iterator[str]:
-    """The figures of the checkout `root`, line by line."""
+    """Yield the figures of the checkout `root`, line by line."""
     from grimp import build_graph
 
     sys.path.insert(0, str(root))
@@ -84,7 +84,7 @@ def report(root: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Command line."""
+    """Print the figures of the checkout that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.structure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What earlier builds found out about images, so that a rebuild opens only those that are new or have changed."""
+"""A record of the images that earlier builds checked, so that a rebuild opens only new and changed images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 FOLDER = ".checked"
-"""Of a dataset's images; may be deleted at any time."""
+"""Name of the ledger's folder inside a dataset's images; it may be deleted at any time."""
 Entry = dict[str, Any]
+"""One line of a ledger: `path`, `state` and the facts that were noted about the image."""
 
 
 class Ledger:
-    """Entries by an image's path, good as long as its size and its time of change are those of then.
+    """Holds an entry for each checked image, valid while the file keeps its size and modification time.
 
-    Each process appends to a file of its own as it goes, so that a build that was killed loses nothing and several may
-    work side by side.
+    Each process appends to its own file at once, so that a build that is killed loses nothing and several builds can
+    run side by side.
     """
 
     def __init__(self, images: Path) -> None:
@@ -36,25 +37,25 @@ class Ledger:
                         continue
 
     def find(self, path: Path) -> Entry | None:
-        """What is known of an image as it is now."""
+        """Return the entry of an image, or None if there is none for the file in its present state."""
         entry = self._known.get(str(path))
         return entry if entry is not None and entry["state"] == _state(path) else None
 
     def note(self, path: Path, **entry: Any) -> None:
-        """Remember what was found out about an image as it is now."""
+        """Append an entry with the facts `entry` about the file in its present state; a missing file is ignored."""
         if (state := _state(path)) is None:
             return
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            own = self.folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
-            self._file = own.open("a", encoding="utf-8")
+            path_of_process = self.folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+            self._file = path_of_process.open("a", encoding="utf-8")
         self._file.write(json.dumps({"path": str(path), "state": state, **entry}) + "\n")
         self._file.flush()
 
 
 @contextmanager
 def open_ledger(images: Path) -> Iterator[Ledger]:
-    """The ledger of a dataset's images, closed at the end."""
+    """Open the ledger of a dataset's images for the length of a `with` block."""
     ledger = Ledger(images)
     try:
         yield ledger
@@ -64,8 +65,9 @@ def open_ledger(images: Path) -> Iterator[Ledger]:
 
 
 def _state(path: Path) -> list[int] | None:
+    """Size and modification time of a file, or None if it can't be read."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]

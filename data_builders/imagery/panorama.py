@@ -1,7 +1,7 @@
-"""Equirectangular panorama -> perspective views and back to north.
+"""Perspective views from equirectangular panoramas.
 
-Frame: headings are degrees clockwise from north, pitch is degrees up from the horizon. `centre_heading_deg` is the
-heading at the panorama's centre column (0: north is in the middle). Pixel i covers [i, i + 1); its centre is i + 0.5.
+Headings are degrees clockwise from north, pitch is degrees up from the horizon. `centre_heading_deg` is the heading at
+the panorama's center column (0: north is in the middle). Pixel i covers [i, i + 1); its center is i + 0.5.
 """
 
 from __future__ import annotations
@@ -12,30 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Span = tuple[float, float]
-"""Horizontal and vertical extent of a panorama in degrees, centred on its centre column and on the horizon.
+"""Horizontal and vertical extent of a panorama in degrees, centered on its center column and on the horizon.
 
 Raw CVUSA panoramas span (308.57, 154.29); those of the common subset are resampled to the full sphere.
 """
 FULL_SPAN: Span = (360.0, 180.0)
-
-
-def column_of_heading(
-    heading_deg: float, width: int, *, centre_heading_deg: float = 0.0, horizontal_span_deg: float = 360.0
-) -> float | None:
-    """Horizontal position in pixels of a heading, in [0, width); None where the panorama does not show it."""
-    offset = (heading_deg - centre_heading_deg + 180) % 360 - 180
-    if horizontal_span_deg < 360 and abs(offset) > horizontal_span_deg / 2:
-        return None
-    return width * (0.5 + offset / horizontal_span_deg) % width
-
-
-def rotate_to_north(panorama: NDArray[np.uint8], centre_heading_deg: float) -> NDArray[np.uint8]:
-    """The same full-circle panorama (H, W, ...) with north at the centre column, to the nearest whole column.
-
-    Views do not need it (they take `centre_heading_deg` and interpolate); it serves those who store panoramas.
-    """
-    width = panorama.shape[1]
-    return np.roll(panorama, round(centre_heading_deg / 360 * width), axis=1)
 
 
 def perspective_view(
@@ -49,22 +30,25 @@ def perspective_view(
     span_deg: Span = FULL_SPAN,
     fill: int = 0,
 ) -> NDArray[np.uint8]:
-    """What a pinhole camera sees that stands where the panorama was taken; bilinear.
+    """Return the view of a pinhole camera at the panorama's position, interpolated bilinearly.
+
+    The sampling grid of a view is cached, so that panoramas of the same geometry share one grid.
 
     Args:
-        panorama: (H, W, C) or (H, W).
-        size: (height, width) of the view in pixels.
-        fov_deg: horizontal field of view, from edge to edge of the view; the pixels are square.
-        span_deg: what the panorama covers.
-        fill: value of pixels that look at what the panorama does not cover.
+        panorama: Pixels (H, W, C) or (H, W).
+        size: Height and width of the view in pixels.
+        fov_deg: Horizontal field of view, from edge to edge of the view; the pixels are square.
+        span_deg: Extent that the panorama covers.
+        fill: Value of the pixels that look beyond the panorama.
 
-    The sampling grid of a view is kept, so that many panoramas of one geometry cost one grid.
+    Raises:
+        ValueError: `fov_deg` does not lie between 0 and 180 degrees.
     """
     height, width = panorama.shape[:2]
     grid = _grid(height, width, (heading_deg - centre_heading_deg) % 360, pitch_deg, fov_deg, size, span_deg)
     corners, weights, outside = grid
     pixels = panorama.reshape(height * width, -1)
-    # One corner at a time is several times faster than one gather of all four. A half, to round when truncating.
+    # Gathering one corner at a time is several times faster than all four at once. The 0.5 makes truncation round.
     blend = np.full((corners.shape[1], pixels.shape[1]), 0.5, np.float32)
     for corner, weight in zip(corners, weights, strict=True):
         blend += pixels.take(corner, axis=0) * weight[:, None]
@@ -72,20 +56,6 @@ def perspective_view(
     if outside is not None:
         view[outside] = fill
     return view.reshape(*size, *panorama.shape[2:])
-
-
-def covered_share(
-    heading_deg: float,
-    *,
-    fov_deg: float = 90.0,
-    pitch_deg: float = 0.0,
-    centre_heading_deg: float = 0.0,
-    span_deg: Span = FULL_SPAN,
-) -> float:
-    """Share of a square view, in [0, 1], that a panorama of this span can fill."""
-    yaw = (heading_deg - centre_heading_deg) % 360
-    _, _, outside = _grid(128, 256, yaw, pitch_deg, fov_deg, (64, 64), span_deg)
-    return 1.0 if outside is None else 1.0 - float(outside.mean())
 
 
 @lru_cache(maxsize=16)
@@ -98,7 +68,7 @@ def _grid(
     size: tuple[int, int],
     span_deg: Span,
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Flat indices (4, P) of each view pixel's neighbours, their weights (4, P), and the pixels that see nothing."""
+    """Flat indices (4, P) of each view pixel's neighbors, their weights (4, P), and a mask of the pixels beyond."""
     if not 0 < fov_deg < 180:
         raise ValueError(f"fov_deg={fov_deg}: a perspective view spans more than 0 and less than 180 degrees")
     view_height, view_width = size
@@ -126,18 +96,18 @@ def _grid(
             corners.append(_pixel_index(x0 + dx, y0 + dy, height, width, span_deg).ravel())
             across = fraction_x if dx else 1 - fraction_x
             weights.append(across * (fraction_y if dy else 1 - fraction_y))
-    seen = outside.ravel() if outside.any() else None
-    return np.stack(corners), np.stack(weights).astype(np.float32), seen
+    mask = outside.ravel() if outside.any() else None
+    return np.stack(corners), np.stack(weights).astype(np.float32), mask
 
 
 def _pixel_index(
     x: NDArray[np.float64], y: NDArray[np.float64], height: int, width: int, span_deg: Span
 ) -> NDArray[np.intp]:
-    """Flat index of the pixel at column x, row y, where both may lie one beyond the image."""
+    """Flat index of the pixel at column x and row y, each of which may lie one pixel beyond the image."""
     column, row = x.astype(np.intp), y.astype(np.intp)
     if span_deg[0] >= 360:
         if span_deg[1] >= 180:
-            # Beyond a pole the image goes on with the same row, half a turn away.
+            # Beyond a pole the image continues with the same row, half a turn away.
             column = np.where((row < 0) | (row >= height), column + width // 2, column)
         column %= width
     return np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)

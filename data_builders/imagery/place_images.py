@@ -1,11 +1,11 @@
-"""The images of places, each made once and named by content: views towards the winds, maps around the camera."""
+"""Makes the images of places, each once and named by content: ground views by compass point, maps around the camera."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from math import radians, tan
 from pathlib import Path
 
@@ -16,146 +16,189 @@ from PIL import Image
 from data_builders.imagery.panorama import FULL_SPAN, Span, perspective_view
 from data_builders.imagery.prepare import reason_word
 from data_builders.imagery.satellite import MissingTileError, image_from_tiles, tile_folder
+from data_builders.imagery.writing import write_image
 from geotune.errors import BadRecord
 from geotune.geo import COMPASS_POINTS, compass_to_heading
 from geotune.imagery.symmetry import IDENTITY, Symmetry
 from geotune.system.images import load_image
 
-# Part of every image's name: change it when an image would come out differently.
 IMAGE_VERSION = "places 1"
-_LEAST_ASPECT, _SLACK_DEG = 1.9, 0.5
+"""Part of the digest in every image's path: change it when an image would come out differently."""
+_LEAST_ASPECT = 1.9
+"""Width of a panorama divided by its height, at least."""
 _TWO_TO_ONE = 0.02
+"""Relative deviation from the aspect ratio 2:1 that still counts as 2:1."""
+_SLACK_DEG = 0.5
+"""Degrees of a view's width that may lie beyond the panorama on each side."""
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What all images of a build have in common."""
+    """The settings that all images of a build share."""
 
     view_size: int
+    """Width of a view in pixels, and its largest height."""
     map_size: int
+    """Side of a map in pixels."""
     fov_deg: float
+    """Horizontal field of view of the views."""
     headings: tuple[str, ...]
-    """Compass points to look towards."""
+    """Compass points that the views look towards."""
     max_pixels: int
+    """Source images with more pixels are rejected."""
     heading_offset_deg: float = 0.0
-    """Added to the heading that the source gives for a panorama's centre column."""
+    """Correction that is added to the source's heading of a panorama's center column."""
     span_deg: Span | None = None
-    """What panoramas cover; None: by their aspect ratio."""
+    """Extent of the panoramas; None: derived from their aspect ratio."""
     tiles: Path | None = None
-    """Folder of web-mercator tiles; maps are then stitched from them."""
+    """Folder of web-mercator tiles to stitch the maps from; None: the source has satellite images."""
     tile_pattern: str = "{zoom}/{x}/{y}.png"
+    """Path of a tile below `tiles`."""
     tile_size: int = 256
+    """Side of a tile in pixels."""
     stitched_px: int = 512
-    """Side of the window that is stitched at the tiles' resolution, before it is rescaled."""
+    """Side of the window that is stitched at the tiles' resolution before it is rescaled."""
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """What is to be drawn of one place."""
+    """The source images of one place and where the camera stands in them."""
 
     key: str
+    """Id of the source record."""
     ground: Path
+    """File of the panorama or of the photo."""
     is_panorama: bool
     centre_heading_deg: float
+    """Heading of a panorama's center column, or of a photo."""
     span_of_2_to_1: Span
+    """Extent of a panorama that is twice as wide as high."""
     lat: float
     lon: float
     zoom: int | None
+    """Zoom of the tiles that a map is stitched from."""
     satellite: Path | None
+    """File of the satellite image, where the source has one."""
     camera_px: tuple[float, float]
+    """Offset of the camera to the right of and below the satellite image's middle, for an image `nominal_px` wide."""
     nominal_px: int | None
+    """Width that `camera_px` refers to; None: the image's own width."""
     keep: float
+    """Share of the satellite image's side to keep around the camera."""
     mirrored: bool = False
+    """Whether the views are mirrored left to right."""
 
 
 @dataclass(frozen=True)
 class PlaceImages:
-    """Where the images of one place lie; `reason` is empty when they are usable."""
+    """The files of one place's images. `reason` is empty if they are usable."""
 
     key: str
+    """Id of the source record."""
     views: dict[str, Path] = field(default_factory=dict)
-    """File by compass point; those that a panorama does not cover are left out."""
+    """File of each view by compass point; a view that the panorama does not cover is left out."""
     map: Path = Path()
     digest: str = ""
-    """Of the map's content."""
+    """Digest of the map's content."""
     made: int = 0
+    """Number of images that were made."""
     reused: int = 0
+    """Number of images that existed already."""
     reason: str = ""
+    """Why the place is rejected, in one word that is counted."""
     detail: str = ""
+    """The reason in a sentence."""
 
 
 class _UnusableError(Exception):
+    """Says why a place is rejected: a reason that is counted, and a sentence."""
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
 
 
+class _Maker:
+    """Makes images that do not exist yet, and counts new and existing ones."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.reused = 0
+
+    def make(self, path: Path, draw: Callable[[], NDArray[np.uint8]]) -> None:
+        """Write the pixels that `draw` returns to `path`, unless that file exists."""
+        if path.exists():
+            self.reused += 1
+            return
+        write_image(path, Image.fromarray(draw()))
+        self.made += 1
+
+
 def make_place_images(job: ImageJob, settings: ImageSettings, folder: Path) -> PlaceImages:
-    """Make the images of one place that are not there yet; whatever is wrong with its sources is told."""
+    """Make the images of one place that `folder` does not hold yet; the result says what is wrong with the sources."""
+    maker = _Maker()
+    make_views = _panorama_views if job.is_panorama else _photo_view
     try:
-        made: list[bool] = []
-        views = _views(job, settings, folder / "views", made)
-        path, digest = _map(job, settings, folder / "maps", made)
+        views = make_views(job, settings, folder / "views", maker)
+        path, digest = _map(job, settings, folder / "maps", maker)
     except _UnusableError as error:
         return PlaceImages(job.key, reason=error.reason, detail=error.detail)
     except BadRecord as error:
         missing = error.reason.endswith(("is missing", "is not a file"))
         return PlaceImages(job.key, reason="missing_image" if missing else reason_word(error), detail=error.reason)
-    return PlaceImages(job.key, views, path, digest, sum(made), len(made) - sum(made))
+    return PlaceImages(job.key, views, path, digest, maker.made, maker.reused)
 
 
 def span_of(width: int, height: int, span_of_2_to_1: Span = FULL_SPAN) -> Span:
-    """What a panorama covers, by its aspect ratio: one wider than 2:1 goes all round and was cut above and below."""
+    """Return the extent of a panorama by its aspect ratio; one wider than 2:1 is a full circle, cut above and below."""
     if abs(width / height / 2 - 1) <= _TWO_TO_ONE:
         return span_of_2_to_1
     return 360.0, min(180.0, 360.0 * height / width)
 
 
 def view_height(size: int, fov_deg: float, vertical_span_deg: float) -> int:
-    """Pixels of the highest view, at most `size`, that a panorama of this vertical span fills."""
+    """Return the height of the tallest view, at most `size` pixels, that a panorama of this vertical span fills."""
     if vertical_span_deg >= fov_deg:
         return size
     return max(1, int(size * tan(radians(vertical_span_deg / 2)) / tan(radians(fov_deg / 2))))
 
 
 def is_covered(heading_deg: float, centre_heading_deg: float, fov_deg: float, horizontal_span_deg: float) -> bool:
-    """Whether a panorama shows all of a view's width."""
+    """Return whether a panorama covers the whole width of a view."""
     offset = abs((heading_deg - centre_heading_deg + 180) % 360 - 180)
     return horizontal_span_deg >= 360 or offset + fov_deg / 2 <= horizontal_span_deg / 2 + _SLACK_DEG
 
 
 def turned_map(path: Path, symmetry: Symmetry) -> Path:
-    """Where the map `path` lies under a symmetry."""
+    """Return the path of the map `path` under a symmetry."""
     return path if symmetry == IDENTITY else path.with_name(f"{path.stem}-{symmetry.name}{path.suffix}")
 
 
 def draw_turned(job: tuple[Path, Symmetry]) -> bool:
-    """Make the map under a symmetry unless it is there; returns whether it was made."""
+    """Make the map of `job` under its symmetry unless the file exists. Returns whether it was made."""
     path, symmetry = job
-    target = turned_map(path, symmetry)
-    return _write(target, lambda: symmetry.map(np.asarray(load_image(path))))
+    maker = _Maker()
+    maker.make(turned_map(path, symmetry), lambda: symmetry.map(np.asarray(load_image(path))))
+    return maker.made == 1
 
 
-def _views(job: ImageJob, settings: ImageSettings, folder: Path, made: list[bool]) -> dict[str, Path]:
-    side = Symmetry(0, job.mirrored)
-    if not job.is_panorama:
-        name = next((p for p in COMPASS_POINTS if compass_to_heading(p) == job.centre_heading_deg), None)
-        if name not in settings.headings:
-            raise _UnusableError("heading_not_asked", f"{job.ground.name} looks towards {job.centre_heading_deg:g}")
-        image = load_image(job.ground, max_pixels=settings.max_pixels)
-        if not job.mirrored:
-            return {name: job.ground}
-        target = _named(folder, ("view",), job.ground.read_bytes()) / f"{name}-{side.name}.png"
-        made.append(_write(target, lambda: side.view(np.asarray(image))))
-        return {name: target}
-    opened: list[NDArray[np.uint8]] = []
+def _photo_view(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) -> dict[str, Path]:
+    """The only view of a place whose source is a photo: the photo itself, or its mirrored copy."""
+    name = next((point for point in COMPASS_POINTS if compass_to_heading(point) == job.centre_heading_deg), None)
+    if name not in settings.headings:
+        raise _UnusableError("heading_not_asked", f"{job.ground.name} looks towards {job.centre_heading_deg:g}")
+    image = load_image(job.ground, max_pixels=settings.max_pixels)
+    if not job.mirrored:
+        return {name: job.ground}
+    symmetry = Symmetry(0, mirrored=True)
+    target = _named(folder, ("view",), job.ground.read_bytes()) / f"{name}-{symmetry.name}.png"
+    maker.make(target, lambda: symmetry.view(np.asarray(image)))
+    return {name: target}
 
-    def panorama() -> NDArray[np.uint8]:
-        if not opened:
-            opened.append(np.asarray(load_image(job.ground, max_pixels=settings.max_pixels)))
-        return opened[0]
 
+def _panorama_views(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) -> dict[str, Path]:
+    """The views of a panorama towards the compass points of `settings` that it covers."""
     if not job.ground.is_file():
         raise _UnusableError("missing_image", str(job.ground))
     with _checked_open(job.ground) as header:
@@ -165,68 +208,73 @@ def _views(job: ImageJob, settings: ImageSettings, folder: Path, made: list[bool
     span = settings.span_deg or span_of(width, height, job.span_of_2_to_1)
     centre = (job.centre_heading_deg + settings.heading_offset_deg) % 360
     size = view_height(settings.view_size, settings.fov_deg, span[1]), settings.view_size
-    facts = ("panorama", size, settings.fov_deg, centre, span)
-    base = _named(folder, facts, job.ground.read_bytes())
+    base = _named(folder, ("panorama", size, settings.fov_deg, centre, span), job.ground.read_bytes())
+    symmetry = Symmetry(0, job.mirrored)
+
+    @cache
+    def panorama() -> NDArray[np.uint8]:
+        return np.asarray(load_image(job.ground, max_pixels=settings.max_pixels))
+
+    def draw(heading_deg: float) -> NDArray[np.uint8]:
+        view = perspective_view(
+            panorama(), heading_deg, size, fov_deg=settings.fov_deg, centre_heading_deg=centre, span_deg=span
+        )
+        return symmetry.view(view)
+
     views: dict[str, Path] = {}
     for name in settings.headings:
-        heading = compass_to_heading(name)
-        if is_covered(heading, centre, settings.fov_deg, span[0]):
-            views[name] = base / f"{name}{f'-{side.name}' if job.mirrored else ''}.jpg"
-
-            def draw(heading: float = heading) -> NDArray[np.uint8]:
-                seen = perspective_view(
-                    panorama(),
-                    heading,
-                    size,
-                    fov_deg=settings.fov_deg,
-                    centre_heading_deg=centre,
-                    span_deg=span,
-                )
-                return side.view(seen)
-
-            made.append(_write(views[name], draw))
+        heading_deg = compass_to_heading(name)
+        if is_covered(heading_deg, centre, settings.fov_deg, span[0]):
+            views[name] = base / f"{name}{f'-{symmetry.name}' if job.mirrored else ''}.jpg"
+            maker.make(views[name], partial(draw, heading_deg))
     if not views:
         raise _UnusableError("no_view_covered", f"{job.ground} spans {span[0]:g} degrees")
     return views
 
 
-def _map(job: ImageJob, settings: ImageSettings, folder: Path, made: list[bool]) -> tuple[Path, str]:
+def _map(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) -> tuple[Path, str]:
+    """The map around the camera, stitched from tiles or cut from the satellite image; its file and its digest."""
     if settings.tiles is not None:
-        if job.zoom is None:
-            raise _UnusableError("no_zoom", "the source does not say the zoom of its maps; set zoom=")
-        read = tile_folder(settings.tiles, settings.tile_pattern)
-        try:
-            stitched = image_from_tiles(
-                read, job.lat, job.lon, job.zoom, size=settings.stitched_px, tile_size=settings.tile_size
-            )
-        except MissingTileError as error:
-            raise _UnusableError("missing_tile", str(error)) from error
-        except (ValueError, OSError) as error:
-            raise _UnusableError("broken_image", f"tiles at {job.lat}, {job.lon}: {error}") from error
+        stitched = _stitched(job, settings, settings.tiles)
         base = _named(folder, ("tiles", settings.map_size), stitched.tobytes())
         path = base.with_name(f"{base.name}.png")
-        made.append(_write(path, lambda: _rescaled(Image.fromarray(stitched), settings.map_size)))
+        maker.make(path, lambda: _rescaled(Image.fromarray(stitched), settings.map_size))
         return path, base.name
     if job.satellite is None:
         raise _UnusableError("no_satellite_image", "the source publishes none; give tiles=<folder> and zoom=")
-    if not job.satellite.is_file():
-        raise _UnusableError("missing_image", str(job.satellite))
-    with _checked_open(job.satellite) as header:
+    satellite = job.satellite
+    if not satellite.is_file():
+        raise _UnusableError("missing_image", str(satellite))
+    with _checked_open(satellite) as header:
         box = _window(header.size, job)
-    base = _named(folder, ("satellite", settings.map_size, box), job.satellite.read_bytes())
+    base = _named(folder, ("satellite", settings.map_size, box), satellite.read_bytes())
     path = base.with_name(f"{base.name}.png")
-    source = job.satellite
 
     def draw() -> NDArray[np.uint8]:
-        whole = load_image(source, max_pixels=settings.max_pixels)
+        whole = load_image(satellite, max_pixels=settings.max_pixels)
         return _rescaled(whole.crop(box), settings.map_size)
 
-    made.append(_write(path, draw))
+    maker.make(path, draw)
     return path, base.name
 
 
+def _stitched(job: ImageJob, settings: ImageSettings, tiles: Path) -> NDArray[np.uint8]:
+    """The tiles around the camera as one image, at their own resolution."""
+    if job.zoom is None:
+        raise _UnusableError("no_zoom", "the source does not say the zoom of its maps; set zoom=")
+    read = tile_folder(tiles, settings.tile_pattern)
+    try:
+        return image_from_tiles(
+            read, job.lat, job.lon, job.zoom, size=settings.stitched_px, tile_size=settings.tile_size
+        )
+    except MissingTileError as error:
+        raise _UnusableError("missing_tile", str(error)) from error
+    except (ValueError, OSError) as error:
+        raise _UnusableError("broken_image", f"tiles at {job.lat}, {job.lon}: {error}") from error
+
+
 def _window(size: tuple[int, int], job: ImageJob) -> tuple[int, int, int, int]:
-    """The square around the camera; of one size for all places, or its scale would tell them apart."""
+    """The square around the camera. Its side is the same for all places, so that the scale can't identify any."""
     width, height = size
     scale = width / job.nominal_px if job.nominal_px else 1.0
     side = round(min(width, height) * job.keep)
@@ -242,10 +290,12 @@ def _window(size: tuple[int, int], job: ImageJob) -> tuple[int, int, int, int]:
 
 
 def _rescaled(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The pixels of a square image, rescaled to `size` x `size`."""
     return np.asarray(image if image.size == (size, size) else image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _checked_open(path: Path) -> Image.Image:
+    """Open an image without decoding it."""
     try:
         return Image.open(path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -253,23 +303,8 @@ def _checked_open(path: Path) -> Image.Image:
 
 
 def _named(folder: Path, facts: tuple[object, ...], content: bytes) -> Path:
-    """A path named by what an image is made of."""
+    """A path below `folder` that is named by a digest of an image's source and of the facts that shape it."""
     digest = hashlib.blake2b(f"{IMAGE_VERSION} {facts!r}\n".encode(), digest_size=16)
     digest.update(content)
     name = digest.hexdigest()
     return folder / name[:2] / name
-
-
-def _write(path: Path, draw: Callable[[], NDArray[np.uint8]]) -> bool:
-    """Write the image that `draw` gives unless it is there; returns whether it was written."""
-    if path.exists():
-        return False
-    image = Image.fromarray(draw())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.suffix == ".png":
-        image.save(temporary, format="PNG", compress_level=1)
-    else:
-        image.save(temporary, format="JPEG", quality=95, subsampling=0)
-    temporary.replace(path)
-    return True

@@ -1,4 +1,4 @@
-"""Checks images and cuts maps into crops in parallel; crops that exist already are reused."""
+"""Checks images and cuts maps into crops in parallel; existing crops are reused."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from pathlib import Path
 from typing import Any
 
 from data_builders.imagery.ledger import open_ledger
+from data_builders.imagery.writing import write_image
 from geotune.errors import BadRecord, ConfigError
 from geotune.imagery.crops import CROPS, crop_box
 from geotune.system.images import check_image, load_image
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
-# Part of every crop's name: change it when the crops of one map would come out differently.
 CROP_VERSION = b"crops 1: 2/3 x 2/3, one size, png\n"
-# What an image's check amounts to: change it when one that passed would come to be refused.
+"""Part of the digest in every crop's path: change it when the crops of a map would come out differently."""
 CHECK_VERSION = 1
+"""Increase it when an image that passed the check would now be rejected."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What is known of one image after the check. `reason` is empty when it is usable."""
+    """The result of checking one image. `reason` is empty if the image is usable."""
 
     path: Path
     width: int = 0
     height: int = 0
     crops: str = ""
-    """Folder of its nine crops, relative to the crops' root; empty when none were asked for."""
+    """Folder of its nine crops, relative to the crops' root; empty if no crops were requested."""
     digest: str = ""
-    """Of the file's content; empty when no crops were asked for."""
+    """Digest of the file's content; empty if no crops were requested."""
     made: int = 0
-    """How many crops had to be cut."""
+    """Number of crops that were cut, not reused."""
     reason: str = ""
-    """Why it can't be used: missing_image, broken_image or image_too_large."""
+    """Why the image is rejected: missing_image, broken_image or image_too_large."""
     detail: str = ""
+    """The reason in a sentence."""
 
     def crop(self, name: str) -> str:
-        """Path of a crop relative to the crops' root."""
+        """Path of a crop, relative to the crops' root."""
         return f"{self.crops}/{name}.png"
 
 
 def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> ImageFile:
-    """Decode one image fully, and cut its nine crops when `crops_root` is given.
+    """Decode one image fully and, if `crops_root` is given, cut its nine crops.
 
-    Crops are named by the map's content, so a rebuild finds them, a changed map gets new ones, and a map that several
-    index files or paths share is cut once. They are PNG: a second lossy compression would differ with the crop's
-    offset to the first one's blocks.
+    The path of a crop holds a digest of the map's content: a rebuild finds the crops again, a changed map gets new
+    ones, and a map that several index files or paths share is cut once. Crops are PNG files, because the artifacts of
+    a second lossy compression would depend on the crop's offset to the blocks of the first.
     """
     if not path.is_file():
         return ImageFile(path, reason="missing_image", detail=str(path))
@@ -70,12 +72,8 @@ def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> Im
 
 def _cut(path: Path, folder: Path, names: Sequence[str]) -> None:
     image = load_image(path)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        # Another process may cut the same map: each writes its own file and the last rename wins with equal content.
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        image.crop(crop_box(name, *image.size)).save(temporary, format="PNG", compress_level=1)
-        temporary.replace(folder / f"{name}.png")
+        write_image(folder / f"{name}.png", image.crop(crop_box(name, *image.size)))
 
 
 def prepare_images(
@@ -86,9 +84,17 @@ def prepare_images(
     max_pixels: int,
     workers: int | None = None,
 ) -> dict[Path, ImageFile]:
-    """Check every image, and cut those of `maps`, in `workers` processes (None: one per usable core).
+    """Check every image and cut those of `maps`. Returns the results by path.
 
-    What an earlier build into the same folder found out about an image that has not changed since is taken from there.
+    An image that has not changed since an earlier build into the same folder is not opened again: its result comes
+    from that build's ledger.
+
+    Args:
+        paths: Images to check; those that are also in `maps` are checked once.
+        maps: Images to check and cut.
+        crops_root: Folder of all crops.
+        max_pixels: Images with more pixels are rejected.
+        workers: Number of processes; None for one per usable core.
 
     Raises:
         ConfigError: `crops_root` can't be written.
@@ -97,37 +103,37 @@ def prepare_images(
     to_check = set(paths) - to_cut
     check = partial(prepare_image, crops_root=None, max_pixels=max_pixels)
     cut = partial(prepare_image, crops_root=crops_root, max_pixels=max_pixels)
-    found: dict[Path, ImageFile] = {}
+    results: dict[Path, ImageFile] = {}
     try:
         with open_ledger(crops_root.parent) as ledger:
             for path in to_cut | to_check:
                 root = crops_root if path in to_cut else None
                 known = _known(ledger.find(path), path, root, max_pixels)
                 if known is not None:
-                    found[path] = known
-            jobs = [(job, sorted(some - found.keys())) for job, some in ((cut, to_cut), (check, to_check))]
-            new = sum(len(some) for _, some in jobs)
-            with parallel_map(workers, new) as run, progress_bar("images", new + len(found)) as advance:
-                for _ in tuple(found):
-                    advance()
-                for job, some in jobs:
-                    for image in run(job, some):
-                        found[image.path] = image
+                    results[path] = known
+            jobs = [(job, sorted(images - results.keys())) for job, images in ((cut, to_cut), (check, to_check))]
+            new = sum(len(images) for _, images in jobs)
+            with parallel_map(workers, new) as run, progress_bar("images", new + len(results)) as advance:
+                advance(len(results))
+                for job, images in jobs:
+                    for image in run(job, images):
+                        results[image.path] = image
                         if not image.reason:
                             ledger.note(image.path, **_entry(image))
                         advance()
     except OSError as error:
         raise ConfigError(f"out: can't write crops to {crops_root} ({error.strerror})") from error
-    return found
+    return results
 
 
 def _entry(image: ImageFile) -> dict[str, Any]:
+    """The facts about an image that the ledger keeps."""
     facts = {name: getattr(image, name) for name in ("width", "height", "crops", "digest")}
     return {**facts, "check": CHECK_VERSION, "cut": CROP_VERSION.decode()}
 
 
 def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None, max_pixels: int) -> ImageFile | None:
-    """The image as an earlier build found it, if that says all that is asked and its crops are still there."""
+    """Return an earlier build's result for an image, if it answers this request and its crops still exist."""
     if entry is None or entry["check"] != CHECK_VERSION or entry["width"] * entry["height"] > max_pixels:
         return None
     if crops_root is None:
@@ -141,5 +147,5 @@ def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None,
 
 
 def reason_word(error: BadRecord) -> str:
-    """A word to count by, for what `check_image` says in a sentence."""
+    """The counted reason for an error of `check_image`: image_too_large or broken_image."""
     return "image_too_large" if error.reason.endswith("allowed") else "broken_image"

@@ -1,4 +1,4 @@
-"""Web-mercator tiles -> one north-up image centred on a coordinate."""
+"""Stitches web-mercator tiles into one north-up image that is centered on a coordinate."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from geotune.geo import mercator_tile_xy
 
 TileReader = Callable[[int, int, int], NDArray[np.uint8]]
-"""(zoom, x, y) -> the tile's pixels (tile_size, tile_size, 3)."""
+"""Maps (zoom, x, y) to the tile's pixels (tile_size, tile_size, 3)."""
 
 
 class MissingTileError(LookupError):
-    """A tile that the image needs is not there; says which."""
+    """Names a tile that an image needs and that does not exist."""
 
 
 def image_from_tiles(
     read_tile: TileReader, lat: float, lon: float, zoom: int, *, size: int = 512, tile_size: int = 256
 ) -> NDArray[np.uint8]:
-    """The `size` x `size` image (size, size, 3) around (lat, lon), north up, at the tiles' own resolution.
+    """Return the image (size, size, 3) around (lat, lon), north up, at the tiles' own resolution.
 
-    Pixels are taken as they are: the coordinate lies within half a pixel of the image's centre. Across the 180th
-    meridian the tiles wrap.
+    Pixels are copied without interpolation, so the coordinate lies within half a pixel of the image's center. The tiles
+    wrap at the 180th meridian.
 
     Raises:
-        MissingTileError: what `read_tile` raises; also for a window that leaves the map at a pole.
-        ValueError: a tile that is not `tile_size` x `tile_size` RGB.
+        MissingTileError: `read_tile` has no tile, or the window leaves the map at a pole.
+        ValueError: A tile is not `tile_size` x `tile_size` RGB.
     """
     tiles = 2**zoom
     x, y = (float(value) * tile_size for value in mercator_tile_xy(lat, lon, zoom))
@@ -42,7 +42,7 @@ def image_from_tiles(
             tile = read_tile(zoom, column % tiles, row)
             if tile.shape != (tile_size, tile_size, 3):
                 raise ValueError(f"tile {zoom}/{column % tiles}/{row} has shape {tile.shape}, not {tile_size} px RGB")
-            # The tile's place in the image, and the part of it that lies inside.
+            # The tile's top left corner in the image, then the part of the tile that lies inside the image.
             tile_left, tile_top = column * tile_size - left, row * tile_size - top
             x0, x1 = max(tile_left, 0), min(tile_left + tile_size, size)
             y0, y1 = max(tile_top, 0), min(tile_top + tile_size, size)
@@ -51,7 +51,7 @@ def image_from_tiles(
 
 
 def tile_folder(root: str | Path, pattern: str = "{zoom}/{x}/{y}.png") -> TileReader:
-    """A reader of tiles kept as files under `root`, named by `pattern` (fields zoom, x, y)."""
+    """Return a reader of the tiles that are files under `root`, named by `pattern` (fields zoom, x, y)."""
     from PIL import Image
 
     base = Path(root)

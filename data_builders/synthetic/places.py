@@ -1,12 +1,11 @@
-"""Where the places of a procedural city lie, and everything that is drawn of one of them.
+"""The places of a procedural city: where they lie, and all images of each.
 
-Places are a pure function of (seed, split, index). The globe is cut into cells of a tenth of a degree, each of which
-belongs to one split, and no cell is used twice: places of different splits never overlap.
+A place is a pure function of (seed, split, index). The globe is divided into cells of a tenth of a degree. Each cell
+belongs to one split and is used at most once, so that places of different splits never overlap.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from data_builders.imagery.panorama import perspective_view
+from data_builders.imagery.writing import write_image
 from data_builders.synthetic.city import (
     CITY_VERSION,
     CLIMATES,
@@ -38,17 +38,19 @@ from geotune.imagery.crops import CROPS, crop_box
 
 SPLITS = ("train", "test", "validation", "pretrain")
 CELL_DEG = 0.1
+"""Side of a cell."""
 FULL = "full"
+"""Stands for a whole map where a crop could be named."""
 
 
 def map_name(town: int, crop: str) -> str:
-    """File of one of a place's satellite images or crops."""
+    """File name of the map of a town, by its index, or of a crop of that map."""
     return f"map{town}.png" if crop == FULL else f"map{town}_{crop}.png"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A camera on a crossing: its coordinates and its four towns (its own first, then three of the neighbourhood)."""
+    """A camera on a crossing, with its coordinates and its four towns: its own and three of the neighborhood."""
 
     seed: int
     split: str
@@ -58,54 +60,58 @@ class Place:
 
     @cached_property
     def towns(self) -> tuple[Town, Town, Town, Town]:
-        """What stands there, and on three other crossings of the same town."""
+        """The town around the camera, then those around three other crossings."""
         return draw_towns(self.rng("towns"), self.climate, self.region)
 
     @property
     def climate(self) -> int:
-        """Index of the band of latitude."""
+        """Index of the latitude band, which is that of the climate in `CLIMATES`."""
         return next(i for i, (low, high) in enumerate(LATITUDE_BANDS) if low <= self.lat < high)
 
     @property
     def region(self) -> int:
-        """Index of the band of longitude."""
+        """Index of the longitude band, which is that of the trim in `TRIM_COLORS`."""
         return next(i for i, (low, high) in enumerate(LONGITUDE_BANDS) if low <= self.lon < high)
 
     @property
     def ground(self) -> str:
-        """What the ground is made of here."""
+        """Name of the ground at this latitude."""
         return tuple(CLIMATES)[self.climate]
 
     @property
     def trim(self) -> str:
-        """Colour of the walls' upper edge here."""
+        """Name of the color of the walls' upper edge at this longitude."""
         return TRIM_COLORS[self.region]
 
     @property
     def name(self) -> str:
-        """What tells it from every other place of any seed or split."""
+        """Name that is unique over all seeds and splits."""
         return f"{self.split}_{self.seed}_{self.index:05d}"
 
+    def group(self, source: str) -> str:
+        """The `place` of this place's samples in the dataset `source`: the unit of grouping and splitting."""
+        return f"{source}/{self.lat:.6f},{self.lon:.6f}"
+
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream of its own for each purpose, so that one more question changes no image."""
+        """A separate random stream for each purpose, so that an additional question changes no image."""
         key = int.from_bytes(purpose.encode()[:8].ljust(8), "big")
         return np.random.default_rng([self.seed, SPLITS.index(self.split), self.index, key])
 
     def views(self, size: int) -> dict[str, Image]:
-        """The four 90-degree ground views, (size, size, 3) each."""
+        """Draw the four 90-degree ground views by heading, (size, size, 3) each."""
         rng = self.rng("ground")
         image = panorama(self.towns[0], rng, width=4 * size)
         views = {name: perspective_view(image, degrees, (size, size)) for name, degrees in HEADINGS.items()}
         return {name: with_cast(view, rng, VIEW_CAST) for name, view in views.items()}
 
     def maps(self, size: int = MAP_UNITS) -> list[Image]:
-        """The four north-up satellite images, (size, size, 3) each, the place's own first."""
+        """Draw the four satellite images, north up, (size, size, 3) each, the place's own first."""
         rng = self.rng("maps")
         drawn = color_balanced([satellite_image(town, rng, size) for town in self.towns])
         return [with_cast(image, rng, MAP_CAST) for image in drawn]
 
     def images(self, view_size: int, map_size: int) -> dict[str, Image]:
-        """All 44 images by file name: the views, the four maps, and the nine crops of each."""
+        """Draw all 44 images by file name: four views, four maps, and the nine crops of each map."""
         images = {f"{name}.png": view for name, view in self.views(view_size).items()}
         for town, image in enumerate(self.maps(map_size)):
             images[map_name(town, FULL)] = image
@@ -116,13 +122,13 @@ class Place:
 
 
 def draw_places(seed: int, split: str) -> Iterator[Place]:
-    """The places of a split, one after another, without end."""
+    """Yield the places of a split in order, without end."""
     rng = np.random.default_rng([seed, SPLITS.index(split)])
     rows, columns = (round((bands[-1][1] - bands[0][0]) / CELL_DEG) for bands in (LATITUDE_BANDS, LONGITUDE_BANDS))
     used: set[tuple[int, int]] = set()
     while True:
         row, column = int(rng.integers(rows)), int(rng.integers(columns))
-        # The middle half of a cell keeps neighbours kilometres apart.
+        # Places lie in the middle half of their cell, which keeps neighbors kilometers apart.
         inside = rng.uniform(0.25, 0.75, size=2)
         if (row + 2 * column) % len(SPLITS) != SPLITS.index(split) or (row, column) in used:
             continue
@@ -133,16 +139,13 @@ def draw_places(seed: int, split: str) -> Iterator[Place]:
 
 
 def place_folder(images: Path, place: Place, view_size: int, map_size: int) -> Path:
-    """Where a place's images lie: the path names all that they depend on, so that a rebuild can reuse them."""
+    """The folder of a place's images. Its path names all that they depend on, so that a rebuild can reuse them."""
     return images / f"city{CITY_VERSION}_{view_size}_{map_size}" / place.name
 
 
 def write_images(images: dict[str, Image], folder: Path) -> int:
-    """Write those that are not there yet; returns how many."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the images that `folder` does not hold yet. Returns their number."""
     missing = [name for name in images if not (folder / name).exists()]
     for name in missing:
-        temporary = folder / f".{name}.{os.getpid()}"
-        PILImage.fromarray(images[name]).save(temporary, format="PNG", compress_level=1)
-        temporary.replace(folder / name)
+        write_image(folder / name, PILImage.fromarray(images[name]))
     return len(missing)

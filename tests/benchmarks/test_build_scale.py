@@ -1,4 +1,4 @@
-"""The benchmark of large datasets on small ones: all of it runs, and says what it should."""
+"""The benchmark of large datasets, run on small ones: every step reports its figures."""
 
 from __future__ import annotations
 

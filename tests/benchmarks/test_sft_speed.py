@@ -1,4 +1,4 @@
-"""The benchmark runs, its contenders train the same thing, and what it writes is what outsiders rely on."""
+"""The benchmark runs, its contenders train the same model on the same samples, and its result has the agreed keys."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_speeds_are_compared_round_by_round() -> None:
 
 
 @pytest.mark.skipif(find_spec("trl") is not None, reason="TRL is in the environment")
-def test_a_missing_peer_is_told_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_peer_is_reported_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--work", str(tmp_path), "--out", str(tmp_path / "result.json")]) == 2
     assert "make bench" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

@@ -53,7 +53,7 @@ def test_a_rebuild_opens_what_changed(tmp_path: Path, opened: list[str]) -> None
     assert run(max_pixels=800)[paths[0]].reason == "image_too_large"
 
 
-def test_a_ledger_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path, opened: list[str]) -> None:
+def test_a_cut_off_ledger_is_read_up_to_the_cut(tmp_path: Path, opened: list[str]) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (30, 30)).save(path)
     settings = {"crops_root": tmp_path / "out" / "crops", "max_pixels": 10_000, "workers": 1}

@@ -1,3 +1,5 @@
+"""Perspective views: equal to a peer's, true to their headings, also from panoramas that cover a part of the sphere."""
+
 from __future__ import annotations
 
 import math
@@ -9,12 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_builders.imagery.panorama import (
-    column_of_heading,
-    covered_share,
-    perspective_view,
-    rotate_to_north,
-)
+from data_builders.imagery.panorama import FULL_SPAN, Span, perspective_view
 
 SIDE = 40
 CVUSA_RAW_SPAN = (308.57, 154.29)
@@ -34,10 +31,32 @@ def compass_panorama(height: int = 180, width: int = 360, centre_heading_deg: fl
     return np.rint(127.5 + 127.5 * np.stack([east, north, up], axis=-1)).astype(np.uint8)
 
 
+def column_of_heading(
+    heading_deg: float, width: int, *, centre_heading_deg: float = 0.0, horizontal_span_deg: float = 360.0
+) -> float | None:
+    """Horizontal position of a heading in pixels, in [0, width), or None if the panorama does not show it."""
+    offset = (heading_deg - centre_heading_deg + 180) % 360 - 180
+    if horizontal_span_deg < 360 and abs(offset) > horizontal_span_deg / 2:
+        return None
+    return width * (0.5 + offset / horizontal_span_deg) % width
+
+
+def rotate_to_north(panorama: NDArray[np.uint8], centre_heading_deg: float) -> NDArray[np.uint8]:
+    """The same full-circle panorama (H, W, ...) with north at the center column, to the nearest whole column."""
+    width = panorama.shape[1]
+    return np.roll(panorama, round(centre_heading_deg / 360 * width), axis=1)
+
+
+def covered_share(heading_deg: float, *, span_deg: Span = FULL_SPAN) -> float:
+    """Share of a square view of 90 degrees, in [0, 1], that a panorama of this span fills."""
+    white = np.full((128, 256), 255, np.uint8)
+    return float((perspective_view(white, heading_deg, (64, 64), span_deg=span_deg, fill=0) == 255).mean())
+
+
 @pytest.mark.parametrize("heading_deg", [0, 37.5, 90, 180, 270])
 @pytest.mark.parametrize("pitch_deg", [0, 25, -70, 90])
 def test_equals_py360convert(noise: NDArray[np.uint8], heading_deg: float, pitch_deg: float) -> None:
-    # py360convert puts the centres of the outermost pixels on the edge of the field of view; we put their edges there.
+    # py360convert puts the centers of the outermost pixels on the edge of the field of view; geotune puts their edges.
     fov_deg = 2 * math.degrees(math.atan(1 - 1 / SIDE))
     yaw = (heading_deg + 180) % 360 - 180
     peer = py360convert.e2p(noise, fov_deg, yaw, pitch_deg, (SIDE, SIDE))
@@ -68,7 +87,7 @@ def test_wide_views_have_square_pixels() -> None:
     assert np.array_equal(square[15:45], wide)
 
 
-def test_grey_and_colour_agree(noise: NDArray[np.uint8]) -> None:
+def test_gray_and_color_agree(noise: NDArray[np.uint8]) -> None:
     assert np.array_equal(perspective_view(noise, 10, (8, 8))[..., 1], perspective_view(noise[..., 1], 10, (8, 8)))
 
 
@@ -85,6 +104,14 @@ def test_columns_of_headings(heading_deg: float, centre_heading_deg: float, widt
     assert abs((back - heading_deg + 180) % 360 - 180) < 1e-6
 
 
+def test_the_column_of_a_heading_shows_that_heading() -> None:
+    panorama = compass_panorama(centre_heading_deg=50)
+    for heading_deg in (10, 120, 300):
+        column = column_of_heading(heading_deg, panorama.shape[1], centre_heading_deg=50)
+        view = perspective_view(panorama, heading_deg, (33, 33), centre_heading_deg=50).astype(int)
+        assert np.abs(view[16, 16] - panorama[panorama.shape[0] // 2, int(column)]).max() <= 4
+
+
 def test_columns_of_a_partial_panorama() -> None:
     assert column_of_heading(0, 1000, horizontal_span_deg=308.57) == 500
     assert column_of_heading(154, 1000, horizontal_span_deg=308.57) == pytest.approx(999.07, abs=0.01)
@@ -93,8 +120,11 @@ def test_columns_of_a_partial_panorama() -> None:
 
 def test_rotation_puts_north_in_the_middle() -> None:
     for centre_heading_deg in (0, 45, 200, -90):
-        rotated = rotate_to_north(compass_panorama(centre_heading_deg=centre_heading_deg), centre_heading_deg)
+        panorama = compass_panorama(centre_heading_deg=centre_heading_deg)
+        rotated = rotate_to_north(panorama, centre_heading_deg)
         assert np.array_equal(rotated, compass_panorama())
+        view = perspective_view(panorama, 30, (20, 20), centre_heading_deg=centre_heading_deg).astype(int)
+        assert np.abs(view - perspective_view(rotated, 30, (20, 20))).max() <= 1
 
 
 def test_partial_panorama_shows_the_same_where_it_covers() -> None:

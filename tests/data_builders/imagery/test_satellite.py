@@ -1,3 +1,5 @@
+"""Stitching tiles: the right pixels, the 180th meridian, missing tiles."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,14 +16,14 @@ ZOOM = 16
 
 
 def address_tile(zoom: int, x: int, y: int) -> NDArray[np.uint8]:
-    """Pixels that say where in the world they are: column and row modulo 256, and the tile's parity."""
+    """Pixels that hold their own position: column and row modulo 256, and the tile modulo 16."""
     column, row = np.meshgrid(np.arange(256), np.arange(256))
     return np.stack([column, row, np.full_like(column, (x % 16) * 16 + y % 16)], axis=-1).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("lat", "lon"), [(41.88, -87.63), (-27.38576305, 153.00024686), (0.001, 0.001)])
 @pytest.mark.parametrize("size", [512, 96])
-def test_centred_on_the_coordinate(lat: float, lon: float, size: int) -> None:
+def test_centered_on_the_coordinate(lat: float, lon: float, size: int) -> None:
     image = image_from_tiles(address_tile, lat, lon, ZOOM, size=size)
     assert image.shape == (size, size, 3)
     x, y = (256 * float(value) for value in mercator_tile_xy(lat, lon, ZOOM))

@@ -1,4 +1,4 @@
-"""The synthetic city as a dataset: counts, determinism, truthful answers, no shortcut."""
+"""The synthetic city as a dataset: counts, determinism, readable answers, no shortcut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_builders.synthetic.places import draw_places
 from data_builders.synthetic.questions import questions
 from geotune.errors import ConfigError
 from geotune.records import read_samples
-from geotune.tasks import CROSS_VIEW_TASKS, get_task
+from geotune.tasks import get_task
 
 
 @pytest.fixture(scope="module")
@@ -41,39 +41,8 @@ def test_what_the_assistant_says_reads_as_the_gold_answer(city):
         assert task.score(parsed, sample.answer) == 1.0
 
 
-def test_explanations_are_true_of_the_towns():
-    for place in islice(draw_places(2, "train"), 4):
-        plazas = [town.center_plaza for town in place.towns]
-        for question in questions(place, TASKS):
-            said = question.explanation
-            shown = [index for index, _ in question.maps]
-            if question.task.startswith("pose"):
-                left, right = place.towns[0].around()[question.heading]
-                assert f"{left} left, {right} right" in said
-                assert question.answer == question.heading
-            elif question.task.startswith("localization"):
-                assert (question.answer == "true") == (shown == [0])
-                assert ("different" in said or "nowhere" in said) == (question.answer == "false")
-            elif question.task.startswith("cross_map"):
-                assert shown[int(question.answer)] == 0
-                assert sorted(shown) == [0, 1, 2, 3]
-                if question.crop == "full":
-                    assert "Centers: " + ", ".join(f"{plazas[i]} {n}" for n, i in enumerate(shown)) in said
-            elif question.task == "intra_map":
-                assert question.answer == question.crop
-
-
-def test_answers_are_balanced():
-    asked = [q for place in islice(draw_places(0, "train"), 150) for q in questions(place, CROSS_VIEW_TASKS, 3)]
-    for name in CROSS_VIEW_TASKS:
-        answers = Counter(question.answer for question in asked if question.task == name)
-        total = sum(answers.values())
-        for option in get_task(name).options:
-            assert abs(answers[option] / total - get_task(name).chance) < 0.05
-
-
-def test_no_mean_colour_shortcut():
-    """Taking the nearest mean colour stays within five points of chance, at the sizes that the quickstart uses."""
+def test_no_mean_color_shortcut():
+    """Taking the nearest mean color stays within five points of chance, at the sizes that the quickstart uses."""
     means, asked = {}, []
     for place in islice(draw_places(0, "test"), 300):
         images = place.images(64, 96)
@@ -98,12 +67,6 @@ def test_a_rebuild_reuses_the_images(tmp_path):
     first = SyntheticCity(places=2, workers=1).make(tmp_path, "city")
     again = SyntheticCity(places=3, workers=1).make(tmp_path, "city")
     assert (first["images"], again["images"], again["images_reused"]) == (88, 44, 88)
-
-
-def test_the_choice_of_tasks_changes_no_question():
-    place = next(draw_places(0, "test"))
-    every = [q for q in questions(place, TASKS) if q.task == "cross_map_random"]
-    assert every == list(questions(place, ("cross_map_random",)))
 
 
 @pytest.mark.parametrize(

@@ -1,104 +1,13 @@
-"""Base skills: what the embedded backbone learns first, and what it must never see."""
+"""The builder of the base skills: what it writes, and mistakes in its fields."""
 
 from __future__ import annotations
 
-import json
-import re
-from itertools import islice
-
-import numpy as np
 import pytest
 
-from data_builders.synthetic.city import HEADINGS
-from data_builders.synthetic.places import draw_places
-from data_builders.synthetic.skills import SKILLS, TEXT_SKILLS, Context, Exchange, Scene, SyntheticSkills, exchanges
+from data_builders.synthetic.exercises import SKILLS
+from data_builders.synthetic.skills import SyntheticSkills
 from geotune.errors import ConfigError
-from geotune.imagery.crops import CROPS, LANDS_AT
 from geotune.records import read_samples
-
-PLACES = list(islice(draw_places(0, "pretrain"), 2))
-
-
-def context(seed: int = 0) -> Context:
-    return Context(PLACES[0], PLACES[1], np.random.default_rng(seed))
-
-
-def exercises(skill: str, count: int = 60) -> list[tuple[Scene, Exchange]]:
-    stream = context()
-    scenes = [stream.scene(skill) for _ in range(count)]
-    told = [(scene, SKILLS[skill][0](stream, scene)) for scene in scenes]
-    return [(scene, exchange) for scene, exchange in told if exchange is not None]
-
-
-@pytest.mark.parametrize("skill", SKILLS)
-def test_a_scene_fits_its_skill(skill: str) -> None:
-    assert len(exercises(skill)) == 60
-
-
-@pytest.mark.parametrize("skill", SKILLS)
-def test_no_exercise_relates_a_view_to_a_map(skill: str) -> None:
-    """A view and a map of one place never stand together, so that nothing can be learnt about what joins them."""
-    for scene, _ in exercises(skill):
-        for which, file in scene.images:
-            assert which == (1 if file[0] in HEADINGS else 0)
-
-
-@pytest.mark.parametrize("skill", TEXT_SKILLS)
-def test_matching_is_plain_text(skill: str) -> None:
-    assert all(not scene.images for scene, _ in exercises(skill))
-
-
-def test_a_side_is_looked_up_in_what_the_user_wrote() -> None:
-    for _, (prompt, answer) in exercises("match_side"):
-        left, right = found(r"(\w+) left, (\w+) right", prompt)
-        (side,) = found(rf"(\w+) {left} {right}", prompt)
-        assert f"So {left} {right} {side}." in answer
-        if "JSON" in prompt:
-            assert json.loads(answer.splitlines()[-1]) == {"direction": side[0].upper()}
-
-
-def test_what_is_looked_up_stands_in_the_notes() -> None:
-    for _, (prompt, answer) in exercises("look_up"):
-        (notes,) = found(r"Notes: (.*)\. Look up", prompt)
-        for entry in notes.split(", ") if "same" not in notes else []:
-            assert f"So {entry}." in answer
-
-
-def test_found_plazas_are_where_the_answer_says() -> None:
-    for scene, (prompt, answer) in exercises("find"):
-        if scene.crop is None or not scene.cropped:
-            continue
-        (plaza,) = found(r"Where is the (\w+) plaza", prompt)
-        position = found(rf"So {plaza} ([\w ]+)\.", answer)[0].replace(" ", "_")
-        present = {at: PLACES[0].towns[0].plaza_at(*context().offset(scene.crop, at)) for at in CROPS}
-        assert present.get(position) == (plaza if position in present else None)
-        assert position in present or plaza not in present.values()
-
-
-def test_plazas_are_listed_row_by_row() -> None:
-    for scene, (_, answer) in exercises("list_plazas"):
-        rows = [row.split() for row in answer.removeprefix("Plazas: ").removesuffix(".").split("; ")]
-        assert scene.crop is not None
-        for at, (column, row) in LANDS_AT.items():
-            plaza = PLACES[0].towns[0].plaza_at(*context().offset(scene.crop, at))
-            assert rows[row + 1][column + 1] == plaza
-
-
-@pytest.mark.parametrize("skill", SKILLS)
-def test_questions_in_a_row_are_of_one_kind_and_differ(skill: str) -> None:
-    for seed in range(20):
-        stream = context(seed)
-        scene = stream.scene(skill)
-        told = exchanges(stream, scene, skill, tuple(SKILLS), 3)
-        assert 1 <= len(told) <= 3
-        assert len({prompt for prompt, _ in told}) == len(told)
-        assert bool(scene.images) == (skill not in TEXT_SKILLS)
-
-
-def found(pattern: str, text: str) -> tuple[str, ...]:
-    match = re.search(pattern, text)
-    assert match is not None, (pattern, text)
-    return match.groups()
 
 
 def test_build_writes_all_skills_and_every_image(tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_builders.synthetic.builder import city_fingerprint
-from data_builders.synthetic.skills import SKILLS, SyntheticSkills
+from data_builders.synthetic.exercises import SKILLS
+from data_builders.synthetic.skills import SyntheticSkills
 from geotune.backbones.generation import generate
 from geotune.backbones.internvl import InternVL
 from geotune.backbones.qwen_vl import QwenVL
