@@ -18,7 +18,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 @contextlib.contextmanager
 def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """Open a file of bytes or UTF-8 text for writing, which appears under its name only if the block ends without error.
+    """Open a file for writing, of bytes or UTF-8 text, that takes its name only if the block ends without an error.
 
     Missing folders are created. Raises ConfigError if the file can't be created.
     """
