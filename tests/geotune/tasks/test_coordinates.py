@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks import coordinate_tokens, coordinates
+from geotune.tasks import coordinate_statements, coordinate_tokens, coordinates
 from geotune.tasks.coordinates import (
     CoordinateError,
     Coordinates,
@@ -407,13 +407,16 @@ lat|lat |lat: 1 |lat, lon |lat(|{lat: 9, lon: 9}|long |9|9,|9, 9 |9 N |N 9 |9 la
 HOSTILE = [run or "\n" for run in RUNS.replace("\n", "").split("|")]
 
 
+MODULES = (coordinate_tokens, coordinate_statements, coordinates)
+
+
 def steps(text: str) -> int:
     """Lines of Python that reading `text` takes, in the reader's own code."""
     count = 0
 
     def trace(frame, event, argument):
         nonlocal count
-        if frame.f_code.co_filename not in (coordinate_tokens.__file__, coordinates.__file__):
+        if frame.f_code.co_filename not in [module.__file__ for module in MODULES]:
             return None
         count += event == "line"
         return trace
@@ -458,15 +461,14 @@ def repeats(pattern):
 
 def test_no_pattern_can_backtrack_without_bound() -> None:
     patterns = {
-        name: value
-        for name, value in (vars(coordinate_tokens) | vars(coordinates)).items()
-        if isinstance(value, re.Pattern)
+        name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, re.Pattern)
     }
     assert {"_TOKEN", "_STATEMENT", "ESCAPE", "_ANGLE_PART"} <= patterns.keys()
     for name, pattern in patterns.items():
         assert not any(repeats(parser.parse(pattern.pattern, pattern.flags))), name
     # On the string of kinds every repetition is bounded: a match looks at a fixed number of tokens.
-    assert parser.parse(coordinates._STATEMENT.pattern, coordinates._STATEMENT.flags).getwidth()[1] < 64
+    statement = coordinate_statements._STATEMENT
+    assert parser.parse(statement.pattern, statement.flags).getwidth()[1] < 64
 
 
 def test_the_check_for_backtracking_sees_it() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.tasks.final_answer import answer_span, without_open_thought
-from geotune.tasks.json_reading import JsonNode, Scalar, Status, plain_punctuation, read_objects
+from geotune.tasks.json_nodes import JsonNode, Scalar, Status
+from geotune.tasks.json_reading import plain_punctuation, read_objects
 
 WANTED = frozenset({"direction"})
 JSON_VALUES = st.recursive(
@@ -23,7 +24,7 @@ JSON_VALUES = st.recursive(
 def values(text: str, key: str = "direction") -> list[str]:
     """The strings under `key` in the object that gives the final answer."""
     reading = read_objects(text, frozenset({key}))
-    final = reading.last((key,)) or []
+    final = reading.final_objects((key,)) or []
     members = [member for node in final for member in node.members() if member.key == key]
     return [reading.string(member.value) for member in members if isinstance(member.value, Scalar)]
 
@@ -83,7 +84,7 @@ def test_how_an_object_ends(text: str, status: Status) -> None:
     assert read_objects(text, frozenset()).nodes[0].status is status
 
 
-def test_a_value_that_breaks_off_is_torn_not_read() -> None:
+def test_a_value_that_breaks_off_is_incomplete() -> None:
     for text in (
         '{"direction": ',
         '{"direction": "top',
@@ -92,8 +93,8 @@ def test_a_value_that_breaks_off_is_torn_not_read() -> None:
         '{"a": {"direction": "x',
     ):
         reading = read_objects(text, WANTED)
-        assert reading.last(("direction",)) == []
-        assert reading.nodes[0].torn
+        assert reading.final_objects(("direction",)) == []
+        assert reading.nodes[0].incomplete
 
 
 @settings(deadline=None, max_examples=150)
@@ -169,6 +170,6 @@ def test_a_thought_without_an_end_is_no_answer() -> None:
 )
 def test_hostile_text_takes_linear_time(text: str) -> None:
     began = time.perf_counter()
-    read_objects(text, WANTED).last(("direction",))
+    read_objects(text, WANTED).final_objects(("direction",))
     # well under a second when linear; minutes when quadratic
     assert time.perf_counter() - began < 8
