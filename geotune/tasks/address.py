@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geotune.geo import haversine_km
-from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, refused
+from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.coordinates import Coordinates
 from geotune.tasks.final_answer import answer_span, without_open_thought
 from geotune.tasks.geolocate import closeness, degrees, gold_coordinates, read_coordinates
@@ -148,9 +148,9 @@ class AddressTask(Task):
     def parse(self, text: str) -> Parsed:
         """Read the final answer, which needs one known name or coordinates; illegal coordinates count as not known."""
         if not text.strip():
-            return refused(Reason.EMPTY)
+            return rejected(Reason.EMPTY)
         address = self._read(text)
-        return accepted(address.json()) if isinstance(address, Address) else refused(address)
+        return accepted(address.json()) if isinstance(address, Address) else rejected(address)
 
     def score(self, parsed: Parsed, gold: str) -> float:
         """Return the mean score over those parts of city, state, country and coordinates that the gold answer states.

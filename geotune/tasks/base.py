@@ -48,7 +48,7 @@ def accepted(answer: str) -> Parsed:
     return Parsed(answer, None)
 
 
-def refused(reason: str) -> Parsed:
+def rejected(reason: str) -> Parsed:
     """Return the outcome of reading a text that gives no legal answer."""
     return Parsed(None, str(reason))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from geotune.tasks.base import Parsed, Reason, Task, accepted, refused
+from geotune.tasks.base import Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.final_answer import answer_span, without_open_thought
 from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
 from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
@@ -81,10 +81,10 @@ class Wording:
     def value(self, text: str) -> Parsed:
         """Read the value under an answer's JSON key."""
         if _ABSENT.fullmatch(text):
-            return refused(Reason.NO_ANSWER)
+            return rejected(Reason.NO_ANSWER)
         if exact := self.exact.get(text.strip(_EDGES).lower()):
             return accepted(exact)
-        return _agree(self.mentions(text)) or refused(Reason.ILLEGAL)
+        return _agree(self.mentions(text)) or rejected(Reason.ILLEGAL)
 
     def statement(self, text: str) -> Parsed:
         """Read the answer from plain words: from the last conclusion ("so the answer is") and all that follows it.
@@ -110,7 +110,7 @@ class Wording:
                 stated += mentions
             if conclusions:
                 break
-        return _agree(stated) or refused(Reason.NO_ANSWER)
+        return _agree(stated) or rejected(Reason.NO_ANSWER)
 
 
 def wording(
@@ -155,7 +155,7 @@ class ChoiceTask(Task):
 
     def parse(self, text: str) -> Parsed:
         if not text.strip():
-            return refused(Reason.EMPTY)
+            return rejected(Reason.EMPTY)
         text = without_open_thought(text)
         since, end = answer_span(text)
         own_key = normal_key(self.key)
@@ -166,7 +166,7 @@ class ChoiceTask(Task):
                 if final:
                     return _common_outcome(self._parse_object(reading, node, keys) for node in final)
                 incomplete = incomplete or final is not None
-        return refused(Reason.TRUNCATED) if incomplete else self.wording.statement(plain_punctuation(text[since:end]))
+        return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(plain_punctuation(text[since:end]))
 
     def score(self, parsed: Parsed, gold: str) -> float:
         """Return 1 for the gold answer, else 0."""
@@ -191,24 +191,24 @@ class ChoiceTask(Task):
             inner = (member.value for member in value.members() if not value.is_object or member.key in keys)
             values = list(islice(inner, 2))
             if len(values) != 1:
-                return refused(Reason.CONTRADICTION if values else Reason.ILLEGAL)
+                return rejected(Reason.CONTRADICTION if values else Reason.ILLEGAL)
             value = values[0]
-        return refused(Reason.TRUNCATED) if value is None else self.wording.value(reading.string(value))
+        return rejected(Reason.TRUNCATED) if value is None else self.wording.value(reading.string(value))
 
 
 def _common_outcome(outcomes: Iterable[Parsed]) -> Parsed:
     """Return the outcome that all `outcomes` equal, else a contradiction."""
     distinct = set(outcomes)
-    return distinct.pop() if len(distinct) == 1 else refused(Reason.CONTRADICTION)
+    return distinct.pop() if len(distinct) == 1 else rejected(Reason.CONTRADICTION)
 
 
 def _agree(mentions: list[Mention]) -> Parsed | None:
     """Return the answer on which all mentions agree, or why there is none; None if nothing is mentioned."""
     options = {mention.option for mention in mentions} - {""}
     if len(options) > 1:
-        return refused(Reason.CONTRADICTION)
+        return rejected(Reason.CONTRADICTION)
     for option in options:
-        return refused(Reason.ILLEGAL) if option is None else accepted(option)
+        return rejected(Reason.ILLEGAL) if option is None else accepted(option)
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from geotune.geo import haversine_km
-from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, entry, refused
+from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, entry, rejected
 from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, parse_coordinates
 
 GEOSCORE_SCALE_KM = 1492.7
@@ -88,9 +88,9 @@ class GeolocateTask(Task):
 
     def parse(self, text: str) -> Parsed:
         if not text.strip():
-            return refused(Reason.EMPTY)
+            return rejected(Reason.EMPTY)
         found = read_coordinates(text, pair_order="lat_lon")
-        return accepted(coordinates_json(found)) if isinstance(found, Coordinates) else refused(found)
+        return accepted(coordinates_json(found)) if isinstance(found, Coordinates) else rejected(found)
 
     def distance_km(self, parsed: Parsed, gold: str) -> float | None:
         """Return the great-circle distance in km between answer and gold; None without an answer."""

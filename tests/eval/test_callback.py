@@ -71,7 +71,7 @@ class Stage(LightningModule):
 
 
 def nodes(city: Path) -> dict[str, Any]:
-    """Suites as a recipe writes them."""
+    """Config nodes of suites, as in a recipe."""
     return {
         "geox": {"_target_": "eval.suites.CrossViewSuite", "path": str(city), "samples_per_task": 18},
         "geolocate": {"_target_": "eval.suites.DistanceSuite", "path": str(city), "build": None},

@@ -30,7 +30,7 @@ def values(text: str, key: str = "direction") -> list[str]:
         ('{"direction": "the "N" side"}', ['the "N" side']),
         ('{"note": "say "go", or not", "direction": "N"}', ["N"]),
         ('{"direction": "N",}', ["N"]),
-        ('{"direction": "N" "x": 1}', ['N" "x']),  # ends broken: whoever reads it looks at what follows
+        ('{"direction": "N" "x": 1}', ['N" "x']),  # a broken end: the task examines the text that follows
         ('{"direction": "N"\n "x": 1}', ["N"]),
         ('```json\n{"direction": "N"\n```', ["N"]),
         ('{"direction": "N", "direction": "S"}', ["N", "S"]),
