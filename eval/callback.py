@@ -1,4 +1,4 @@
-"""The in-loop evaluator: a Lightning callback around `eval.evaluator`."""
+"""The in-loop evaluator: a Lightning callback that runs `eval.evaluator` during training."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class InLoopEvaluator(Callback):
-    """Evaluates a training backbone when it is told to, and reports to files, the terminal and W&B.
+    """Evaluates the backbone of a training run, and reports to files, the terminal and W&B.
 
-    It does not decide when: whoever writes checkpoints reads `every` and `at_start` and calls `evaluate`. In the run
-    directory it writes `eval/step_<N>.json`, `predictions/step_<N>.jsonl` and `accuracy.png`.
+    The callback does not decide when to evaluate: the component that writes checkpoints reads `every` and `at_start`,
+    and calls `evaluate`. In the run directory it writes `eval/step_<N>.json`, `predictions/step_<N>.jsonl` and
+    `accuracy.png`.
 
-    suites: by name, suites or their config nodes (`_target_` and fields). every: updates between evaluations; None: at
-    each checkpoint. at_start: evaluate before the first update.
+    suites: suites, or their config nodes (`_target_` and fields), by name. every: number of updates between
+    evaluations; None: evaluate at each checkpoint. at_start: evaluate before the first update. answer_mode, batch_size,
+    max_new_tokens: as in `Evaluator`.
     """
 
     def __init__(
@@ -53,13 +55,13 @@ class InLoopEvaluator(Callback):
         )
 
     def prepare(self) -> None:
-        """Load the questions, so that a broken dataset is told before anything heavy starts."""
+        """Load the questions, so that a broken dataset is reported before anything slow starts."""
         self.evaluator.prepare()
 
     def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:
-        """Evaluate `stage.backbone` at `step` and report; every process calls it and gets the same figures.
+        """Evaluate `stage.backbone` at `step` and report; every process calls this and gets the same result.
 
-        Returns the content of `eval/step_<N>.json`; its `mean_accuracy` is None without a multiple-choice suite.
+        Returns the content of `eval/step_<N>.json`, whose `mean_accuracy` is None without a multiple-choice suite.
         """
         answerer = LocalAnswerer(stage.backbone, self.evaluator.batch_size)  # type: ignore[arg-type]
         # no_grad, not inference_mode: a backbone may cache tensors (rotary tables, embeddings) that training reads.
@@ -74,6 +76,7 @@ class InLoopEvaluator(Callback):
     def _report(
         self, trainer: Trainer, run_dir: Path, step: int, result: dict[str, Any], predictions: list[Prediction]
     ) -> None:
+        """Write the files of an evaluation, print its table, and log it to W&B."""
         from lightning.pytorch.loggers import WandbLogger
         from rich.console import Console
 
@@ -91,13 +94,13 @@ class InLoopEvaluator(Callback):
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put `module` in eval mode and give each submodule its own mode back afterwards, also on an error."""
-    before = {part: part.training for part in module.modules()}
+    """Put `module` in eval mode, and restore the mode of each submodule afterwards, even after an error."""
+    training_before = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, training in before.items():
+        for part, training in training_before.items():
             part.training = training
 
 

@@ -1,4 +1,7 @@
-"""Suites x answerer -> predictions -> figures. Knows nothing of training, files or loggers."""
+"""The evaluator asks an answerer the questions of suites, and turns its answers into predictions and figures.
+
+It does not depend on training, files or loggers.
+"""
 
 from __future__ import annotations
 
@@ -19,36 +22,40 @@ from geotune.sample import Sample, Turn
 from geotune.tasks import Parsed, Task, get_task
 
 ANSWER_MODES = ("generate", "choice", "explain_choice")
+"""Ways to answer a question; `Evaluator` says what they mean."""
 
 BATCHES_PER_CALL = 8
-"""An answerer that sees more questions than it answers at once can put like ones together."""
+"""Number of batches in one call of the answerer, so that it can group similar questions."""
 
 log = logging.getLogger(__name__)
 
 Gather = Callable[[list[Prediction]], list[Prediction]]
-"""Brings the predictions of all processes to every process."""
+"""Gathers the predictions of all processes on every process."""
 
 
 @dataclass
 class Evaluator:
     """Asks every question of its suites in one answer mode.
 
-    `generate`: what the answerer says is parsed. `choice`: the legal answers are scored after the prompt alone.
-    `explain_choice`: the answerer explains, then the legal answers are scored. A task without options is answered by
-    `generate` in every mode; each suite's entry says which mode it was. Prompts are the dataset's own, save that
-    `explain_choice` puts the task's explaining prompt in the place of its short one.
+    `generate`: the text that the answerer generates is parsed. `choice`: the legal answers are scored directly after
+    the prompt. `explain_choice`: the answerer explains first, then the legal answers are scored. Tasks without options
+    use `generate` in every mode; each suite's entry in the result names the mode that it used. Prompts are those of the
+    dataset, except that `explain_choice` replaces the task's short prompt by its explaining prompt.
     """
 
     suites: Mapping[str, Suite]
+    """Suites by name."""
     answer_mode: str = "generate"
+    """One of `ANSWER_MODES`."""
     batch_size: int = 16
     """Questions per forward pass of the answerer."""
     max_new_tokens: int = 256
+    """Maximum number of tokens of a generated answer."""
     _samples: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.answer_mode not in ANSWER_MODES:
-            raise ConfigError(f"answer_mode={self.answer_mode}: one of {', '.join(ANSWER_MODES)}")
+            raise ConfigError(f"answer_mode={self.answer_mode}: choose one of {', '.join(ANSWER_MODES)}")
         for key, value in (("batch_size", self.batch_size), ("max_new_tokens", self.max_new_tokens)):
             if value < 1:
                 raise ConfigError(f"{key}={value}: must be at least 1")
@@ -56,7 +63,7 @@ class Evaluator:
             raise ConfigError("suites={}: name at least one suite, or set evaluator=null")
 
     def prepare(self) -> None:
-        """Load every suite (building its dataset where the config says so); does nothing the second time."""
+        """Load every suite that is not loaded yet, building its dataset if the config says so."""
         for name, suite in self.suites.items():
             if name not in self._samples:
                 samples = suite.load(f"evaluator.suites.{name}")
@@ -65,15 +72,15 @@ class Evaluator:
                 self._samples[name] = samples
 
     def samples(self, suite: str) -> list[Sample]:
-        """The questions of a suite with their gold answers, in the order in which predictions are reported."""
+        """Return the questions of a suite with their gold answers, in the order in which predictions are reported."""
         self.prepare()
         return self._samples[suite]
 
     def predict(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Prediction]:
-        """Predictions on the batches that fall to `rank`, as they are made."""
-        shares = _batches(self.samples(suite), self.batch_size)[rank::world_size]
-        own = [sample for batch in shares for sample in batch]
-        for call in _batches(own, self.batch_size * BATCHES_PER_CALL):
+        """Iterate over the predictions on the batches of process `rank`, as they are made."""
+        batches = _batches(self.samples(suite), self.batch_size)[rank::world_size]
+        share = [sample for batch in batches for sample in batch]
+        for call in _batches(share, self.batch_size * BATCHES_PER_CALL):
             yield from self._answer(suite, call, answerer)
 
     def run(
@@ -85,12 +92,12 @@ class Evaluator:
         world_size: int = 1,
         gather: Gather = lambda predictions: predictions,
     ) -> tuple[dict[str, Any], list[Prediction]]:
-        """Evaluate every suite; the content of `eval/step_<N>.json`, and all predictions in the suites' order.
+        """Evaluate every suite; returns the content of `eval/step_<N>.json` and all predictions, suite by suite.
 
-        With several processes each answers its share; all of them return the same figures.
+        With several processes, each process answers its share of the questions, and all return the same figures.
         """
         suites: dict[str, Any] = {}
-        everything: list[Prediction] = []
+        all_predictions: list[Prediction] = []
         self.prepare()
         started = time.perf_counter()
         for name, suite in self.suites.items():
@@ -105,22 +112,22 @@ class Evaluator:
                 "samples_per_second": len(samples) / max(time.perf_counter() - suite_started, 1e-9),
                 **suite.measure(predictions),
             }
-            everything += predictions
+            all_predictions += predictions
         result = {
             "step": step,
             "seconds": time.perf_counter() - started,
-            # The first suite that has tasks speaks for the run; a further one must not shift its figure.
+            # The run's figure is that of the first suite with tasks, so that adding a suite does not change it.
             "mean_accuracy": next((s["mean_accuracy"] for s in suites.values() if "mean_accuracy" in s), None),
             "suites": suites,
         }
-        return result, everything
+        return result, all_predictions
 
     def mode_of(self, task: Task) -> str:
-        """How questions of `task` are answered."""
+        """Return the answer mode in which questions of `task` are asked."""
         return self.answer_mode if task.options else "generate"
 
     def _answer(self, suite: str, batch: list[Sample], answerer: Answerer) -> list[Prediction]:
-        """Predictions on a batch of one task."""
+        """Make the predictions on a batch of one task."""
         task = get_task(batch[0].task)
         mode = self.mode_of(task)
         questions = [as_question(sample, task, mode) for sample in batch]
@@ -134,7 +141,7 @@ class Evaluator:
                     suite, batch, questions, task, answerer, [task.answer_prefix(text) for text in texts]
                 )
         except BadRecord as error:
-            raise ConfigError(f"evaluator.suites.{suite}: {error}; mend or rebuild the dataset") from error
+            raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
         return [
             _prediction(suite, sample, task, text, task.parse(text)) for sample, text in zip(batch, texts, strict=True)
         ]
@@ -148,21 +155,22 @@ class Evaluator:
         answerer: Answerer,
         prefix: list[str] | None,
     ) -> list[Prediction]:
+        """Make predictions by scoring the options of `task` after the prompt and, if given, each sample's `prefix`."""
         targets = [task.target(option) for option in task.options]
         scores = answerer.score_options(questions, [targets] * len(batch), prefix)
         assert [len(row) for row in scores] == [len(targets)] * len(batch), "one score for each option of each question"
         predictions = []
-        for sample, row, said in zip(batch, scores, prefix or [""] * len(batch), strict=True):
+        for sample, row, explanation in zip(batch, scores, prefix or [""] * len(batch), strict=True):
             best = best_option(row)
             parsed = Parsed(None, "no_finite_score") if best is None else Parsed(task.options[best], None)
-            raw = said if best is None else said + targets[best]
+            raw = explanation if best is None else explanation + targets[best]
             logprobs = tuple(float(value) if math.isfinite(value) else None for value in row)
             predictions.append(_prediction(suite, sample, task, raw, parsed, logprobs))
         return predictions
 
 
 def as_question(sample: Sample, task: Task, mode: str) -> Sample:
-    """The sample up to the last thing the user says, without gold, so that no answerer can see it."""
+    """Return the sample up to the user's last turn, without the gold answer, so that no answerer can see it."""
     last = max(index for index, turn in enumerate(sample.turns) if turn.role == "user")
     turns = list(sample.turns[: last + 1])
     if mode == "explain_choice" and turns[last].text == task.prompt(explain=False):
@@ -171,23 +179,24 @@ def as_question(sample: Sample, task: Task, mode: str) -> Sample:
 
 
 def best_option(scores: Sequence[float]) -> int | None:
-    """Index of the highest finite score, the first of equal ones; None when none is finite."""
+    """Return the index of the highest finite score, the first of equal scores; None if no score is finite."""
     finite = [(score, -index) for index, score in enumerate(scores) if math.isfinite(score)]
     return -max(finite)[1] if finite else None
 
 
 def flat_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The scalar figures of an evaluation as `eval/<task>/<metric>` and `eval/mean_accuracy`.
+    """Return the scalar figures of an evaluation by name: `eval/<task>/<metric>` and `eval/mean_accuracy`.
 
-    A suite without tasks counts as a task by its own name; a task that several suites ask is `eval/<suite>/<task>/...`.
+    A suite without tasks counts as a task with the suite's name. The figures of a task that several suites ask are
+    named `eval/<suite>/<task>/<metric>`.
     """
     suites = result["suites"]
-    asked = Counter(task for figures in suites.values() for task in figures.get("tasks", ()))
+    suites_asking = Counter(task for figures in suites.values() for task in figures.get("tasks", ()))
     flat: dict[str, float] = {}
     for suite, figures in suites.items():
         _flatten(f"eval/{suite}", {k: v for k, v in figures.items() if k != "tasks"}, flat)
         for task, entry in figures.get("tasks", {}).items():
-            _flatten(f"eval/{task}" if asked[task] == 1 else f"eval/{suite}/{task}", entry, flat)
+            _flatten(f"eval/{task}" if suites_asking[task] == 1 else f"eval/{suite}/{task}", entry, flat)
     if result["mean_accuracy"] is not None:
         flat["eval/mean_accuracy"] = result["mean_accuracy"]
     flat["eval/seconds"] = result["seconds"]
@@ -195,9 +204,10 @@ def flat_metrics(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _flatten(prefix: str, figures: Mapping[str, Any], flat: dict[str, float]) -> None:
+    """Add the scalar figures, at any depth, to `flat`; an interval becomes `<name>_low` and `<name>_high`."""
     for name, value in figures.items():
         if name == "by_source":
-            continue  # dozens of curves; the files have them
+            continue  # these would be dozens of curves; the files hold them
         if name.endswith("ci95"):
             flat[f"{prefix}/{name}_low"], flat[f"{prefix}/{name}_high"] = value
         elif isinstance(value, Mapping):
@@ -207,7 +217,7 @@ def _flatten(prefix: str, figures: Mapping[str, Any], flat: dict[str, float]) ->
 
 
 def _batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
-    """Consecutive batches of one task each."""
+    """Split samples into consecutive batches of at most `size` samples of one task."""
     return [
         group[start : start + size]
         for _, members in groupby(samples, key=lambda sample: sample.task)
@@ -224,6 +234,7 @@ def _prediction(
     parsed: Parsed,
     option_logprobs: tuple[float | None, ...] | None = None,
 ) -> Prediction:
+    """Make the prediction on a sample, with its score; a score that is not finite becomes 0."""
     score = float(task.score(parsed, sample.answer))
     return Prediction(
         suite=suite,

@@ -1,6 +1,7 @@
-"""Distances, bearings, compass points and map projection: pure functions.
+"""Pure functions for distances, bearings, compass points and the web mercator projection.
 
-Everywhere: degrees, WGS84, latitude before longitude, kilometres. Functions of arrays broadcast and return float64.
+All angles are in degrees (WGS84), latitude comes before longitude, and distances are in kilometers. Functions of arrays
+broadcast their arguments and return float64; functions of numbers return a float.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 EARTH_RADIUS_KM = 6371.0
-"""Mean radius that the field's published distances use (IMAGEO-Bench)."""
+"""Mean Earth radius that the published distances of the field use (IMAGEO-Bench)."""
 MERCATOR_RADIUS_M = 6378137.0
-"""Radius of web mercator's sphere (EPSG:3857)."""
+"""Radius of the sphere of web mercator (EPSG:3857)."""
 TILE_SIZE_PX = 256
+"""Width and height of a map tile."""
 FloatArray = NDArray[np.float64]
 
 
@@ -34,10 +36,10 @@ def haversine_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayL
 
 
 def haversine_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> Any:
-    """Great-circle distance in km on a sphere of `EARTH_RADIUS_KM`; within 0.6% of the geodesic."""
+    """Return the great-circle distance in km on a sphere of `EARTH_RADIUS_KM`; it is within 0.6% of the geodesic."""
     phi1, lambda1, phi2, lambda2 = (np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2))
     a = np.sin((phi2 - phi1) / 2) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin((lambda2 - lambda1) / 2) ** 2
-    # Rounding puts antipodes a hair above 1.
+    # Rounding can put antipodes slightly above 1.
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
 
 
@@ -57,10 +59,10 @@ def geodesic_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLi
 
 
 def geodesic_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> Any:
-    """Shortest distance in km on the WGS84 ellipsoid (Karney's algorithm through pyproj)."""
+    """Return the shortest distance in km on the WGS84 ellipsoid (Karney's algorithm, from pyproj)."""
     arrays = (np.asarray(x, dtype=np.float64) for x in (lon1, lat1, lon2, lat2))
     points = np.broadcast_arrays(*arrays)
-    # Flat copies: pyproj writes into what it is given, and broadcast views can't be written to.
+    # pyproj writes into its arguments, and broadcast views are read-only, so it gets flat copies.
     x1, y1, x2, y2 = (x.flatten() for x in points)
     _, _, metres = _wgs84().inv(x1, y1, x2, y2)
     return np.asarray(metres, dtype=np.float64).reshape(points[0].shape)[()] / 1000.0
@@ -75,12 +77,12 @@ def initial_bearing_deg(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2:
 
 
 def initial_bearing_deg(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> Any:
-    """Heading in [0, 360), clockwise from north, in which the great circle leaves point 1 for point 2."""
+    """Return the heading in [0, 360), clockwise from north, at which the great circle to point 2 leaves point 1."""
     phi1, lambda1, phi2, lambda2 = (np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2))
     east = np.sin(lambda2 - lambda1) * np.cos(phi2)
     north = np.cos(phi1) * np.sin(phi2) - np.sin(phi1) * np.cos(phi2) * np.cos(lambda2 - lambda1)
     bearing = np.mod(np.degrees(np.arctan2(east, north)), 360.0)
-    # A bearing a hair west of north rounds up to 360.
+    # A bearing slightly west of north can round up to 360.
     return np.where(bearing >= 360.0, 0.0, bearing)[()]
 
 
@@ -93,7 +95,7 @@ def wrap_longitude(lon: ArrayLike) -> FloatArray: ...
 
 
 def wrap_longitude(lon: ArrayLike) -> Any:
-    """The same meridian in [-180, 180); what lies there already is returned untouched."""
+    """Return the same meridian in [-180, 180); a longitude that is already in this range is returned unchanged."""
     given = np.asarray(lon, dtype=np.float64)
     wrapped = np.mod(given + 180.0, 360.0) - 180.0
     wrapped = np.where(wrapped >= 180.0, -180.0, wrapped)
@@ -101,6 +103,7 @@ def wrap_longitude(lon: ArrayLike) -> Any:
 
 
 COMPASS_POINTS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+"""The eight compass points, clockwise from north."""
 _COMPASS_WORDS = {"n": "north", "e": "east", "s": "south", "w": "west"}
 _COMPASS_HEADINGS = {
     spelling: 45.0 * i
@@ -110,9 +113,9 @@ _COMPASS_HEADINGS = {
 
 
 def heading_to_compass(heading_deg: float, points: Literal[4, 8] = 4) -> str:
-    """The nearest of 4 or 8 compass points; a heading midway between two belongs to the clockwise one.
+    """Return the nearest of 4 or 8 compass points; a heading midway between two points gives the clockwise one.
 
-    Raises ValueError for a heading that is not finite or another number of points.
+    Raises ValueError for a heading that is not finite and for any other number of points.
     """
     if points not in (4, 8):
         raise ValueError(f"points={points}: a compass here has 4 or 8 points")
@@ -123,9 +126,9 @@ def heading_to_compass(heading_deg: float, points: Literal[4, 8] = 4) -> str:
 
 
 def compass_to_heading(name: str) -> float:
-    """Heading in degrees of a compass point, by letter or by word ("NE", "north-east", "Northeast").
+    """Return the heading in degrees of a compass point, given by letters or words ("NE", "north-east", "Northeast").
 
-    Raises ValueError for anything else.
+    Raises ValueError for any other name.
     """
     spelling = re.sub(r"[\s_-]", "", name).lower()
     if spelling not in _COMPASS_HEADINGS:
@@ -142,7 +145,7 @@ def metres_per_pixel(lat_deg: ArrayLike, zoom: ArrayLike) -> FloatArray: ...
 
 
 def metres_per_pixel(lat_deg: ArrayLike, zoom: ArrayLike) -> Any:
-    """Ground metres that one pixel of a 256 px tile spans."""
+    """Return the ground distance in meters that one pixel of a 256 px tile spans."""
     lat, level = np.asarray(lat_deg, dtype=np.float64), np.asarray(zoom, dtype=np.float64)
     return np.cos(np.radians(lat)) * 2 * np.pi * MERCATOR_RADIUS_M / (TILE_SIZE_PX * 2.0**level)
 
@@ -156,7 +159,10 @@ def mercator_tile_xy(lat: ArrayLike, lon: ArrayLike, zoom: ArrayLike) -> tuple[F
 
 
 def mercator_tile_xy(lat: ArrayLike, lon: ArrayLike, zoom: ArrayLike) -> tuple[Any, Any]:
-    """Fractional tile coordinates: x grows east from 180 W, y grows south; both span [0, 2^zoom] within 85.0511 N/S."""
+    """Return fractional tile coordinates (x, y) in web mercator.
+
+    x grows east from 180 W and y grows south; both span [0, 2^zoom] between 85.0511 N and 85.0511 S.
+    """
     tiles = 2.0 ** np.asarray(zoom, dtype=np.float64)
     x = (np.asarray(lon, dtype=np.float64) + 180.0) / 360.0 * tiles
     y = (1.0 - np.arcsinh(np.tan(np.radians(np.asarray(lat, dtype=np.float64)))) / np.pi) / 2.0 * tiles
@@ -172,7 +178,7 @@ def mercator_lat_lon(x: ArrayLike, y: ArrayLike, zoom: ArrayLike) -> tuple[Float
 
 
 def mercator_lat_lon(x: ArrayLike, y: ArrayLike, zoom: ArrayLike) -> tuple[Any, Any]:
-    """Latitude and longitude of fractional tile coordinates: the inverse of `mercator_tile_xy`."""
+    """Return the latitude and longitude of fractional tile coordinates: the inverse of `mercator_tile_xy`."""
     tiles = 2.0 ** np.asarray(zoom, dtype=np.float64)
     lon = np.asarray(x, dtype=np.float64) / tiles * 360.0 - 180.0
     lat = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * np.asarray(y, dtype=np.float64) / tiles))))

@@ -1,4 +1,8 @@
-"""Seeded draws that leave no shortcut: labels that are spread evenly, and other places' maps that are used evenly."""
+"""Seeded draws that leave no shortcut to the answers of a dataset.
+
+Labels are spread evenly over items, maps of other places are used equally often, and a choice of questions is balanced
+over answers and places.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,19 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from geotune.data.balance import choose_balanced
+
 
 def generator(seed: int, *names: str) -> Generator:
-    """A generator that depends on the seed and on what it is for, so that one draw does not move another."""
+    """Return a random generator for the purpose that `names` give, independent of the draws for other purposes."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def spread_labels(groups: Sequence[Hashable], n_labels: int, rng: Generator) -> list[int]:
-    """One label in range(n_labels) for each item, in random order, equally often overall and within each group.
+    """Draw a label in range(n_labels) for each item so that labels are equally frequent overall and within each group.
 
-    groups: the group of each item (the place that a question asks about). Where a group's size is no multiple of
-    `n_labels`, the next group continues with the labels that are due.
+    groups: the group of each item (the place that a question asks about). If the size of a group is not a multiple of
+    `n_labels`, the next group continues with the labels that are left over.
     """
     members: dict[Hashable, list[int]] = {}
     for item, group in enumerate(groups):
@@ -38,12 +44,12 @@ def spread_labels(groups: Sequence[Hashable], n_labels: int, rng: Generator) -> 
 def draw_others(
     own: Sequence[int], count: int, n_maps: int, allowed: Callable[[int], NDArray[np.bool_]], rng: Generator
 ) -> list[list[int] | None]:
-    """For each item, `count` distinct maps of other places, every map about as often as any other.
+    """Draw `count` distinct maps of other places for each item, using all maps about equally often.
 
-    A map that were drawn more often than others would tell that it is not the true one.
+    If some maps were drawn more often than others, their frequency would show that they are not the true map.
 
-    own: the item's own map, in range(n_maps). allowed: the maps (n_maps,) that may stand beside a given one.
-    None for an item that has too few.
+    own: the own map of each item, in range(n_maps). allowed: returns a mask (n_maps,) of the maps that may be shown
+    beside the given map. The result holds None for an item with fewer than `count` allowed maps.
     """
     return draw_among(own, count, n_maps, lambda mine: np.flatnonzero(allowed(mine)), rng)
 
@@ -51,7 +57,7 @@ def draw_others(
 def draw_among(
     own: Sequence[int], count: int, n_maps: int, others: Callable[[int], NDArray[np.intp]], rng: Generator
 ) -> list[list[int] | None]:
-    """`draw_others` where the maps that may stand beside a given one are known by their numbers: `others(own)`."""
+    """Do the same as `draw_others`, but with `others(own)` returning the numbers of the allowed maps, not a mask."""
     used = np.zeros(n_maps, np.int64)
     drawn: list[list[int] | None] = []
     for mine in own:
@@ -67,23 +73,16 @@ def draw_among(
 
 
 def balanced_choice(answers: Sequence[str], places: Sequence[Hashable], n: int, rng: Generator) -> list[int]:
-    """At most `n` items, even over their answers and spread over places, in the order of the items.
+    """Choose at most `n` items, balanced over answers and spread over places; returns their indices in ascending order.
 
-    Slots go to the answers in turn, and within an answer to the places that it has used least. An answer that runs out
-    leaves its slots to the others.
+    Slots go to the answers in turn, in random order. Within an answer, a slot goes to an item whose place the answer
+    has used least, and ties are broken at random. An answer that runs out leaves its slots to the others.
     """
-    queues: dict[str, list[int]] = {}
-    for answer in sorted(set(answers)):
-        items = [item for item, said in enumerate(answers) if said == answer]
-        seen: dict[Hashable, int] = {}
-        ranked: list[tuple[int, int, int]] = []
-        for item in rng.permutation(items).tolist():
-            seen[places[item]] = seen.get(places[item], -1) + 1
-            ranked.append((seen[places[item]], len(ranked), item))
-        queues[answer] = [item for _, _, item in sorted(ranked, reverse=True)]
-    chosen: list[int] = []
-    turn = rng.permutation(list(queues)).tolist()
-    while turn and len(chosen) < n:
-        chosen += [queues[answer].pop() for answer in turn[: n - len(chosen)]]
-        turn = [answer for answer in turn if queues[answer]]
-    return sorted(chosen)
+    items: dict[str, list[int]] = {answer: [] for answer in sorted(set(answers))}
+    for item, answer in enumerate(answers):
+        items[answer].append(item)
+    tie_order = [item for same_answer in items.values() for item in rng.permutation(same_answer).tolist()]
+    answer_order = rng.permutation(list(items)).tolist()
+    return sorted(
+        choose_balanced(answers, places, n, answer_order=answer_order, tie_order=tie_order, uses_per_answer=True)
+    )

@@ -1,4 +1,4 @@
-"""What the evaluator asks: anything that turns samples into text, or scores given texts."""
+"""The interface of an answerer, which answers samples with text or scores given texts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from geotune.sample import Sample
 
 
 class Answerer(Protocol):
-    """Samples come as questions: they end with the user's turn, hold no gold answer, and name images absolutely."""
+    """Answers questions: samples that end with the user's turn, hold no gold answer, and have absolute image paths."""
 
     def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
-        """What is said to each sample, one text for each, greedy where that applies."""
+        """Return one text for each sample, decoded greedily where the answerer supports it."""
         ...
 
     def score_options(
         self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
     ) -> list[list[float]]:
-        """Summed log-probability of each option of each sample as the assistant's turn, after `prefix`, its own words
-        so far."""
+        """Return the summed log-probability of each option of each sample.
+
+        Options are scored as the assistant's turn. prefix: text of each sample with which that turn begins.
+        """
         ...

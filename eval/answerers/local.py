@@ -1,4 +1,4 @@
-"""A backbone on this machine as an answerer."""
+"""The answerer that asks a backbone on this machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class LocalAnswerer:
-    """Asks `backbone` in batches of `batch_size`; the caller chooses its mode (eval, no gradient)."""
+    """Asks `backbone` in batches of `batch_size`; the caller sets eval mode and disables gradients."""
 
-    # Questions name their images absolutely, so no dataset's folder is needed.
+    # Questions have absolute image paths, so no dataset folder is needed.
     _FOLDER = Path()
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:

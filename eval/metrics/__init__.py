@@ -1,1 +1,1 @@
-"""Pure functions from answers to figures; no model, no files."""
+"""Pure functions that compute figures from answers, without models or files."""

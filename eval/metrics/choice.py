@@ -1,7 +1,7 @@
-"""Figures of a multiple-choice task: accuracy, and how far the answers lean on some options whatever the image.
+"""Figures of a multiple-choice task: accuracy, and the bias of answers towards some options whatever the image.
 
-Everything follows from one table of counts, so counts may be added over processes before anything is divided.
-Source of the bias figures: GeoX-Bench (arXiv 2511.13259).
+All figures follow from one table of counts, so counts can be added over processes before any division. Source of the
+bias figures: GeoX-Bench (arXiv 2511.13259).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 
 def count_answers(gold: Sequence[str], answers: Sequence[str | None], options: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Counts (K, K + 1): rows are gold options, columns the answered ones, the last column what could not be parsed.
+    """Count answers (K, K + 1): rows are gold options, columns answered options, the last column unparsed answers.
 
     Raises ValueError for a gold answer or an answer that is not an option.
     """
@@ -36,24 +36,26 @@ def count_answers(gold: Sequence[str], answers: Sequence[str | None], options: S
 
 @dataclass(frozen=True)
 class ChoiceMetrics:
-    """Figures of one task; those of the answers' distribution are None when not one answer was parsed."""
+    """Figures of one task; those of the distribution of answers are None if no answer is parsed."""
 
     n: int
+    """Number of questions."""
     accuracy: float
-    """Share of right answers among all questions; an unparsed one is wrong."""
+    """Share of right answers among all questions; an unparsed answer is wrong."""
     parse_rate: float
+    """Share of questions whose answer is parsed."""
     h_norm: float | None
-    """Entropy of the parsed answers over log2 K: 1 is even use of the options, 0 always the same one."""
+    """Entropy of the parsed answers divided by log2 K: 1 if options are used evenly, 0 if one is always used."""
     d_kl: float | None
-    """Kullback-Leibler divergence in bits of the parsed answers from even use: log2 K (1 - h_norm)."""
+    """Kullback-Leibler divergence in bits of the parsed answers from the uniform distribution: log2 K (1 - h_norm)."""
     p_mode: float | None
-    """Share of the option answered most often."""
+    """Share of the most frequent answer among the parsed answers."""
     a_mode: float
-    """Accuracy of always answering the most frequent gold option."""
+    """Accuracy of always giving the most frequent gold answer."""
 
 
 def choice_metrics(counts: npt.NDArray[np.int64]) -> ChoiceMetrics:
-    """Figures from the counts (K, K + 1) of `count_answers`; at least one question."""
+    """Compute figures from the counts (K, K + 1) of `count_answers`; raises ValueError without any question."""
     n = int(counts.sum())
     if n == 0:
         raise ValueError("no questions")
@@ -65,21 +67,21 @@ def choice_metrics(counts: npt.NDArray[np.int64]) -> ChoiceMetrics:
         n=n,
         accuracy=float(np.trace(parsed) / n),
         parse_rate=answered / n,
-        h_norm=None if shares is None else normalised_entropy(shares),
+        h_norm=None if shares is None else normalized_entropy(shares),
         d_kl=None if shares is None else divergence_from_uniform(shares),
         p_mode=None if shares is None else float(shares.max()),
         a_mode=float(counts.sum(axis=1).max() / n),
     )
 
 
-def normalised_entropy(shares: npt.NDArray[np.float64]) -> float:
-    """H_norm = -(1 / log2 K) sum p_i log2 p_i, in [0, 1], for K >= 2 shares that sum to 1."""
+def normalized_entropy(shares: npt.NDArray[np.float64]) -> float:
+    """Return H_norm = -(1 / log2 K) sum p_i log2 p_i, in [0, 1], for K >= 2 shares that sum to 1."""
     used = shares[shares > 0]
     return float(np.clip(-(used * np.log2(used)).sum() / math.log2(shares.size), 0.0, 1.0))
 
 
 def divergence_from_uniform(shares: npt.NDArray[np.float64]) -> float:
-    """D_KL(p || uniform) = sum p_i log2(p_i K) in bits, in [0, log2 K]."""
+    """Return D_KL(p || uniform) = sum p_i log2(p_i K) in bits, in [0, log2 K], for K shares that sum to 1."""
     used = shares[shares > 0]
     return float(max((used * np.log2(used * shares.size)).sum(), 0.0))
 

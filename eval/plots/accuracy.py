@@ -1,4 +1,4 @@
-"""Accuracy of each task over training steps, one small panel a task."""
+"""Plot the accuracy of each task over training steps, in one small panel per task."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4
-# Okabe and Ito's blue for tasks and black for the mean: every panel holds one curve, so colour carries nothing else.
-TASK_COLOUR = "#0072B2"
-MEAN_COLOUR = "#000000"
-CHANCE_COLOUR = "#767676"
+"""Greatest number of panels side by side."""
+# Tasks use the blue of Okabe and Ito, the mean uses black; each panel holds one curve, so color has no other meaning.
+TASK_COLOR = "#0072B2"
+MEAN_COLOR = "#000000"
+CHANCE_COLOR = "#767676"
 LABEL_DISTANCE = 0.085
-"""Least distance, in accuracy, between the two labels at the right of a panel."""
+"""Minimum distance, in units of accuracy, between the two labels to the right of a panel."""
 
 
 def plot_accuracy(run_dir: Path) -> list[Path]:
-    """Draw every multiple-choice suite of `run_dir/eval/step_*.json`: `accuracy.png` for the first one, and
-    `accuracy_<suite>.png` for further ones. Returns the files written."""
+    """Plot every multiple-choice suite of `run_dir/eval/step_*.json`; returns the files written.
+
+    The first suite is drawn in `accuracy.png`, each further suite in `accuracy_<suite>.png`.
+    """
     files = (run_dir / "eval").glob("step_*.json")
     evaluations = sorted((json.loads(file.read_text(encoding="utf-8")) for file in files), key=lambda e: e["step"])
     if not evaluations:
@@ -40,9 +43,10 @@ def plot_accuracy(run_dir: Path) -> list[Path]:
 
 
 def accuracy_figure(evaluations: Sequence[Mapping[str, Any]], suite: str) -> Figure:
-    """A panel for the mean and one for each task of the last evaluation: accuracy, its 95% interval and chance.
+    """Draw a panel for the mean and for each task of the last evaluation: accuracy, its 95% interval, and chance.
 
-    evaluations: contents of `eval/step_<N>.json`, steps ascending; those in another answer mode are left out.
+    evaluations: contents of `eval/step_<N>.json` in ascending order of steps. Evaluations in an answer mode other than
+    that of the last evaluation are left out.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,11 +67,11 @@ def accuracy_figure(evaluations: Sequence[Mapping[str, Any]], suite: str) -> Fig
 
     chance = sum(last["tasks"][task]["chance"] for task in tasks) / len(tasks)
     mean = [(step, figures["mean_accuracy"], figures["mean_ci95"]) for step, figures in points]
-    _panel(axes[0], f"mean of {len(tasks)} tasks", mean, chance, MEAN_COLOUR)
+    _panel(axes[0], f"mean of {len(tasks)} tasks", mean, chance, MEAN_COLOR)
     for axis, task in zip(axes[1:], tasks, strict=False):
         entries = [(step, figures["tasks"][task]) for step, figures in points if task in figures["tasks"]]
         curve = [(step, entry["accuracy"], entry["ci95"]) for step, entry in entries]
-        _panel(axis, task, curve, last["tasks"][task]["chance"], TASK_COLOUR)
+        _panel(axis, task, curve, last["tasks"][task]["chance"], TASK_COLOR)
     for axis in axes[len(tasks) + 1 :]:
         axis.set_visible(False)
     for index in range(len(tasks) + 1):
@@ -84,31 +88,31 @@ def accuracy_figure(evaluations: Sequence[Mapping[str, Any]], suite: str) -> Fig
 
 
 def _panel(
-    axis: Axes, title: str, curve: Sequence[tuple[int, float, Sequence[float]]], chance: float, colour: str
+    axis: Axes, title: str, curve: Sequence[tuple[int, float, Sequence[float]]], chance: float, color: str
 ) -> None:
-    """One curve of (step, accuracy, interval), its last value and chance written beside it."""
+    """Draw a curve of (step, accuracy, interval), and write its last value and chance beside it."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     steps = [step for step, _, _ in curve]
     values = [value for _, value, _ in curve]
-    axis.axhline(chance, color=CHANCE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
+    axis.axhline(chance, color=CHANCE_COLOR, linestyle=(0, (4, 3)), linewidth=1)
     if len(curve) > 1:
         axis.fill_between(
-            steps, [ci[0] for *_, ci in curve], [ci[1] for *_, ci in curve], color=colour, alpha=0.16, linewidth=0
+            steps, [ci[0] for *_, ci in curve], [ci[1] for *_, ci in curve], color=color, alpha=0.16, linewidth=0
         )
-        axis.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, clip_on=False)
+        axis.plot(steps, values, color=color, linewidth=1.8, marker="o", markersize=3, clip_on=False)
         axis.margins(x=0.02)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
     else:
         low, high = curve[0][2]
         errors = [[max(values[0] - low, 0.0)], [max(high - values[0], 0.0)]]
-        axis.errorbar(steps, values, yerr=errors, color=colour, marker="o", markersize=5, capsize=3)
+        axis.errorbar(steps, values, yerr=errors, color=color, marker="o", markersize=5, capsize=3)
         axis.set_xticks(steps)
     value_at, chance_at = _apart(values[-1], chance)
-    axis.annotate(f"{values[-1]:.0%}", (1.02, value_at), color=colour, fontsize=10, fontweight="bold", **_BESIDE)
-    axis.annotate(f"chance {chance:.0%}", (1.02, chance_at), color=CHANCE_COLOUR, fontsize=8, **_BESIDE)
+    axis.annotate(f"{values[-1]:.0%}", (1.02, value_at), color=color, fontsize=10, fontweight="bold", **_BESIDE_PANEL)
+    axis.annotate(f"chance {chance:.0%}", (1.02, chance_at), color=CHANCE_COLOR, fontsize=8, **_BESIDE_PANEL)
 
-    axis.set_title(title, loc="left", fontsize=10, fontweight="bold", color=colour)
+    axis.set_title(title, loc="left", fontsize=10, fontweight="bold", color=color)
     axis.set_ylim(0, 1)
     axis.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
@@ -118,7 +122,7 @@ def _panel(
     axis.spines[["top", "right"]].set_visible(False)
 
 
-_BESIDE: dict[str, Any] = {
+_BESIDE_PANEL: dict[str, Any] = {
     "xycoords": ("axes fraction", "data"),
     "va": "center",
     "ha": "left",
@@ -127,7 +131,7 @@ _BESIDE: dict[str, Any] = {
 
 
 def _apart(value: float, chance: float) -> tuple[float, float]:
-    """Heights of the two labels: their own, pushed apart where they would touch."""
+    """Return the heights of the two labels: at their values, moved apart if they would touch."""
     gap = LABEL_DISTANCE - abs(value - chance)
     if gap <= 0:
         return value, chance

@@ -1,4 +1,4 @@
-"""Benchmarks: named sets of samples with the metrics that score them."""
+"""Suites: benchmarks as sets of samples with the metrics that score them."""
 
 from eval.suites.cross_view import CrossViewSuite
 from eval.suites.distance import DistanceSuite

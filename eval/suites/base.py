@@ -1,8 +1,8 @@
-"""What every suite offers the evaluator, and how a suite reads its samples from a dataset."""
+"""The interface of a suite, and the base of suites that read their samples from a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,38 +18,41 @@ from geotune.tasks import Task, get_task
 
 
 class Suite(Protocol):
-    """A benchmark: samples, and the figures of the predictions made on them."""
+    """A benchmark: it loads samples, and computes figures from the predictions on them."""
 
     def load(self, key: str) -> list[Sample]:
-        """The questions, images as absolute paths, one task after the other. key: the suite's place in the config."""
+        """Load the questions, task by task, with absolute image paths.
+
+        key: position of the suite in the config, for error messages. Raises ConfigError.
+        """
         ...
 
     def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """The suite's entry in an evaluation's JSON, from at least one prediction."""
+        """Compute the suite's entry in an evaluation's JSON from at least one prediction."""
         ...
 
 
 @dataclass(kw_only=True)
 class DatasetSuite:
-    """Samples of some tasks out of one dataset of sharegpt records."""
+    """Loads the samples of some tasks from one dataset of sharegpt records."""
 
     path: str
-    """A .jsonl or .json file, or the folder of a built dataset."""
+    """Dataset: a .jsonl or .json file, or the folder of a built dataset."""
     build: dict[str, Any] | None = None
-    """Builder (`_target_` and its fields) that makes the dataset when it is missing or the builder's fields change."""
+    """Builder (`_target_` and its fields) that makes the dataset if it is missing or if the builder's fields change."""
     samples_per_task: int | None = None
-    """Ask this many questions a task, even over gold answers and spread over places; null: all."""
+    """Number of questions per task, balanced over gold answers and spread over places; null: all."""
     seed: int = 0
-    """Of the choice of questions."""
+    """Seed of the choice of questions."""
 
     def __post_init__(self) -> None:
         if self.samples_per_task is not None and self.samples_per_task < 1:
             raise ConfigError(
-                f"samples_per_task={self.samples_per_task}: ask at least 1 question a task, or null for all"
+                f"samples_per_task={self.samples_per_task}: ask at least 1 question per task, or set null for all"
             )
 
     def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
-        """Samples of `tasks` in that order, subset taken, images resolved; raises ConfigError for a bad dataset."""
+        """Load the chosen samples of `tasks`, in that order, with absolute image paths; raises ConfigError."""
         path = ensure_dataset(self.path, self.build, key=f"{key}.path")
         by_task: dict[str, list[Sample]] = {name: [] for name in tasks}
         try:
@@ -61,7 +64,7 @@ class DatasetSuite:
             resolved: dict[str, str] = {}
             chosen = [replace(sample, images=_absolute(sample, path.parent, resolved)) for sample in chosen]
         except BadRecord as error:
-            raise ConfigError(f"{key}.path={path}: {error}; mend or rebuild the dataset") from error
+            raise ConfigError(f"{key}.path={path}: {error}; fix or rebuild the dataset") from error
         except OSError as error:
             raise ConfigError(f"{key}.path={path}: can't be read ({error.strerror or error})") from error
         if not chosen:
@@ -71,7 +74,7 @@ class DatasetSuite:
         return chosen
 
     def check_gold(self, sample: Sample, task: Task, where: str) -> None:
-        """Raise ConfigError when the gold answer is not one that the task can score."""
+        """Raise ConfigError if the task cannot score the gold answer."""
         if task.options and sample.answer not in task.options:
             raise ConfigError(
                 f"{where}: {sample.id} has the gold answer {sample.answer!r}; "
@@ -79,14 +82,15 @@ class DatasetSuite:
             )
 
     def _subset(self, samples: list[Sample], task: Task) -> list[Sample]:
+        """Choose `samples_per_task` samples of one task, sorted by their images."""
         n = len(samples) if self.samples_per_task is None else self.samples_per_task
         subset = balanced_subset(samples, n, self.seed, balance=bool(task.options))
-        # Questions about the same images side by side: a backbone encodes an image once a batch.
+        # Questions about the same images stand side by side, because a backbone encodes an image once per batch.
         return sorted(subset, key=lambda sample: (sample.images, sample.id))
 
 
 def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[str, ...]:
-    """Absolute paths of the images, `resolved` a cache by name; raises BadRecord for one that is not there."""
+    """Return the absolute paths of a sample's images; raises BadRecord for a missing image. resolved: cache by name."""
     for name in sample.images:
         if name not in resolved:
             try:
@@ -100,15 +104,10 @@ def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[s
 
 
 def tasks_from(wanted: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    """`wanted` (default: all) in the order of `allowed`; raises ConfigError for a name that is not allowed."""
+    """Return the `wanted` tasks (None: all) in the order of `allowed`; raises ConfigError for any other name."""
     if wanted is not None and not wanted:
-        raise ConfigError(f"tasks=[]: name some of {', '.join(allowed)}, or null for all")
+        raise ConfigError(f"tasks=[]: name some of {', '.join(allowed)}, or set null for all")
     unknown = [name for name in wanted or () if name not in allowed]
     if unknown:
         raise ConfigError(f"tasks={', '.join(unknown)}: this suite knows {', '.join(allowed)}")
     return tuple(name for name in allowed if wanted is None or name in wanted)
-
-
-def by_source(scores: Mapping[str, list[float]]) -> dict[str, float]:
-    """Mean score of each source, sources in alphabetical order."""
-    return {source: sum(values) / len(values) for source, values in sorted(scores.items())}

@@ -1,4 +1,4 @@
-"""The seven cross-view tasks of GeoX-Bench, on the published questions or on any dataset that asks them."""
+"""The suite of the seven cross-view tasks of GeoX-Bench, on any dataset that asks them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.metrics.choice import choice_metrics, count_answers
 from eval.metrics.intervals import clustered_interval
-from eval.suites.base import DatasetSuite, by_source, tasks_from
+from eval.suites.base import DatasetSuite, tasks_from
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
@@ -19,10 +19,13 @@ from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 @dataclass(kw_only=True)
 class CrossViewSuite(DatasetSuite):
-    """Accuracy with 95% intervals over places, lean on options, confusion; other tasks of a dataset are passed over."""
+    """Computes accuracy with 95% intervals over places, bias towards options, and confusion of the cross-view tasks.
+
+    Other tasks of the dataset are ignored.
+    """
 
     tasks: tuple[str, ...] | None = None
-    """Which of the seven; null: all that the dataset holds."""
+    """Names of the cross-view tasks to ask; null: all that the dataset contains."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +35,7 @@ class CrossViewSuite(DatasetSuite):
         return self.load_tasks(self.tasks or CROSS_VIEW_TASKS, key)
 
     def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """`mean_accuracy` (unweighted over the tasks present), its interval, and the figures of each task."""
+        """Compute `mean_accuracy` (unweighted over the tasks present), its interval, and the figures of each task."""
         groups: dict[str, list[Prediction]] = defaultdict(list)
         for prediction in predictions:
             groups[prediction.task].append(prediction)
@@ -49,13 +52,14 @@ class CrossViewSuite(DatasetSuite):
 
 
 def _task_metrics(name: str, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """One task's entry. `confusion` counts gold options (rows) by answered ones, `unparsed` the rest of each row."""
+    """Compute the entry of one task.
+
+    `confusion` counts gold options (rows) by answered options (columns); `unparsed` counts the unparsed answers of each
+    row.
+    """
     task = get_task(name)
     counts = count_answers([p.gold for p in predictions], [p.answer for p in predictions], task.options)
     figures = choice_metrics(counts)
-    sources: dict[str, list[float]] = defaultdict(list)
-    for prediction in predictions:
-        sources[prediction.source].append(_is_right(prediction))
     return {
         "n": figures.n,
         "accuracy": figures.accuracy,
@@ -66,11 +70,19 @@ def _task_metrics(name: str, predictions: Sequence[Prediction]) -> dict[str, Any
         "d_kl": figures.d_kl,
         "p_mode": figures.p_mode,
         "a_mode": figures.a_mode,
-        "by_source": by_source(sources),
+        "by_source": _accuracy_by_source(predictions),
         "options": list(task.options),
         "confusion": counts[:, :-1].tolist(),
         "unparsed": counts[:, -1].tolist(),
     }
+
+
+def _accuracy_by_source(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Compute the accuracy on each source, sources in alphabetical order."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for prediction in predictions:
+        scores[prediction.source].append(_is_right(prediction))
+    return {source: sum(values) / len(values) for source, values in sorted(scores.items())}
 
 
 def _is_right(prediction: Prediction) -> float:

@@ -1,4 +1,4 @@
-"""Photos to be located: how far the answered coordinates are from the true ones."""
+"""The suite of photos to be located, which measures how far the answered coordinates are from the true coordinates."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from geotune.tasks import TASKS, Task
 from geotune.tasks.coordinates import Coordinates, parse_coordinates, right_if_swapped
 
 SWAP_WITHIN_KM = 25.0
+"""An answer whose swapped coordinates are this close to gold counts as swapped."""
 
 
 @dataclass(kw_only=True)
 class DistanceSuite(DatasetSuite):
-    """Great-circle errors (a sphere of 6,371 km, as the field's tables), over all samples and over answered ones."""
+    """Measures great-circle errors on a sphere of radius 6,371 km, as published tables do.
+
+    Figures are given over all samples and over the answered samples only.
+    """
 
     task: str = "geolocate"
-    """The task whose answers hold coordinates."""
+    """Name of the task whose answers give coordinates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task not in TASKS:
-            raise ConfigError(f"task={self.task}: there is no such task; one of {', '.join(TASKS)}")
+            raise ConfigError(f"task={self.task}: there is no such task; choose one of {', '.join(TASKS)}")
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)
@@ -39,8 +43,10 @@ class DistanceSuite(DatasetSuite):
             raise ConfigError(f"{where}: {sample.id} has no gold coordinates in {sample.answer!r}; rebuild the dataset")
 
     def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Figures of `distance_metrics`, and the share of answers that are right once latitude and longitude change
-        places: anything above a few per mille is a mistake in a prompt or a parser."""
+        """Compute the figures of `distance_metrics` and the share of answers that are right if their coordinates swap.
+
+        If that share exceeds a few per mille, the prompt or the parser has a mistake in the order of coordinates.
+        """
         swapped = 0
         for prediction in predictions:
             gold = parse_coordinates(prediction.gold)
@@ -53,7 +59,7 @@ class DistanceSuite(DatasetSuite):
 
 
 def error_km(prediction: Prediction) -> float:
-    """Distance of the answer from gold; NaN when there is no answer."""
+    """Return the distance in km of the answer from gold; NaN if there is no answer."""
     answer = parse_coordinates(prediction.answer) if prediction.answer is not None else None
     gold = parse_coordinates(prediction.gold)
     if not isinstance(answer, Coordinates) or not isinstance(gold, Coordinates):

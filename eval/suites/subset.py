@@ -1,43 +1,34 @@
-"""A small, fair part of a benchmark: the same one whatever the order of the file."""
+"""Choose a small, balanced subset of a benchmark that does not depend on the order of its file."""
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from geotune.data.balance import choose_balanced
 from geotune.sample import Sample
+from geotune.system.digests import digest64
 
 
 def balanced_subset(samples: Sequence[Sample], n: int, seed: int, *, balance: bool = True) -> list[Sample]:
-    """At most `n` samples, even over gold answers (with `balance`) and spread over places, sorted by id.
+    """Choose at most `n` samples, balanced over gold answers (with `balance`) and spread over places, sorted by id.
 
-    Slots go to the gold answers in turn; each takes the sample whose place has been used least so far. Ties fall to a
-    digest of seed and id, so the choice does not depend on the order of `samples`, and a sample that is added or lost
-    elsewhere changes little. A gold answer that runs out leaves its slots to the others.
+    Slots go to the gold answers in turn. Each slot takes a sample whose place has been used least so far. Ties are
+    broken by a digest of the seed and the sample's id, so that the choice does not depend on the order of `samples`,
+    and adding or removing a sample changes little elsewhere. A gold answer that runs out leaves its slots to the
+    others.
     """
-    queues: dict[str, list[tuple[int, bytes, int]]] = defaultdict(list)
-    for index, sample in enumerate(samples):
-        queues[sample.answer if balance else ""].append((0, _digest(seed, sample.id), index))
-    for queue in queues.values():
-        heapq.heapify(queue)
-    turn = sorted(queues, key=lambda gold: _digest(seed, gold))
-    used: Counter[str] = Counter()
-    chosen: list[Sample] = []
-    while turn and len(chosen) < n:
-        for gold in turn[: n - len(chosen)]:
-            queue = queues[gold]
-            # Uses only grow, so a stale head can be put back with its true count until the head is fresh.
-            while queue[0][0] < used[samples[queue[0][2]].place]:
-                _, digest, index = queue[0]
-                heapq.heapreplace(queue, (used[samples[index].place], digest, index))
-            sample = samples[heapq.heappop(queue)[2]]
-            used[sample.place] += 1
-            chosen.append(sample)
-        turn = [gold for gold in turn if queues[gold]]
-    return sorted(chosen, key=lambda sample: sample.id)
+    answers = [sample.answer if balance else "" for sample in samples]
+    chosen = choose_balanced(
+        answers,
+        [sample.place for sample in samples],
+        n,
+        answer_order=sorted(dict.fromkeys(answers), key=lambda answer: _digest(seed, answer)),
+        tie_order=sorted(range(len(samples)), key=lambda index: _digest(seed, samples[index].id)),
+        uses_per_answer=False,
+    )
+    return sorted((samples[index] for index in chosen), key=lambda sample: sample.id)
 
 
 def _digest(seed: int, text: str) -> bytes:
-    return hashlib.blake2b(f"{seed}/{text}".encode(), digest_size=8).digest()
+    """Eight bytes that order texts pseudo-randomly."""
+    return digest64(f"{seed}/{text}").to_bytes(8, "little")

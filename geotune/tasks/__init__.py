@@ -1,4 +1,4 @@
-"""The tasks: what is asked, which answers are legal, how an answer is written, read from text and scored."""
+"""The tasks: the question, its legal answers, and how an answer is written, read from text and scored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; raises `ConfigError` for an unknown one."""
+    """Return the task of that name; raises `ConfigError` for an unknown name."""
     if name not in TASKS:
         raise ConfigError(f"task {name!r} does not exist; the tasks are {', '.join(TASKS)}")
     return TASKS[name]

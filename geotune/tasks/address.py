@@ -1,4 +1,4 @@
-"""Address and coordinates of one photo, with a confidence, as IMAGEO-Bench (arXiv 2508.01608) asks for them."""
+"""The task of giving a photo's address, coordinates and a confidence, as in IMAGEO-Bench (arXiv 2508.01608)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from geotune.geo import haversine_km
-from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, refused
+from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.coordinates import Coordinates
 from geotune.tasks.final_answer import answer_span, without_open_thought
 from geotune.tasks.geolocate import closeness, degrees, gold_coordinates, read_coordinates
-from geotune.tasks.json_reading import JsonNode, Reading, Scalar, plain_punctuation, read_objects
+from geotune.tasks.json_nodes import JsonNode, Reading, Scalar
+from geotune.tasks.json_reading import read_spellings
 
 NAMES = ("street", "city", "state", "country")
-"""The parts of an address, in the order in which they are written."""
+"""Parts of an address, in the order in which they are written."""
 _PLACE_KEYS = (*NAMES, "latitude", "longitude", "coordinates")
 _MAX_DEPTH = 5
 _UNKNOWN = re.compile(
@@ -51,22 +52,23 @@ _STATES = """
 _CODE_OF_STATE = {row.strip()[3:].lower(): row.strip()[:2].lower() for row in _STATES.split(",")}
 
 
-def same_country(one: str, other: str) -> bool:
-    """Equality of country names without case and punctuation; USA, U.S. and United States are one country."""
-    return _country(one) == _country(other)
+def same_country(a: str, b: str) -> bool:
+    """Compare country names without case and punctuation; USA, U.S. and United States are one country."""
+    return _country(a) == _country(b)
 
 
-def same_state(one: str, other: str) -> bool:
-    """Equality of state names without case and punctuation; a US state equals its two-letter code."""
-    return _state(one) == _state(other)
+def same_state(a: str, b: str) -> bool:
+    """Compare state names without case and punctuation; a US state equals its two-letter code."""
+    return _state(a) == _state(b)
 
 
-def same_city(one: str, other: str) -> bool:
-    """Equality of city names without case and punctuation."""
-    return _plain(one) == _plain(other)
+def same_city(a: str, b: str) -> bool:
+    """Compare city names without case and punctuation."""
+    return _plain(a) == _plain(b)
 
 
 def _plain(name: str) -> str:
+    """Return a name without case, punctuation and repeated spaces; hyphens become spaces."""
     folded = unicodedata.normalize("NFKC", name).casefold().replace("-", " ")
     return " ".join(re.sub(r"[^\w\s]", "", folded).split())
 
@@ -86,7 +88,7 @@ _SAME = {"city": same_city, "state": same_state, "country": same_country}
 
 @dataclass(frozen=True)
 class Address:
-    """What is known of an address; None where nothing is. `confidence` is 1 (a guess) to 5 (certain)."""
+    """An address with coordinates; a part that is not known is None. `confidence` is 1 (a guess) to 5 (certain)."""
 
     street: str | None = None
     city: str | None = None
@@ -96,7 +98,7 @@ class Address:
     confidence: float | None = None
 
     def json(self) -> str:
-        """The canonical answer: one JSON object with all seven keys, null for what is not known."""
+        """Return the canonical answer: one JSON object with all seven keys, null for each part that is not known."""
         fields = [f'"{name}": {json.dumps(getattr(self, name), ensure_ascii=False)}' for name in NAMES]
         at = self.coordinates
         fields.append(f'"latitude": {degrees(at.lat) if at else "null"}')
@@ -107,7 +109,7 @@ class Address:
 
 @dataclass(frozen=True)
 class AddressTask(Task):
-    """Street, city, state, country, coordinates and confidence in one flat JSON object.
+    """Gives street, city, state, country, coordinates and confidence of a photo in one flat JSON object.
 
     IMAGEO's own nested form (`reverse_geocoding`, `address`, `coordinates`) is read as well.
     """
@@ -123,7 +125,11 @@ class AddressTask(Task):
         )
 
     def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
-        """From a row of a truth table: street, city, state, country where it has them, latitude, longitude."""
+        """Return the canonical answer of a truth table's row.
+
+        The row has a latitude and longitude and at least one of city, state and country; it may have a street. Raises
+        `GoldError` otherwise.
+        """
         names = {name: _known(str(record[name])) for name in NAMES if record.get(name) is not None}
         if not any(names.get(name) for name in _SAME):
             raise GoldError("no city, state or country")
@@ -133,71 +139,74 @@ class AddressTask(Task):
         return self.address(answer).json()
 
     def address(self, answer: str) -> Address:
-        """The fields of a canonical answer; raises `ValueError` for anything else."""
-        found = self._read(answer)
-        if not isinstance(found, Address):
-            raise ValueError(f"{self.name}: {answer!r} gives no address: {found}")
-        return found
+        """Return the address of a canonical answer; raises `ValueError` for any other text."""
+        address = self._read(answer)
+        if not isinstance(address, Address):
+            raise ValueError(f"{self.name}: {answer!r} gives no address: {address}")
+        return address
 
     def parse(self, text: str) -> Parsed:
-        """An answer needs one known name or coordinates; coordinates that are not legal count as not known."""
+        """Read the final answer, which needs one known name or coordinates; illegal coordinates count as not known."""
         if not text.strip():
-            return refused(Reason.EMPTY)
-        found = self._read(text)
-        return accepted(found.json()) if isinstance(found, Address) else refused(found)
+            return rejected(Reason.EMPTY)
+        address = self._read(text)
+        return accepted(address.json()) if isinstance(address, Address) else rejected(address)
 
     def score(self, parsed: Parsed, gold: str) -> float:
-        """Mean over what the gold answer states of city, state and country (1 if the same, else 0) and coordinates
-        (e^(-d/1492.7), d the great-circle distance in km). Street and confidence are not scored."""
-        there = self.address(gold)
-        here = self.address(parsed.answer) if parsed.answer is not None else Address()
-        parts: list[float] = []
+        """Return the mean score over those parts of city, state, country and coordinates that the gold answer states.
+
+        A name scores 1 if it is the same, else 0; coordinates score e^(-d/1492.7), d the great-circle distance in km.
+        Street and confidence are not scored.
+        """
+        truth = self.address(gold)
+        answered = self.address(parsed.answer) if parsed.answer is not None else Address()
+        scores: list[float] = []
         for name, same in _SAME.items():
-            if (wanted := getattr(there, name)) is not None:
-                given = getattr(here, name)
-                parts.append(float(given is not None and same(given, wanted)))
-        if (to := there.coordinates) is not None:
-            at = here.coordinates
-            parts.append(closeness(float(haversine_km(at.lat, at.lon, to.lat, to.lon))) if at else 0.0)
-        if not parts:
+            if (true_name := getattr(truth, name)) is not None:
+                answered_name = getattr(answered, name)
+                scores.append(float(answered_name is not None and same(answered_name, true_name)))
+        if (there := truth.coordinates) is not None:
+            here = answered.coordinates
+            scores.append(closeness(float(haversine_km(here.lat, here.lon, there.lat, there.lon))) if here else 0.0)
+        if not scores:
             raise ValueError(f"{self.name}: gold {gold!r} states nothing that can be scored")
-        return sum(parts) / len(parts)
+        return sum(scores) / len(scores)
 
     def _read(self, text: str) -> Address | Reason:
+        """Read the address in the final JSON object of a text; without one, coordinates in plain words."""
         text = without_open_thought(text)
         since, _ = answer_span(text)
-        torn = False
-        for version in dict.fromkeys((text, plain_punctuation(text))):
-            reading = read_objects(version, frozenset((*_PLACE_KEYS, "confidence")))
-            final = reading.last(_PLACE_KEYS, since, deep=True)
+        incomplete = False
+        for reading in read_spellings(text, frozenset((*_PLACE_KEYS, "confidence"))):
+            final = reading.final_objects(_PLACE_KEYS, since, deep=True)
             if final:
                 return Reason.CONTRADICTION if len(final) > 1 else _address(reading, final[0])
-            torn = torn or final is not None
-        if torn:
+            incomplete = incomplete or final is not None
+        if incomplete:
             return Reason.TRUNCATED
         at = read_coordinates(text)
         return Address(coordinates=at) if isinstance(at, Coordinates) else Reason.NO_ANSWER
 
 
 def _address(reading: Reading, node: JsonNode) -> Address | Reason:
-    """The address in one JSON object, from the level nearest to its root on which each field stands."""
-    found: dict[str, set[str]] = {}
+    """Read the address in a JSON object; each field is taken from the outermost level that holds it."""
+    values: dict[str, set[str]] = {}
     level = [node]
     for _ in range(_MAX_DEPTH):
-        here: dict[str, set[str]] = {}
-        inner: list[JsonNode] = []
+        level_values: dict[str, set[str]] = {}
+        next_level: list[JsonNode] = []
         for member in (member for parent in level for member in parent.members()):
             if isinstance(member.value, Scalar):
                 text = _known(reading.string(member.value))
                 if member.key and text is not None:
-                    here.setdefault(member.key, set()).add(text)
+                    level_values.setdefault(member.key, set()).add(text)
             elif isinstance(member.value, JsonNode) and member.value.is_object:
-                inner.append(member.value)
-        found = here | found
-        level = inner
-    if any(len(said) > 1 for said in found.values()):
+                next_level.append(member.value)
+        values = level_values | values
+        level = next_level
+    if any(len(texts) > 1 for texts in values.values()):
         return Reason.CONTRADICTION
-    fields = {key: said.pop() for key, said in found.items()}
+    fields = {key: texts.pop() for key, texts in values.items()}
     address = _from_names(fields, _coordinates(fields), _confidence(fields.get("confidence", "")))
     known = address.coordinates or any(getattr(address, name) for name in NAMES)
     return address if known else Reason.NO_ANSWER
@@ -215,8 +224,8 @@ def _coordinates(fields: Mapping[str, str]) -> Coordinates | None:
         text = json.dumps({key: fields[key] for key in ("latitude", "longitude")}, ensure_ascii=False)
     else:
         text = fields.get("coordinates", "")
-    found = read_coordinates(text)
-    return found if isinstance(found, Coordinates) else None
+    at = read_coordinates(text)
+    return at if isinstance(at, Coordinates) else None
 
 
 def _confidence(text: str) -> float | None:
@@ -225,6 +234,7 @@ def _confidence(text: str) -> float | None:
 
 
 def _known(text: str) -> str | None:
+    """Return the text stripped; None if it says that something is not known."""
     return None if _UNKNOWN.fullmatch(text.strip()) else text.strip()
 
 

@@ -1,4 +1,4 @@
-"""What a task is: a question with its images, its legal answers, and how an answer is written, read and scored."""
+"""The base of all tasks: a question about images, its legal answers, and how an answer is written, read and scored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from geotune.sample import IMAGE_TAG
 from geotune.tasks.final_answer import answer_span, without_open_thought
-from geotune.tasks.json_reading import normal_key, plain_punctuation, read_objects
+from geotune.tasks.json_reading import normal_key, read_spellings
 
 SYSTEM_PROMPT = "You tell where photos were taken; maps are satellite images with north up; answers are JSON."
 ANSWER_ONLY = "Reply with JSON only:"
@@ -18,23 +18,23 @@ EXPLAIN_FIRST = "First explain briefly, then reply with JSON:"
 
 
 class Reason(StrEnum):
-    """Why no answer could be read from a text. Tasks that ask for coordinates add the reasons of `CoordinateError`."""
+    """Reason why no answer can be read from a text. Tasks that ask for coordinates add those of `CoordinateError`."""
 
     EMPTY = "empty"
-    """Nothing but white space."""
+    """The text is empty or all white space."""
     NO_ANSWER = "no_answer"
-    """Text that states no answer, or says that there is none (null, "unknown")."""
+    """The text states no answer, or says that there is none (null, "unknown")."""
     ILLEGAL = "illegal"
-    """An answer that is not one of the legal ones: index 7, 1.5, NE."""
+    """The answer is not one of the legal answers: index 7, 1.5, NE."""
     CONTRADICTION = "contradiction"
-    """Different answers, none of them later or more final than the others."""
+    """The text gives different answers, and none of them is later or more final than the others."""
     TRUNCATED = "truncated"
     """The answer's JSON breaks off before its value is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """An answer in its canonical form, or the reason why there is none: exactly one of the two is set."""
+    """An answer in canonical form, or the reason why there is none; exactly one of the two is set."""
 
     answer: str | None
     reason: str | None
@@ -44,15 +44,17 @@ class Parsed:
 
 
 def accepted(answer: str) -> Parsed:
+    """Return the outcome of reading a legal answer, given in canonical form."""
     return Parsed(answer, None)
 
 
-def refused(reason: str) -> Parsed:
+def rejected(reason: str) -> Parsed:
+    """Return the outcome of reading a text that gives no legal answer."""
     return Parsed(None, str(reason))
 
 
 class GoldError(ValueError):
-    """A source record that has no usable gold answer for a task; `reason` is short and machine-readable."""
+    """Raised for a source record without a usable gold answer for a task; `reason` is short and machine-readable."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -60,7 +62,7 @@ class GoldError(ValueError):
 
 
 def entry(record: Mapping[str, Any], *path: str) -> Any:
-    """What stands in a nested record under `path`; raises `GoldError` "missing <path>" where it ends early."""
+    """Return the value at `path` in a nested record; raises `GoldError` ("missing <path>") if there is none."""
     value: Any = record
     for key in path:
         if not isinstance(value, Mapping) or value.get(key) is None:
@@ -71,81 +73,80 @@ def entry(record: Mapping[str, Any], *path: str) -> Any:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One kind of question. Answers are strings in one canonical form; `parse` never raises.
-
-    `keys` are the JSON keys of an answer, the first of them the one by which it is known; `options` the legal answers,
-    () when there are too many to list; `chance` the accuracy of guessing, None when that means nothing; `n_maps` how
-    many maps follow the photo; `cropped` whether these maps are crops, so that the camera can be anywhere in them.
-    """
+    """One kind of question. Its answers are strings in one canonical form."""
 
     name: str
     keys: tuple[str, ...]
+    """JSON keys of an answer; the first identifies the answer."""
     options: tuple[str, ...] = ()
+    """Legal answers; () if there are too many to list."""
     chance: float | None = None
+    """Accuracy of guessing at random; None if the task has no such figure."""
     n_maps: int = 0
+    """Number of maps that follow the photo."""
     cropped: bool = False
+    """Whether the maps are crops, so that the camera can be anywhere in them."""
 
     @property
     def key(self) -> str:
-        """The JSON key of the answer."""
+        """JSON key that identifies the answer."""
         return self.keys[0]
 
     @property
     def n_images(self) -> int:
-        """How many images a question shows: the photo and its maps."""
+        """Number of images that a question shows: the photo and its maps."""
         return 1 + self.n_maps
 
     @abstractmethod
     def question(self) -> str:
-        """What is asked, in plain words, without the form of the answer."""
+        """Return the question in plain words, without the form of the answer."""
 
     @abstractmethod
     def form(self) -> str:
-        """The JSON form of an answer and what is legal in it."""
+        """Return the JSON form of an answer and its legal values, as the prompt states them."""
 
     def prompt(self, *, explain: bool) -> str:
-        """The user's text: one image mark per line, the photo first and then the maps, then the question."""
+        """Return the user's text: one image mark per line (the photo first, then the maps), then the question."""
         reply = EXPLAIN_FIRST if explain else ANSWER_ONLY
         return f"{IMAGE_TAG}\n" * self.n_images + f"{self.question()} {reply} {self.form()}"
 
     @abstractmethod
     def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
-        """The canonical answer from a record of the source's index, for one crop of its map; raises `GoldError`."""
+        """Return the canonical answer of a source record, for one crop of its map; raises `GoldError`."""
 
     @abstractmethod
     def json(self, answer: str) -> str:
-        """A canonical answer as the JSON object that the assistant writes; raises `ValueError` if it is not legal."""
+        """Return the JSON object that the assistant writes for a canonical answer; raises `ValueError` for others."""
 
     @abstractmethod
     def parse(self, text: str) -> Parsed:
-        """The final answer that a text gives, or why it gives none. Never raises; linear in the text."""
+        """Read the final answer of a text, or why it gives none. Never raises; takes time linear in the text."""
 
     @abstractmethod
     def score(self, parsed: Parsed, gold: str) -> float:
-        """How good a parsed answer is, in [0, 1]; 0 for one that could not be parsed."""
+        """Score a parsed answer in [0, 1] against the gold answer; an unparsed answer scores 0."""
 
     def target(self, answer: str, explanation: str | None = None) -> str:
-        """What the assistant should say: the explanation on lines of its own, if any, then the JSON object."""
-        said = (explanation or "").strip()
-        text = f"{said}\n{self.json(answer)}" if said else self.json(answer)
+        """Return what the assistant should say: the explanation, if any, then the JSON object on a line of its own."""
+        explained = (explanation or "").strip()
+        text = f"{explained}\n{self.json(answer)}" if explained else self.json(answer)
         if IMAGE_TAG in text:
             raise ValueError(f"{self.name}: an answer may not contain {IMAGE_TAG}")
         return text
 
     def answer_prefix(self, text: str) -> str:
-        """What the assistant said before its final JSON answer, so that each `target(option)` can stand in its place.
+        """Return what the assistant says before its final JSON answer, so that `target(option)` can follow instead.
 
-        For a text without one, the whole text and a line break; an answer that breaks off is left out.
+        If the text has no JSON answer, this is the whole text and a line break. An unfinished answer is left out.
         """
         wanted = frozenset(map(normal_key, self.keys))
-        whole, text = text, without_open_thought(text)
-        since, _ = answer_span(text)
-        for version in dict.fromkeys((text, plain_punctuation(text))):
-            reading = read_objects(version, wanted)
-            final = reading.last(wanted, since, deep=len(wanted) > 1)
+        closed = without_open_thought(text)
+        since, _ = answer_span(closed)
+        for reading in read_spellings(closed, wanted):
+            final = reading.final_objects(wanted, since, deep=len(wanted) > 1)
             if final:
-                return text[: final[0].start]
+                return closed[: final[0].start]
             if (open_object := reading.unfinished()) is not None:
-                return text[: open_object.start]
-        said = whole.rstrip()
-        return f"{said}\n" if said else ""
+                return closed[: open_object.start]
+        explanation = text.rstrip()
+        return f"{explanation}\n" if explanation else ""

@@ -1,4 +1,4 @@
-"""Tasks with a short list of legal answers, and how these are read from JSON values and from plain words."""
+"""Tasks with a short list of legal answers, which are read from JSON values or from plain words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from geotune.tasks.base import Parsed, Reason, Task, accepted, refused
+from geotune.tasks.base import Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.final_answer import answer_span, without_open_thought
-from geotune.tasks.json_reading import JsonNode, Reading, Status, Value, normal_key, plain_punctuation, read_objects
+from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
+from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
 
-_ALIASES = ("answer", "finalanswer")  # keys that say "this is the answer", whatever the task
+_ALIASES = ("answer", "finalanswer")  # keys that hold the answer in any task
 _ABSENT = re.compile(
     r"\W*|(?:null|none|nil|n/?a|unknown|unclear|unsure|uncertain|undetermined|no answer)\W*"
     r"|not (?:available|applicable|specified|sure|visible)\W*",
@@ -28,7 +29,7 @@ _NO_STATEMENT = re.compile(
 _LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
 _NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
 _CONCLUSION = re.compile(r"\b(?:answer|conclusion|therefore|thus|hence|so|final(?:ly)?|overall)\b", re.IGNORECASE)
-# A sentence of these words and a legal answer says nothing but the answer.
+# A sentence of these words and a legal answer states that answer and nothing else.
 _FILLERS = """
     a aerial am an and appears as be bearing being believe best but by camera candidate choice corner correct
     corresponds direction due either exactly face faces facing first from ground guess headed heading i i'd i'm
@@ -42,7 +43,10 @@ _FILLER_WORDS = frozenset(_FILLERS.split())
 
 
 class Mention(NamedTuple):
-    """An answer named at `text[start:end]`: a legal one, None for an illegal one, "" for one that is denied."""
+    """An answer that `text[start:end]` names.
+
+    `option` is the legal answer, None if the named answer is illegal, and "" if it is denied without an opposite.
+    """
 
     start: int
     end: int
@@ -51,21 +55,21 @@ class Mention(NamedTuple):
 
 @dataclass(frozen=True)
 class Wording:
-    """How the legal answers of a task are worded.
-
-    `pattern` finds whatever has the form of an answer and `option` says which legal one it is, or None; `cue` finds
-    words after which this task's answers are stated ("the direction is"); `exact` holds (in lower case) what counts
-    only when nothing else is said; `opposite` what the denial of an answer means, where it means anything.
-    """
+    """The words in which the legal answers of a task are given."""
 
     pattern: re.Pattern[str]
+    """Matches every text that has the form of an answer; its group `not` matches a denial."""
     option: Callable[[re.Match[str]], str | None]
+    """Maps a match of `pattern` to a legal answer, or to None if it names none."""
     cue: re.Pattern[str]
+    """Matches words that introduce an answer of this task ("the direction is")."""
     exact: Mapping[str, str]
+    """Legal answers by lower-case texts that count only if nothing else is said."""
     opposite: Mapping[str, str]
+    """The answer that the denial of an answer implies, where it implies any."""
 
     def mentions(self, text: str) -> list[Mention]:
-        """Every answer that `text` names, in order; a denied one as its opposite, where it has one."""
+        """Find every answer that `text` names, in order; a denied answer becomes its opposite, if it has any."""
         found = []
         for match in self.pattern.finditer(text):
             option = self.option(match)
@@ -75,18 +79,18 @@ class Wording:
         return found
 
     def value(self, text: str) -> Parsed:
-        """Read the value that stands under an answer's key."""
+        """Read the value under an answer's JSON key."""
         if _ABSENT.fullmatch(text):
-            return refused(Reason.NO_ANSWER)
+            return rejected(Reason.NO_ANSWER)
         if exact := self.exact.get(text.strip(_EDGES).lower()):
             return accepted(exact)
-        return _agree(self.mentions(text)) or refused(Reason.ILLEGAL)
+        return _agree(self.mentions(text)) or rejected(Reason.ILLEGAL)
 
     def statement(self, text: str) -> Parsed:
-        """Read plain words: the last conclusion ("so the answer is") and all answers that are stated after it.
+        """Read the answer from plain words: from the last conclusion ("so the answer is") and all that follows it.
 
-        A sentence states an answer when it says nothing else, or when it names one after a cue. Without a conclusion
-        everything that is stated must agree.
+        A sentence states an answer if it says nothing else, or if it names an answer after a cue. All answers that are
+        stated must agree; without a conclusion, this includes the answers of the whole text.
         """
         stated: list[Mention] = []
         for sentence in reversed(_SENTENCE_END.split(text)):
@@ -106,7 +110,7 @@ class Wording:
                 stated += mentions
             if conclusions:
                 break
-        return _agree(stated) or refused(Reason.NO_ANSWER)
+        return _agree(stated) or rejected(Reason.NO_ANSWER)
 
 
 def wording(
@@ -117,13 +121,13 @@ def wording(
     exact: Mapping[str, str] | None = None,
     opposite: Mapping[str, str] | None = None,
 ) -> Wording:
-    """A `Wording` whose pattern also sees a denial before an answer."""
+    """Make a `Wording` whose pattern also matches a denial before an answer."""
     whole = re.compile(f"{_NEGATION}(?:{pattern})")
     return Wording(whole, option, re.compile(cue, re.IGNORECASE), exact or {}, opposite or {})
 
 
 def yes_or_no(more_true: str = "", more_false: str = "") -> Wording:
-    """True and false in their usual words, and further words (alternatives of a pattern) for each."""
+    """Make the `Wording` of true and false; the arguments add alternatives to the pattern, such as "|correct"."""
     true, false = "true|yes" + more_true, "false|no" + more_false
     return wording(
         rf"(?i:\b(?:(?P<true>{true})|{false})\b)",
@@ -146,71 +150,73 @@ class ChoiceTask(Task):
         return f'{{"{self.key}": {self.literal(answer)}}}'
 
     def literal(self, answer: str) -> str:
-        """An option as a JSON literal: booleans and indices bare, names in quotes."""
+        """Return an option as a JSON literal: booleans and indices bare, names in quotes."""
         return answer if answer in ("true", "false") or answer.isdigit() else f'"{answer}"'
 
     def parse(self, text: str) -> Parsed:
         if not text.strip():
-            return refused(Reason.EMPTY)
+            return rejected(Reason.EMPTY)
         text = without_open_thought(text)
         since, end = answer_span(text)
-        own = normal_key(self.key)
-        torn = False
-        for version in dict.fromkeys((text, plain_punctuation(text))):
-            reading = read_objects(version, frozenset((own, *_ALIASES)))
-            for names in ((own,), _ALIASES):
-                final = reading.last(names, since)
+        own_key = normal_key(self.key)
+        incomplete = False
+        for reading in read_spellings(text, frozenset((own_key, *_ALIASES))):
+            for keys in ((own_key,), _ALIASES):
+                final = reading.final_objects(keys, since)
                 if final:
-                    return _one_of(self._object(reading, node, names) for node in final)
-                torn = torn or final is not None
-        return refused(Reason.TRUNCATED) if torn else self.wording.statement(plain_punctuation(text[since:end]))
+                    return _common_outcome(self._parse_object(reading, node, keys) for node in final)
+                incomplete = incomplete or final is not None
+        return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(plain_punctuation(text[since:end]))
 
     def score(self, parsed: Parsed, gold: str) -> float:
-        """1 for the gold answer, else 0."""
+        """Return 1 for the gold answer, else 0."""
         if gold not in self.options:
             raise ValueError(f"{self.name}: gold {gold!r} is not one of {', '.join(self.options)}")
         return float(parsed.answer == gold)
 
-    def _object(self, reading: Reading, node: JsonNode, names: tuple[str, ...]) -> Parsed:
-        """The answer that one JSON object gives."""
-        members = [member for member in node.members() if member.key in names]
-        parsed = _one_of(self._value(reading, member.value, names) for member in members)
+    def _parse_object(self, reading: Reading, node: JsonNode, keys: tuple[str, ...]) -> Parsed:
+        """Read the answer that a JSON object gives under any of `keys`."""
+        members = [member for member in node.members() if member.key in keys]
+        parsed = _common_outcome(self._parse_value(reading, member.value, keys) for member in members)
         if node.status is Status.BROKEN and parsed.answer is not None:
-            # What follows up to the next brace may take the answer back: {"direction": "N" or perhaps "S"}
+            # The text up to the next brace may revoke the answer: {"direction": "N" or perhaps "S"}
             brace = _BRACE.search(reading.text, node.end)
             rest = reading.text[members[-1].start : brace.start() if brace else None]
             return _agree(self.wording.mentions(rest)) or parsed
         return parsed
 
-    def _value(self, reading: Reading, value: Value, names: tuple[str, ...]) -> Parsed:
+    def _parse_value(self, reading: Reading, value: Value, keys: tuple[str, ...]) -> Parsed:
+        """Read the answer from a JSON value; an object or array counts as the single value that it holds."""
         while isinstance(value, JsonNode):
-            inner = (member.value for member in value.members() if not value.is_object or member.key in names)
+            inner = (member.value for member in value.members() if not value.is_object or member.key in keys)
             values = list(islice(inner, 2))
             if len(values) != 1:
-                return refused(Reason.CONTRADICTION if values else Reason.ILLEGAL)
+                return rejected(Reason.CONTRADICTION if values else Reason.ILLEGAL)
             value = values[0]
-        return refused(Reason.TRUNCATED) if value is None else self.wording.value(reading.string(value))
+        return rejected(Reason.TRUNCATED) if value is None else self.wording.value(reading.string(value))
 
 
-def _one_of(results: Iterable[Parsed]) -> Parsed:
-    distinct = set(results)
-    return distinct.pop() if len(distinct) == 1 else refused(Reason.CONTRADICTION)
+def _common_outcome(outcomes: Iterable[Parsed]) -> Parsed:
+    """Return the outcome that all `outcomes` equal, else a contradiction."""
+    distinct = set(outcomes)
+    return distinct.pop() if len(distinct) == 1 else rejected(Reason.CONTRADICTION)
 
 
 def _agree(mentions: list[Mention]) -> Parsed | None:
-    """What the mentions say with one voice; None when there are none."""
+    """Return the answer on which all mentions agree, or why there is none; None if nothing is mentioned."""
     options = {mention.option for mention in mentions} - {""}
     if len(options) > 1:
-        return refused(Reason.CONTRADICTION)
+        return rejected(Reason.CONTRADICTION)
     for option in options:
-        return refused(Reason.ILLEGAL) if option is None else accepted(option)
+        return rejected(Reason.ILLEGAL) if option is None else accepted(option)
     return None
 
 
 def _says_nothing_else(sentence: str, mentions: list[Mention]) -> bool:
-    place = 0
+    """Return whether a sentence holds only filler words beside its mentions."""
+    position = 0
     for mention in [*mentions, Mention(len(sentence), 0, None)]:
-        if any(word.lower() not in _FILLER_WORDS for word in _WORD.findall(sentence[place : mention.start])):
+        if any(word.lower() not in _FILLER_WORDS for word in _WORD.findall(sentence[position : mention.start])):
             return False
-        place = mention.end
+        position = mention.end
     return True

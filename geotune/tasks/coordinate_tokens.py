@@ -1,4 +1,4 @@
-"""The first pass of reading coordinates: a text cut into tokens, each with a kind of one letter."""
+"""The first pass of reading coordinates: split a text into tokens, each with a kind of one letter."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from typing import NamedTuple
 
 MINUS = "-\u2212\u2013\u2010\u2011\uff0d\ufe63"  # hyphen-minus, minus, en dash, hyphens, full-width, small
-_SINGLE = "'\u2032\u2019\u2018\u02b9"  # quotes, and marks of minutes
+_SINGLE = "'\u2032\u2019\u2018\u02b9"  # single quotes and minute marks
 _DOUBLE = '"\u2033\u201d\u201c\u02ba'
 _SPACE = r"[^\S\n]{0,3}"
-_START = r"(?<![^\W\d_])"  # no letter before
-_END = r"(?![^\W\d_])"  # no letter after
+_START = r"(?<![^\W\d_])"  # no letter precedes
+_END = r"(?![^\W\d_])"  # no letter follows
 _DEGREE = (
     r"(?:[\u00b0\u00ba\u02da\u2218\u2070]|&deg;|\^?\{?\\{1,2}circ\}?|\\{1,2}degree(?![a-z])"
     r"|(?<![^\W\d_])deg(?:rees?|s)?(?![^\W\d_]))"
 )
 _MINUTE = rf"(?:[{_SINGLE}](?![{_SINGLE}])|(?:arcmin(?:utes?)?|min(?:utes?|s)?){_END}|m(?=\s?\d))"
 _SECOND = rf"(?:[{_DOUBLE}]|[{_SINGLE}]{{2}}|(?:arcsec(?:onds?)?|sec(?:onds?|s)?|(?-i:s)){_END})"
-# Before a hemisphere an angle may leave out its last mark.
+# An angle may omit its last mark before a hemisphere.
 _NO_MARK = rf"(?={_SPACE}\(?(?:[NSEW]|north|south|east|west){_END})"
 _ANGLE = rf"""
     (?:(?<![\w.])[{MINUS}])?+ \+?+
@@ -93,13 +93,15 @@ _DECIMALS = re.compile(r"\d++(?!\.\d)")
 
 
 class Token(NamedTuple):
+    """A token and its position: `text[start:end]` of the whole text."""
+
     text: str
     start: int
     end: int
 
 
 def final_text(text: str) -> str:
-    """The part of a text that is its answer: the last `<answer>`, else what follows the thinking."""
+    """Return the part of a text that is its answer: the last `<answer>`, or else the text after the thoughts."""
     answers = list(_ANSWER.finditer(text))
     if answers:
         start = answers[-1].end()
@@ -109,11 +111,12 @@ def final_text(text: str) -> str:
     if not thoughts:
         return text
     last = thoughts[-1]
-    # Thinking that was cut off before it ended holds drafts, no answer.
+    # A thought that is cut off before its end holds drafts, not an answer.
     return text[last.end() :] if last[1] else text[: last.start()]
 
 
 def unescape(match: re.Match[str]) -> str:
+    """Return the text that an escape sequence, a match of `ESCAPE`, stands for."""
     body = match[0][1:]
     if body.endswith("{"):
         return "{"
@@ -123,7 +126,7 @@ def unescape(match: re.Match[str]) -> str:
 
 
 def tokenize(text: str) -> tuple[list[Token], str]:
-    """Tokens without the blanks between them, and the string of their kinds."""
+    """Split a text; returns its tokens, without the white space between them, and the string of their kinds."""
     tokens: list[Token] = []
     kinds: list[str] = []
     for match in _TOKEN.finditer(text):
@@ -135,12 +138,12 @@ def tokenize(text: str) -> tuple[list[Token], str]:
             kind = "L" if name == "long" else "A" if name.startswith("lat") else "O"
         elif group == "hemisphere":
             kind = "N" if word[0] in "NSns" else "E"
-            # One small letter is a hemisphere only where it touches a number: "48.85n", but not "5 s".
+            # A single lower-case letter is a hemisphere only if it touches a number: "48.85n", but not "5 s".
             if word[0].islower() and len(word.rstrip(".")) == 1:
                 after_number = bool(tokens) and tokens[-1].end == match.start() and kinds[-1] in "9q"
                 kind = kind if after_number or text[match.end() : match.end() + 1].isdecimal() else "w"
         elif group == "comma":
-            # Tight between whole numbers it may be a decimal comma.
+            # A comma without spaces between whole numbers may be a decimal comma.
             tight = kinds[-1:] == ["9"] and tokens[-1].end == match.start() and tokens[-1].text[-1].isdecimal()
             kind = "c" if tight and "." not in tokens[-1].text and _DECIMALS.match(text, match.end()) else ","
         else:

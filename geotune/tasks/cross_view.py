@@ -1,4 +1,4 @@
-"""The seven cross-view tasks of GeoX-Bench (arXiv 2511.13259): one ground photo against north-up satellite maps."""
+"""The seven cross-view tasks of GeoX-Bench (arXiv 2511.13259): match a ground photo to north-up satellite maps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from geotune.tasks.choice import ChoiceTask, wording, yes_or_no
 HEADINGS = {"N": 0.0, "E": 90.0, "S": 180.0, "W": 270.0}
 """Heading of each four-way answer, in degrees clockwise from north."""
 LOCATIONS = ("center", "left", "right", "top", "bottom", "top_left", "top_right", "bottom_left", "bottom_right")
-"""Where the camera can be in a crop; the names of the nine crops."""
+"""Positions of the camera in a crop, which are also the names of the nine crops."""
 N_CANDIDATES = 4
+"""Number of candidate maps in a cross-map question."""
 
 _CAMERA = r"\b(?:camera|photo(?:graph(?:er)?)?|picture|image|view|it)\b\W{1,3}(?:[a-z]{1,10}[ ,]{1,2}){0,3}"
 
 
 def gold_heading(record: Mapping[str, Any], crop: str) -> str:
-    """The orientation of the ground view, checked against its heading in degrees."""
+    """Return the orientation of the ground view, checked against its heading in degrees; raises `GoldError`."""
     heading = entry(record, "GroundImage", "orientation")
     if heading not in HEADINGS:
         raise GoldError("illegal orientation", repr(heading))
@@ -31,7 +32,10 @@ def gold_heading(record: Mapping[str, Any], crop: str) -> str:
 
 
 def gold_in_range(record: Mapping[str, Any], crop: str) -> str:
-    """`in_range` of the ground view; stale, and refused, where the record lists candidate maps."""
+    """Return `in_range` of the ground view as "true" or "false"; raises `GoldError`.
+
+    In a record that lists candidate maps the field is out of date, so such a record is rejected.
+    """
     in_range = entry(record, "GroundImage", "in_range")
     if "AerialCandidates" in record:
         raise GoldError("stale in_range")
@@ -41,14 +45,17 @@ def gold_in_range(record: Mapping[str, Any], crop: str) -> str:
 
 
 def gold_location(record: Mapping[str, Any], crop: str) -> str:
-    """The crop itself: its name says where the camera lands in it."""
+    """Return the crop itself, because its name says where in it the camera is; raises `GoldError`."""
     if crop not in LOCATIONS:
         raise GoldError("not one of the nine crops", crop)
     return crop
 
 
 def gold_candidate(record: Mapping[str, Any], crop: str) -> str:
-    """Index of the one candidate map that is the original; refused where another candidate shows the same map."""
+    """Return the index of the candidate map that is the original; raises `GoldError`.
+
+    A record is rejected if another candidate shows the same map.
+    """
     candidates = entry(record, "AerialCandidates")
     if not isinstance(candidates, list) or len(candidates) != N_CANDIDATES:
         raise GoldError("not four candidates")
@@ -65,21 +72,24 @@ def gold_candidate(record: Mapping[str, Any], crop: str) -> str:
 class CrossViewTask(ChoiceTask):
     """A question about one ground view and its maps."""
 
-    asked: str = field(kw_only=True)
-    legal: str = field(kw_only=True)
+    question_text: str = field(kw_only=True)
+    legal_text: str = field(kw_only=True)
+    """The legal answers, as the prompt states them."""
     gold_from: Callable[[Mapping[str, Any], str], str] = field(kw_only=True, repr=False, compare=False)
+    """Returns the gold answer of a record and a crop."""
 
     def question(self) -> str:
-        return self.asked
+        return self.question_text
 
     def form(self) -> str:
-        return f'{{"{self.key}": ...}}, {self.legal}.'
+        return f'{{"{self.key}": ...}}, {self.legal_text}.'
 
     def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
         return self.gold_from(record, crop)
 
 
 def _heading(match: re.Match[str]) -> str | None:
+    """Return the heading that a match names; None for any other direction."""
     name = match[0][len(match["not"] or "") :].replace(".", "").upper()
     words = re.findall("NORTH|SOUTH|EAST|WEST", name)
     if words:
@@ -98,6 +108,7 @@ _HEADING_WORDS = wording(
 
 
 def _location(match: re.Match[str]) -> str | None:
+    """Return the location that a match names; None if its words contradict each other."""
     name = match[0][len(match["not"] or "") :].lower()
     rows = {"top" if word in ("top", "upper") else "bottom" for word in re.findall("top|upper|bottom|lower", name)}
     columns = set(re.findall("left|right", name))
@@ -120,6 +131,7 @@ _MAP = r"(?<![^\W_])(?i:map|image|picture|satellite|aerial|index|option|candidat
 
 
 def _candidate(match: re.Match[str]) -> str | None:
+    """Return the index of the candidate map that a match names; None for any other number."""
     name = _NUMBERS[match["word"].lower()] if match["word"] else match["number"]
     index = re.fullmatch(r"\+?0*([0-3])(?:\.0+)?", name)
     return index[1] if index else None
@@ -150,8 +162,8 @@ def _pose(name: str, where: str) -> CrossViewTask:
         1 / len(HEADINGS),
         n_maps=1,
         cropped=where == _ANYWHERE,
-        asked=f"{_PAIR} The camera is {where} the map. Which way does it face?",
-        legal=_one_of(tuple(HEADINGS)),
+        question_text=f"{_PAIR} The camera is {where} the map. Which way does it face?",
+        legal_text=_one_of(tuple(HEADINGS)),
         wording=_HEADING_WORDS,
         gold_from=gold_heading,
     )
@@ -165,8 +177,8 @@ def _localization(name: str, where: str) -> CrossViewTask:
         1 / 2,
         n_maps=1,
         cropped=where == _ANYWHERE,
-        asked=f"{_PAIR} Was the photo taken in this map? If so, the camera is {where} the map.",
-        legal="true or false",
+        question_text=f"{_PAIR} Was the photo taken in this map? If so, the camera is {where} the map.",
+        legal_text="true or false",
         wording=yes_or_no(),
         gold_from=gold_in_range,
     )
@@ -180,8 +192,8 @@ def _cross_map(name: str, where: str) -> CrossViewTask:
         1 / N_CANDIDATES,
         n_maps=N_CANDIDATES,
         cropped=where == _ANYWHERE,
-        asked=f"{_SET} The camera is {where} one map. Which one?",
-        legal="0, 1, 2 or 3",
+        question_text=f"{_SET} The camera is {where} one map. Which one?",
+        legal_text="0, 1, 2 or 3",
         wording=_CANDIDATE_WORDS,
         gold_from=gold_candidate,
     )
@@ -194,8 +206,8 @@ _INTRA_MAP = CrossViewTask(
     1 / len(LOCATIONS),
     n_maps=1,
     cropped=True,
-    asked=f"{_PAIR} The camera is {_ANYWHERE} the map. In which part is it?",
-    legal=_one_of(LOCATIONS),
+    question_text=f"{_PAIR} The camera is {_ANYWHERE} the map. In which part is it?",
+    legal_text=_one_of(LOCATIONS),
     wording=_LOCATION_WORDS,
     gold_from=gold_location,
 )

@@ -1,4 +1,7 @@
-"""Is a given answer right: a photo, somebody's reasoning and answer, true or false (GRE's judge, arXiv 2505.18700)."""
+"""The task of judging whether a given answer is right: true or false (GRE's judge, arXiv 2505.18700).
+
+The question shows a photo together with somebody's reasoning and answer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from geotune.tasks.choice import ChoiceTask, yes_or_no
 
 @dataclass(frozen=True)
 class JudgeTask(ChoiceTask):
-    """Whether a predicted place is right. The prediction is part of the prompt."""
+    """Asks whether a predicted place is right. The prediction is part of the prompt."""
 
     def question(self) -> str:
         return "Is this answer correct about where the photo was taken?"
@@ -22,33 +25,33 @@ class JudgeTask(ChoiceTask):
         return f'{{"{self.key}": ...}}, true or false.'
 
     def prompt(self, *, explain: bool, reasoning: str = "", predicted: str = "") -> str:
-        """The user's text, with the reasoning (if any) and the answer to judge between image and question.
+        """Return the user's text, with the reasoning (if any) and the predicted answer between image and question.
 
-        Image marks in them are reworded: the count of marks is the count of images.
+        Image marks inside them are reworded, because a prompt must hold as many marks as it has images.
         """
-        said = [("Reasoning", reasoning), ("Answer", predicted)]
-        lines = [f"{title}: {_clean(text)}\n" for title, text in said if _clean(text)]
+        parts = [("Reasoning", reasoning), ("Answer", predicted)]
+        lines = [f"{title}: {_clean(text)}\n" for title, text in parts if _clean(text)]
         mark, question = f"{IMAGE_TAG}\n" * self.n_images, super().prompt(explain=explain)
         return mark + "".join(lines) + question.removeprefix(mark)
 
     def prompt_for(self, record: Mapping[str, Any], *, explain: bool) -> str:
-        """The user's text for a record with `predicted_cot` and `predicted_answer`."""
+        """Return the user's text for a record with `predicted_cot` and `predicted_answer`."""
         reasoning, predicted = (str(record.get(key) or "") for key in ("predicted_cot", "predicted_answer"))
         return self.prompt(explain=explain, reasoning=reasoning, predicted=predicted)
 
     def gold(self, record: Mapping[str, Any], *, crop: str = "full") -> str:
-        """What the last `gpt` turn of the record says, "True" or "False"."""
+        """Return the verdict, "true" or "false", of the record's last `gpt` turn; raises `GoldError` if it has none."""
         turns = record.get("conversations")
-        said = [
+        replies = [
             str(turn.get("value"))
             for turn in (turns if isinstance(turns, list) else [])
             if isinstance(turn, Mapping) and turn.get("from") == "gpt"
         ]
-        if not said:
+        if not replies:
             raise GoldError("missing verdict")
-        verdict = self.parse(said[-1])
+        verdict = self.parse(replies[-1])
         if verdict.answer is None:
-            raise GoldError(f"verdict {verdict.reason}", said[-1][:80])
+            raise GoldError(f"verdict {verdict.reason}", replies[-1][:80])
         return verdict.answer
 
 

@@ -14,7 +14,7 @@ from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
 
 
 class FakeAnswerer:
-    """Says what `say` tells it for each question, and keeps the questions that it saw. Options score by their text."""
+    """Answers each question with `say(question)`, scores options with `prefer`, and keeps the questions that it saw."""
 
     def __init__(self, say: Callable[[Sample], str], prefer: Callable[[Sample, str], float] | None = None) -> None:
         self.say = say
@@ -41,7 +41,10 @@ def fake() -> type[FakeAnswerer]:
 
 @pytest.fixture(scope="session")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 12 places: every option of the seven tasks asked at each, and one photo to locate; real images."""
+    """A dataset of 12 places with real images.
+
+    Each place has a question for every option of the seven tasks, and one photo to locate.
+    """
     folder = tmp_path_factory.mktemp("city")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
 class Parrot(nn.Module):
-    """A backbone that gives each question the legal answer number `choice`."""
+    """A backbone that answers each question with its legal answer number `choice`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,8 +55,8 @@ class Parrot(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def parrots_answer_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask a `Parrot` where a real backbone would generate or score."""
+def parrot_instead_of_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call the methods of a `Parrot` instead of the functions that generate and score with a real backbone."""
     for name in ("generate", "score_options"):
         monkeypatch.setattr(
             local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw)
@@ -70,7 +71,7 @@ class Stage(LightningModule):
 
 
 def nodes(city: Path) -> dict[str, Any]:
-    """Suites as a recipe writes them."""
+    """Config nodes of suites, as in a recipe."""
     return {
         "geox": {"_target_": "eval.suites.CrossViewSuite", "path": str(city), "samples_per_task": 18},
         "geolocate": {"_target_": "eval.suites.DistanceSuite", "path": str(city), "build": None},
@@ -158,17 +159,30 @@ def test_gathers_over_a_process_group(tmp_path: Path) -> None:
     assert gather_items([]) == []
 
 
-def wandb_records(run_dir: Path) -> Iterator[Any]:
-    """Records of an offline run: a LevelDB log of 32 KiB blocks behind a header of 7 bytes."""
+def wandb_records(run_dir: Path) -> list[Any]:
+    """All records of a finished offline run; W&B may still write the last ones when `wandb.finish` returns."""
+    (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    deadline = time.monotonic() + 60
+    while True:
+        records = list(read_wandb_records(file.read_bytes()))
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        assert time.monotonic() < deadline, "the run's file never ends"
+        time.sleep(0.1)
+
+
+def read_wandb_records(data: bytes) -> Iterator[Any]:
+    """Read the complete records of a LevelDB log: blocks of 32 KiB after a header of 7 bytes."""
     from wandb.proto import wandb_internal_pb2
 
-    (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    data, block, at, whole = file.read_bytes(), 32768, 7, b""
+    block, at, whole = 32768, 7, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
             at += block - at % block
             continue
         _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + size > len(data):
+            return
         whole += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # full, or the last piece
@@ -192,7 +206,7 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
         callback.evaluate(fit, stage, step)
     wandb.finish()
 
-    records = list(wandb_records(tmp_path))
+    records = wandb_records(tmp_path)
     axes = {r.metric.name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}
     assert axes["eval/mean_accuracy"] == axes["eval/pose_fixed/accuracy"] == axes["eval/predictions"] == "eval/step"
     rows = []

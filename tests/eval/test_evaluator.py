@@ -224,18 +224,18 @@ def test_best_option() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"answer_mode": "guess"}, "answer_mode=guess: one of generate, choice, explain_choice"),
+        ({"answer_mode": "guess"}, "answer_mode=guess: choose one of generate, choice, explain_choice"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"suites": {}}, "suites"),
     ],
 )
-def test_mistakes_are_told(city: Path, options: dict[str, Any], words: str) -> None:
+def test_mistakes_in_options_are_reported(city: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Evaluator(**{"suites": geox(city), **options})
 
 
-def test_a_broken_image_is_the_users_to_mend(city: Path, tmp_path: Path, fake: Any) -> None:
+def test_an_unreadable_image_is_a_config_error(city: Path, tmp_path: Path, fake: Any) -> None:
     from geotune.errors import BadRecord
 
     def say(question: Sample) -> str:

@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_builders.questions.draw import draw_others, generator, spread_labels
+from data_builders.questions.draw import balanced_choice, draw_others, generator, spread_labels
 
 
 @given(groups=st.lists(st.integers(0, 6), max_size=60), n_labels=st.integers(1, 5), seed=st.integers(0, 99))
@@ -48,3 +49,37 @@ def test_generators_differ_by_purpose() -> None:
     first, again, other = (int(generator(1, name).integers(0, 2**30)) for name in ("a", "a", "b"))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "chosen"),
+    [
+        (10, 0, [3, 5, 9, 17, 25, 26, 27, 32, 33, 34]),
+        (10, 1, [5, 10, 13, 19, 26, 28, 30, 31, 32, 34]),
+        (25, 2, [*range(2, 7), 10, 12, 13, 14, 17, 19, *range(21, 25), 26, 27, 30, 31, 33, *range(35, 40)]),
+    ],
+)
+def test_a_seed_always_chooses_the_same_items(n: int, seed: int, chosen: list[int]) -> None:
+    """Datasets that are built again must hold the same questions."""
+    answers = ["NNESNWE"[item % 7] for item in range(40)]
+    places = [f"p{item * item % 11}" for item in range(40)]
+    assert balanced_choice(answers, places, n, generator(seed, "choose")) == chosen
+
+
+@given(
+    items=st.lists(st.tuples(st.sampled_from("NESW"), st.integers(0, 6)), max_size=60),
+    n=st.integers(0, 70),
+    seed=st.integers(0, 99),
+)
+def test_choices_are_even_over_answers_and_spread_over_places(items: list[tuple[str, int]], n: int, seed: int) -> None:
+    answers, places = [answer for answer, _ in items], [place for _, place in items]
+    chosen = balanced_choice(answers, places, n, generator(seed))
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(n, len(items))
+    taken, available = Counter(answers[item] for item in chosen), Counter(answers)
+    for answer in available:
+        assert taken[answer] == available[answer] or taken[answer] >= max(taken.values(), default=0) - 1
+    used, held = Counter(items[item] for item in chosen), Counter(items)
+    for answer, place in held:
+        most = max(count for (other, _), count in used.items() if other == answer) if taken[answer] else 0
+        assert used[answer, place] == held[answer, place] or used[answer, place] >= most - 1

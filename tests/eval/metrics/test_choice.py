@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics.choice import choice_metrics, count_answers, divergence_from_uniform, normalised_entropy
+from eval.metrics.choice import choice_metrics, count_answers, divergence_from_uniform, normalized_entropy
 
 COMPASS = ("N", "E", "S", "W")
 
@@ -45,7 +45,7 @@ def test_always_the_same_and_perfectly_even() -> None:
 def test_identity_of_entropy_and_divergence(counts: list[int]) -> None:
     shares = np.array(counts) / sum(counts)
     k = len(counts)
-    h_norm, d_kl = normalised_entropy(shares), divergence_from_uniform(shares)
+    h_norm, d_kl = normalized_entropy(shares), divergence_from_uniform(shares)
     assert d_kl == pytest.approx(math.log2(k) * (1 - h_norm), abs=1e-9)
     assert 0 <= h_norm <= 1
     assert 0 <= d_kl <= math.log2(k) + 1e-9

@@ -26,14 +26,14 @@ def test_one_answer_a_place_is_the_plain_interval() -> None:
 
 
 def test_copies_of_an_answer_add_nothing() -> None:
-    """Twelve questions a place with one common outcome say as much as one question a place."""
+    """Twelve questions per place that share one outcome are as informative as one question per place."""
     scores = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     once = clustered_interval(scores, range(8))
     assert clustered_interval(np.repeat(scores, 12), np.repeat(range(8), 12).tolist()) == pytest.approx(once)
 
 
 def test_never_narrower_than_independent_answers() -> None:
-    """Always answering N on four headings is right exactly once a place: no variance between places at all."""
+    """Always answering N on four headings is right exactly once per place, so places do not vary at all."""
     scores = [1.0, 0.0, 0.0, 0.0] * 25
     clusters = [place for place in range(25) for _ in range(4)]
     independent = wilson_interval(0.25, 100, student_quantile(0.975, 24))
@@ -72,8 +72,10 @@ def test_holds_the_mean_and_ignores_order(rows: list[tuple[int, int, float]], ra
 
 @pytest.mark.parametrize("share", [0.25, 0.9])
 def test_covers_the_truth_on_simulated_places(share: float) -> None:
-    """95% intervals hold the truth about 95% of the time with 40 places of 8 correlated questions; those that take
-    questions for independent do not."""
+    """With 40 places of 8 correlated questions, 95% intervals contain the truth about 95% of the time.
+
+    Intervals that treat the questions as independent do not.
+    """
     rng = np.random.default_rng(0)
     correlation, places, questions, trials = 0.3, 40, 8, 300
     concentration = (1 - correlation) / correlation

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,28 @@ def test_seed_decides_and_all_is_all() -> None:
     assert balanced_subset(samples, 20, seed=0) != balanced_subset(samples, 20, seed=1)
     assert balanced_subset(samples, 500, seed=0) == sorted(samples, key=lambda s: s.id)
     assert balanced_subset([], 5, seed=0) == []
+
+
+@pytest.mark.parametrize(
+    ("n", "seed", "balance", "chosen"),
+    [
+        (10, 0, True, [0, 9, 10, 17, 19, 20, 26, 29, 33, 38]),
+        (10, 1, True, [0, 3, 12, 15, 16, 17, 20, 23, 31, 33]),
+        (10, 0, False, [0, 1, 9, 17, 19, 20, 23, 28, 29, 37]),
+        (
+            25,
+            2,
+            True,
+            [0, 2, 3, 5, 6, 7, 10, 12, *range(17, 21), 22, 24, 26, 27, *range(30, 39)],
+        ),
+        (25, 3, False, [0, 2, 3, 4, *range(9, 13), *range(15, 19), 20, 22, 23, 25, 26, 28, *range(30, 34), 35, 36, 38]),
+    ],
+)
+def test_a_seed_always_chooses_the_same_samples(n: int, seed: int, balance: bool, chosen: list[int]) -> None:
+    """Figures of two runs are comparable only if both are asked the same questions."""
+    samples = [sample(i, "NNESNWE"[i % 7], f"p{i * i % 11}") for i in range(40)]
+    subset = balanced_subset(samples, n, seed, balance=balance)
+    assert {s.id for s in subset} == {f"s/{i}" for i in chosen}
 
 
 def test_losing_a_place_changes_little() -> None:

@@ -18,7 +18,7 @@ from geotune.tasks import CROSS_VIEW_TASKS
 
 
 def rewrite(city: Path, out: Path, change: Callable[[Sample], Sample], *, turned: bool = False) -> Path:
-    """The city's records, changed and in another order if `turned`, beside a copy of its images."""
+    """Write the changed records of the city, in reverse order if `turned`, beside a copy of its images."""
     shutil.copytree(city / "images", out / "images")
     records = [sample_to_record(change(sample)) for sample in read_samples(city / "city.jsonl")]
     path = out / "changed.jsonl"

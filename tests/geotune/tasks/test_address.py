@@ -1,4 +1,4 @@
-"""Addresses in IMAGEO's fields: read from its nested form and ours, unknown parts left out, compared by name."""
+"""Addresses in IMAGEO's fields: read from its nested form and from ours, without unknown parts, compared by name."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks import coordinate_tokens, coordinates
+from geotune.tasks import coordinate_statements, coordinate_tokens, coordinates
 from geotune.tasks.coordinates import (
     CoordinateError,
     Coordinates,
@@ -251,7 +251,7 @@ def test_a_bare_pair_needs_an_order(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["153.02, -27.47", "(153, -27)", "lat: 153.02, lon: -27.47", "153.02 N, 27.47 W"])
-def test_what_only_a_swap_would_save_is_out_of_range(text: str) -> None:
+def test_coordinates_in_the_wrong_order_are_out_of_range(text: str) -> None:
     assert parse_coordinates(text, pair_order="lat_lon") is E.out_of_range
 
 
@@ -262,7 +262,7 @@ def test_numbers_in_passing_are_no_pair(text: str) -> None:
     assert parse_coordinates(text, pair_order="lat_lon") is E.missing
 
 
-def test_a_stated_order_beats_the_prompt_s() -> None:
+def test_a_stated_order_takes_precedence_over_that_of_the_prompt() -> None:
     assert near(parse_coordinates("(lon, lat): 2.35, 48.85", pair_order="lat_lon"), 48.85, 2.35)
     assert near(parse_coordinates("2.35 E, 48.85 N", pair_order="lat_lon"), 48.85, 2.35)
 
@@ -272,7 +272,7 @@ def test_small_islands_of_the_gulf_of_guinea_are_not_null_island() -> None:
     assert near(parse_coordinates("lat: 0, lon: 6.6"), 0, 6.6)
 
 
-def test_an_api_s_answer_with_null_text() -> None:
+def test_null_text_has_no_coordinates() -> None:
     assert parse_coordinates("null") is E.missing
     assert parse_coordinates("None") is E.missing
 
@@ -364,7 +364,7 @@ def test_pairs_round_trip_only_with_an_order(lat: float, lon: float) -> None:
 @unhurried
 @given(LONS, LATS)
 def test_never_a_silent_swap(lat: float, lon: float) -> None:
-    """A latitude that is none is refused, whatever the other number would allow."""
+    """An illegal latitude is rejected, even if the two numbers would be legal in the other order."""
     found = parse_coordinates(f'{{"latitude": {lat}, "longitude": {lon}}}')
     assert found == check_coordinates(lat, lon)
 
@@ -407,13 +407,16 @@ lat|lat |lat: 1 |lat, lon |lat(|{lat: 9, lon: 9}|long |9|9,|9, 9 |9 N |N 9 |9 la
 HOSTILE = [run or "\n" for run in RUNS.replace("\n", "").split("|")]
 
 
+MODULES = (coordinate_tokens, coordinate_statements, coordinates)
+
+
 def steps(text: str) -> int:
     """Lines of Python that reading `text` takes, in the reader's own code."""
     count = 0
 
     def trace(frame, event, argument):
         nonlocal count
-        if frame.f_code.co_filename not in (coordinate_tokens.__file__, coordinates.__file__):
+        if frame.f_code.co_filename not in [module.__file__ for module in MODULES]:
             return None
         count += event == "line"
         return trace
@@ -429,7 +432,7 @@ def steps(text: str) -> int:
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_work_grows_with_the_length_of_hostile_text(piece: str) -> None:
-    """Twice the text, at most about twice the work; and 100 kB come to an end."""
+    """Twice the text takes at most about twice the work, and 100 kB are read to the end."""
     once, twice = (steps((piece * 2000)[:length]) for length in (1000, 2000))
     assert twice <= 2.5 * once + 200
     hostile = piece * (100_000 // len(piece))
@@ -438,7 +441,7 @@ def test_work_grows_with_the_length_of_hostile_text(piece: str) -> None:
 
 
 def repeats(pattern):
-    """Every repetition of a parsed pattern without an upper bound, and whether it can give back what it took."""
+    """Yield for each unbounded repetition of a parsed pattern whether it can backtrack."""
     for code, argument in pattern:
         if code in (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT):
             _, most, body = argument
@@ -458,15 +461,14 @@ def repeats(pattern):
 
 def test_no_pattern_can_backtrack_without_bound() -> None:
     patterns = {
-        name: value
-        for name, value in (vars(coordinate_tokens) | vars(coordinates)).items()
-        if isinstance(value, re.Pattern)
+        name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, re.Pattern)
     }
     assert {"_TOKEN", "_STATEMENT", "ESCAPE", "_ANGLE_PART"} <= patterns.keys()
     for name, pattern in patterns.items():
         assert not any(repeats(parser.parse(pattern.pattern, pattern.flags))), name
     # On the string of kinds every repetition is bounded: a match looks at a fixed number of tokens.
-    assert parser.parse(coordinates._STATEMENT.pattern, coordinates._STATEMENT.flags).getwidth()[1] < 64
+    statement = coordinate_statements._STATEMENT
+    assert parser.parse(statement.pattern, statement.flags).getwidth()[1] < 64
 
 
 def test_the_check_for_backtracking_sees_it() -> None:

@@ -1,4 +1,4 @@
-"""The seven cross-view tasks: prompts, gold answers, and what their parsers accept and refuse."""
+"""The seven cross-view tasks: prompts, gold answers, and what their parsers accept and reject."""
 
 from __future__ import annotations
 

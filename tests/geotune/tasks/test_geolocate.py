@@ -1,4 +1,4 @@
-"""Coordinates of a photo: the answer's form, gold answers of all the field's record shapes, the score."""
+"""Coordinates of a photo: the form of the answer, gold answers from all kinds of records, and the score."""
 
 from __future__ import annotations
 

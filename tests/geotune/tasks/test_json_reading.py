@@ -1,4 +1,4 @@
-"""The reader of careless JSON: what it finds, what it decides, and that hostile text neither breaks nor stalls it."""
+"""The reader of careless JSON: which nodes it finds, and that hostile text neither breaks nor stalls it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks.final_answer import answer_span, without_open_thought
-from geotune.tasks.json_reading import JsonNode, Scalar, Status, plain_punctuation, read_objects
+from geotune.tasks.json_nodes import JsonNode, Scalar, Status
+from geotune.tasks.json_reading import plain_punctuation, read_objects
 
 WANTED = frozenset({"direction"})
 JSON_VALUES = st.recursive(
@@ -18,48 +18,6 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-
-
-def values(text: str, key: str = "direction") -> list[str]:
-    """The strings under `key` in the object that gives the final answer."""
-    reading = read_objects(text, frozenset({key}))
-    final = reading.last((key,)) or []
-    members = [member for node in final for member in node.members() if member.key == key]
-    return [reading.string(member.value) for member in members if isinstance(member.value, Scalar)]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('{"direction": "N"}', ["N"]),
-        ("{'direction': 'N'}", ["N"]),
-        ("{direction: N}", ["N"]),
-        ("{'direction': 'it's N'}", ["it's N"]),
-        ('{"direction": "the "N" side"}', ['the "N" side']),
-        ('{"note": "say "go", or not", "direction": "N"}', ["N"]),
-        ('{"direction": "N",}', ["N"]),
-        ('{"direction": "N" "x": 1}', ['N" "x']),  # ends broken: whoever reads it looks at what follows
-        ('{"direction": "N"\n "x": 1}', ["N"]),
-        ('```json\n{"direction": "N"\n```', ["N"]),
-        ('{"direction": "N", "direction": "S"}', ["N", "S"]),
-        ('{"Direction ": "N"}', ["N"]),
-        ('{"direction": "a\\"b\\u00e9\\n"}', ['a"b\u00e9']),
-        ('{"direction": "\\ud800"}', ["?"]),
-        ("{'direction': 'it\\'s \"N\"'}", ['it\'s "N"']),
-        ('{"a": {"direction": "N"}}', ["N"]),
-        ('{"direction": "S", "a": {"direction": "N"}}', ["S"]),
-        ('{"a": "{\'direction\': \'S\'}", "direction": "N"}', ["N"]),
-        ('{"direction": "S"} no, {"direction": "N"}', ["N"]),
-        ('{"direction": "S", "a": \n{"direction": "N"}', ["N"]),
-        ('{"direction": "S"}, {"direction": "N"}', ["N"]),
-        ('[{"direction": "S"}, {"direction": "N"}]', ["S", "N"]),
-        ('{it is } {"direction": "N"}', ["N"]),
-        ('{"heading": "N"}', []),
-        ("no JSON", []),
-    ],
-)
-def test_final_object(text: str, expected: list[str]) -> None:
-    assert values(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,19 +41,6 @@ def test_how_an_object_ends(text: str, status: Status) -> None:
     assert read_objects(text, frozenset()).nodes[0].status is status
 
 
-def test_a_value_that_breaks_off_is_torn_not_read() -> None:
-    for text in (
-        '{"direction": ',
-        '{"direction": "top',
-        '{"direction": top',
-        '{"direction": }',
-        '{"a": {"direction": "x',
-    ):
-        reading = read_objects(text, WANTED)
-        assert reading.last(("direction",)) == []
-        assert reading.nodes[0].torn
-
-
 @settings(deadline=None, max_examples=150)
 @given(st.dictionaries(st.text(max_size=6), JSON_VALUES, max_size=4), st.integers(0, 2))
 def test_valid_json_is_read_as_json_reads_it(content: dict[str, object], indent: int) -> None:
@@ -106,14 +51,6 @@ def test_valid_json_is_read_as_json_reads_it(content: dict[str, object], indent:
     assert len(list(node.members())) == len(content)
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.text())
-def test_strings_survive(content: str) -> None:
-    expected = content.encode("utf-8", "replace").decode().strip()
-    for ascii_only in (True, False):
-        assert values(json.dumps({"direction": content}, ensure_ascii=ascii_only)) == [expected]
-
-
 @settings(deadline=None, max_examples=300)
 @given(st.text(alphabet="{}[]:,=\"'\\ \nab<`/1") | st.text())
 def test_any_text_gives_nodes_within_it(text: str) -> None:
@@ -122,34 +59,7 @@ def test_any_text_gives_nodes_within_it(text: str) -> None:
         for member in node.members():
             if isinstance(member.value, Scalar | JsonNode):
                 assert node.start < member.value.start <= member.value.end <= node.end
-    start, end = answer_span(text)
-    assert 0 <= start <= end <= len(text)
     assert len(plain_punctuation(text)) == len(text)
-    assert text.startswith(without_open_thought(text))
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("a <answer> b </answer> c", " b "),
-        ("<ANSWER>a</ANSWER> <answer>b", "b"),
-        ("<answer>a</answer> <answer></answer>", "a"),
-        ("<think>a</think>b", "b"),
-        ("<think>a <answer>b</answer></think> c", " c"),
-        ("<think>a</think> ", "<think>a</think> "),
-        ("</answer> a", "</answer> a"),
-        ("", ""),
-    ],
-)
-def test_where_the_answer_stands(text: str, answer: str) -> None:
-    start, end = answer_span(text)
-    assert text[start:end] == answer
-
-
-def test_a_thought_without_an_end_is_no_answer() -> None:
-    assert without_open_thought("a <think> b") == "a "
-    assert without_open_thought("<think>a</think> b <think> c") == "<think>a</think> b "
-    assert without_open_thought("<think>a</think> b") == "<think>a</think> b"
 
 
 @pytest.mark.parametrize(
@@ -169,6 +79,6 @@ def test_a_thought_without_an_end_is_no_answer() -> None:
 )
 def test_hostile_text_takes_linear_time(text: str) -> None:
     began = time.perf_counter()
-    read_objects(text, WANTED).last(("direction",))
+    read_objects(text, WANTED).final_objects(("direction",))
     # well under a second when linear; minutes when quadratic
     assert time.perf_counter() - began < 8

@@ -1,4 +1,4 @@
-"""The list of tasks and what all of them have in common."""
+"""The list of tasks, and properties that all tasks share."""
 
 from __future__ import annotations
 
