@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             steps = {step.__name__: measured_alone(step, views, folder) for step in (build, read, index, plan)}
             variants[f"{39 * views} records"] = steps
             print(f"{39 * views:,} records: {json.dumps(steps)}")
-        variants["images"] = measured_alone(images, 0, Path(work))
+        variants["pictures"] = measured_alone(images, 0, Path(work))
         print(f"images: {json.dumps(variants['images'])}")
     sizes = [f"{39 * views} records" for views in options.views]
     per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]

@@ -184,38 +184,6 @@ def best_option(scores: Sequence[float]) -> int | None:
     return -max(finite)[1] if finite else None
 
 
-def flat_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scalar figures of an evaluation by name: `eval/<task>/<metric>` and `eval/mean_accuracy`.
-
-    A suite without tasks counts as a task with the suite's name. The figures of a task that several suites ask are
-    named `eval/<suite>/<task>/<metric>`.
-    """
-    suites = result["suites"]
-    suites_asking = Counter(task for figures in suites.values() for task in figures.get("tasks", ()))
-    flat: dict[str, float] = {}
-    for suite, figures in suites.items():
-        _flatten(f"eval/{suite}", {k: v for k, v in figures.items() if k != "tasks"}, flat)
-        for task, entry in figures.get("tasks", {}).items():
-            _flatten(f"eval/{task}" if suites_asking[task] == 1 else f"eval/{suite}/{task}", entry, flat)
-    if result["mean_accuracy"] is not None:
-        flat["eval/mean_accuracy"] = result["mean_accuracy"]
-    flat["eval/seconds"] = result["seconds"]
-    return flat
-
-
-def _flatten(prefix: str, figures: Mapping[str, Any], flat: dict[str, float]) -> None:
-    """Add the scalar figures, at any depth, to `flat`; an interval becomes `<name>_low` and `<name>_high`."""
-    for name, value in figures.items():
-        if name == "by_source":
-            continue  # these would be dozens of curves; the files hold them
-        if name.endswith("ci95"):
-            flat[f"{prefix}/{name}_low"], flat[f"{prefix}/{name}_high"] = value
-        elif isinstance(value, Mapping):
-            _flatten(f"{prefix}/{name}", value, flat)
-        elif isinstance(value, int | float) and math.isfinite(value):
-            flat[f"{prefix}/{name}"] = value
-
-
 def _batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
     """Split samples into consecutive batches of at most `size` samples of one task."""
     return [

@@ -172,8 +172,8 @@ class CaptionCalls:
         if tokens_in > reserved:
             image_tokens = math.ceil((tokens_in - self.costs.expected_text_tokens(request)) * 1.1)
             self._halt(
-                f"image_tokens={self.settings.image_tokens}: the endpoint counted {tokens_in:,} tokens where "
-                f"{reserved:,} were reserved; set image_tokens={image_tokens}, or a smaller max_side"
+                f"picture_tokens={self.settings.picture_tokens}: the endpoint counted {tokens_in:,} tokens where "
+                f"{reserved:,} were reserved; set picture_tokens={image_tokens}, or a smaller max_side"
             )
         if tokens_out > self.settings.max_output_tokens:
             other = "max_tokens" if self.settings.token_limit != "max_tokens" else "max_completion_tokens"

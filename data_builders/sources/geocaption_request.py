@@ -50,7 +50,7 @@ class CallSettings:
     """false: make no call; show the estimated cost and build from the answers that are already stored."""
     max_side: int = 1024
     """Longest side in pixels of a photo that is sent; larger photos are scaled down."""
-    image_tokens: int | None = field(default=None, compare=False)
+    picture_tokens: int | None = field(default=None, compare=False)
     """Largest number of tokens that the endpoint counts for a photo; null: estimated from the photo's size."""
     max_output_tokens: int = field(default=4096, compare=False)
     """Longest answer in tokens."""
@@ -78,8 +78,8 @@ class CallSettings:
         for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1")
-        if self.image_tokens is not None and self.image_tokens < 1:
-            raise ConfigError(f"image_tokens={self.image_tokens}: must be at least 1, or null")
+        if self.picture_tokens is not None and self.picture_tokens < 1:
+            raise ConfigError(f"picture_tokens={self.picture_tokens}: must be at least 1, or null")
         for key in ("requests_per_minute", "timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}={getattr(self, key)}: must be more than 0")
@@ -177,7 +177,7 @@ class CallCosts:
 
     def image_tokens(self, request: CaptionRequest) -> int:
         """Tokens of the image, as set or else as estimated."""
-        return self.settings.image_tokens or request.image_tokens
+        return self.settings.picture_tokens or request.image_tokens
 
     def _text_bytes(self, request: CaptionRequest) -> int:
         return self._common_bytes + len(request.text.encode())

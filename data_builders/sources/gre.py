@@ -33,12 +33,10 @@ from geotune.errors import BadRecord, ConfigError
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.base import GoldError, Task
-from geotune.tasks.coordinates import Coordinates, right_if_swapped
+from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, right_if_swapped
 from geotune.tasks.geolocate import GEOLOCATE, coordinates_json, read_coordinates
 from geotune.tasks.judge import JUDGE
 
-SWAP_WITHIN_KM = 25.0
-"""An answer counts as swapped if it is this close to the truth once latitude and longitude are exchanged."""
 NEAR_KM, FAR_KM = 1.0, 2500.0
 """A verdict is counted as doubtful if it is false below the first distance or true beyond the second: no threshold of
 the field explains it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from geotune.system.files import open_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +36,8 @@ def plot_accuracy(run_dir: Path) -> list[Path]:
     written: list[Path] = []
     for suite in [name for name, figures in evaluations[-1]["suites"].items() if "tasks" in figures]:
         path = run_dir / ("accuracy.png" if not written else f"accuracy_{suite}.png")
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
-        accuracy_figure(evaluations, suite).savefig(temporary, dpi=120)
-        temporary.replace(path)
+        with open_atomically(path, binary=True) as file:
+            accuracy_figure(evaluations, suite).savefig(file, format="png", dpi=120)
         written.append(path)
     return written
 

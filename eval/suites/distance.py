@@ -14,10 +14,7 @@ from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
 from geotune.tasks import TASKS, Task
-from geotune.tasks.coordinates import Coordinates, parse_coordinates, right_if_swapped
-
-SWAP_WITHIN_KM = 25.0
-"""An answer whose swapped coordinates are this close to gold counts as swapped."""
+from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
 
 
 @dataclass(kw_only=True)

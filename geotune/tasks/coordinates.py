@@ -15,8 +15,17 @@ from geotune.geo import haversine_km
 from geotune.tasks.coordinate_statements import CoordinateError, NamedField, Statement, StatementReader
 from geotune.tasks.coordinate_tokens import ESCAPE, final_text, unescape
 
-__all__ = ["CoordinateError", "Coordinates", "check_coordinates", "parse_coordinates", "right_if_swapped"]
+__all__ = [
+    "SWAP_WITHIN_KM",
+    "CoordinateError",
+    "Coordinates",
+    "check_coordinates",
+    "parse_coordinates",
+    "right_if_swapped",
+]
 
+SWAP_WITHIN_KM = 25.0
+"""An answer counts as swapped if it is this close to the truth once latitude and longitude are exchanged."""
 _RESTATED_DEG = 0.01
 """A bare pair this close to the answer before it only repeats that answer."""
 

@@ -20,7 +20,7 @@ def test_it_measures_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert steps["build"]["records"] == records
         assert set(steps) == {"build", "read", "index", "plan"}
         assert steps["plan"]["updates"] >= 1
-    assert result["variants"]["images"]["crops_per_second"] > 0
+    assert result["variants"]["pictures"]["crops_per_second"] > 0
     assert result["machine"]["cores"] >= 1
     assert result["command"].startswith("python -m benchmarks.build_scale --views 2 4 ")
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from eval.evaluator import Evaluator, as_question, best_option, flat_metrics
+from eval.evaluator import Evaluator, as_question, best_option
+from eval.report.wandb_log import flat_metrics
 from eval.suites import CrossViewSuite, DistanceSuite
 from geotune.errors import ConfigError
 from geotune.records import read_samples

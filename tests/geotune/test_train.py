@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from geotune.runs.directory import checkpoint_steps, read_state
 from geotune.sample import Sample
 from geotune.train import main, total_updates, train
 from geotune.training import summary as describe
+from tests.wandb_offline import wandb_records
 
 City = tuple[Path, list[Sample]]
 
@@ -102,33 +102,13 @@ def test_length_of_a_run(steps: int | None, epochs: float | None, wanted: int) -
     assert total_updates(cfg, plan) == wanted
 
 
-def wandb_records(run_dir: Path) -> Iterator[Any]:
-    """Records of an offline W&B run: a LevelDB log of 32 KiB blocks behind a header of 7 bytes."""
-    from wandb.proto import wandb_internal_pb2
-
-    (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    data, block, at, whole = file.read_bytes(), 32768, 7, b""
-    while at + 7 <= len(data):
-        if block - at % block < 7:
-            at += block - at % block
-            continue
-        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
-        whole += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # full, or the last piece
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
-
-
 def test_wandb_offline_unless_told_otherwise(
     recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     train(recipe(**{"wandb.mode": None, "wandb.tags": ["a"], "trainer.max_steps": 4}))
-    records = list(wandb_records(tmp_path / "run"))
+    records = wandb_records(tmp_path / "run")
     history: dict[str, list[Any]] = {}
     for record in records:
         for item in record.history.item:

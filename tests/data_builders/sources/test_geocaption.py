@@ -412,11 +412,11 @@ def test_pace_and_concurrency_are_kept(endpoint: Endpoint, photos: Path) -> None
 
 def test_stops_when_more_tokens_are_counted_than_were_reserved(endpoint: Endpoint, photos: Path) -> None:
     endpoint.counted_in = 30_000
-    with pytest.raises(ConfigError, match=r"counted 30,000 tokens .* set image_tokens=(\d+)") as error:
+    with pytest.raises(ConfigError, match=r"counted 30,000 tokens .* set picture_tokens=(\d+)") as error:
         build(photos)
     assert len(endpoint.requests) == 1
-    remedy = int(re.search(r"set image_tokens=(\d+)", str(error.value))[1])
-    assert build(photos, image_tokens=remedy)["written"] == 24
+    remedy = int(re.search(r"set picture_tokens=(\d+)", str(error.value))[1])
+    assert build(photos, picture_tokens=remedy)["written"] == 24
     assert endpoint.asked()[0] == 1
 
 
@@ -508,7 +508,7 @@ def test_one_question_under_two_names_is_asked_once(endpoint: Endpoint, photos: 
         ({"budget_usd": -1.0}, "budget_usd=-1.0"),
         ({"usd_per_million_in": float("nan")}, "usd_per_million_in=nan"),
         ({"concurrency": 0}, "concurrency=0"),
-        ({"image_tokens": 0}, "image_tokens=0"),
+        ({"picture_tokens": 0}, "picture_tokens=0"),
         ({"timeout_s": 0.0}, "timeout_s=0.0"),
         ({"body": {"n": 4}}, "body.n"),
     ],
