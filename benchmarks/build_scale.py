@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             variants[f"{39 * views} records"] = steps
             print(f"{39 * views:,} records: {json.dumps(steps)}")
         variants["pictures"] = measured_alone(images, 0, Path(work))
-        print(f"images: {json.dumps(variants['images'])}")
+        print(f"images: {json.dumps(variants['pictures'])}")
     sizes = [f"{39 * views} records" for views in options.views]
     per_record = [variants[size]["build"]["seconds"] / variants[size]["build"]["records"] for size in sizes]
     options.out.parent.mkdir(parents=True, exist_ok=True)
