@@ -338,7 +338,7 @@ def test_dated_maps_show_how_far_they_are_from_the_photos(downloads: Path, tmp_p
     # Photos are of January, February, March, May, June and July 2022.
     months = {"12", "11", "10", "8", "7", "6"}
     assert report["audit"]["map_months_after_view"] == dict.fromkeys(months, len(samples) // 6)
-    assert "From view to map" in (tmp_path / "build_report.html").read_text(encoding="utf-8")
+    assert "Age of the maps" in (tmp_path / "build_report.html").read_text(encoding="utf-8")
 
 
 def test_places_are_spelt_as_in_the_published_index(built: Any) -> None:

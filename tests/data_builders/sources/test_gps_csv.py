@@ -157,7 +157,7 @@ def test_the_command_and_its_help(osv: Any, tmp_path: Path, capsys: pytest.Captu
     for builder in ("gps_csv", "imageo", "geocaption"):
         assert main([f"builder={builder}", "--help"]) == 0
         text = capsys.readouterr().out
-        keys = text[text.index(f"keys of {builder}:") :].splitlines()[1:]
+        keys = text[text.index(f"keys of the builder {builder}:") :].splitlines()[1:]
         keys = keys[: keys.index("")]
         assert all(len(line.split(maxsplit=1)[1].partition("[")[0]) > 10 for line in keys), text
 
