@@ -43,7 +43,7 @@ MODELS = tuple(TEXT)
 class RandomQwen(QwenVL):
     """A Qwen2.5-VL with random weights, which are the same in every process."""
 
-    def _load_model(self, config: Any, trust_remote_code: bool) -> torch.nn.Module:
+    def _load_weights(self, config: Any, trust_remote_code: bool) -> torch.nn.Module:
         return random_model(config, self.dtype)
 
 

@@ -113,9 +113,9 @@ class Backbone(nn.Module):
         ConfigError if the files can't be read or the limits don't suit the family.
         """
 
-    def _load_model(self, config: Any, trust_remote_code: bool) -> nn.Module:
-        """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
-        model = load_model_weights(
+    def _load_weights(self, config: Any, trust_remote_code: bool) -> nn.Module:
+        """Load the model of `config` with the weights at `path`."""
+        return load_model_weights(
             self.path,
             config,
             model_class=self.model_class,
@@ -124,6 +124,10 @@ class Backbone(nn.Module):
             attn="sdpa" if self.attn == "flex" else self.attn,
             trust_remote_code=trust_remote_code,
         )
+
+    def _load_model(self, config: Any, trust_remote_code: bool) -> nn.Module:
+        """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
+        model = self._load_weights(config, trust_remote_code)
         if self.attn != "eager":
             use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         if self.quantized:
