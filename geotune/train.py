@@ -79,7 +79,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
         write_config(run.run_dir, cfg)
         write_rejected(run.run_dir, run.dataset.rejected)
-    limits = {"every": cfg.trainer.log_every, "max_bad": cfg.data.max_bad_samples}
+    limits = {"every": cfg.trainer.log_every, "max_unreadable": cfg.data.max_bad_samples}
     monitor = Monitor(run.run_dir, run.plan, run.dataset.ids, **limits)
     callbacks = [StepCounter(), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
     run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]

@@ -42,22 +42,15 @@ def spread_labels(groups: Sequence[Hashable], n_labels: int, rng: Generator) -> 
 
 
 def draw_others(
-    own: Sequence[int], count: int, n_maps: int, allowed: Callable[[int], NDArray[np.bool_]], rng: Generator
+    own: Sequence[int], count: int, n_maps: int, others: Callable[[int], NDArray[np.intp]], rng: Generator
 ) -> list[list[int] | None]:
     """Draw `count` distinct maps of other places for each item, using all maps about equally often.
 
     If some maps were drawn more often than others, their frequency would show that they are not the true map.
 
-    own: the own map of each item, in range(n_maps). allowed: returns a mask (n_maps,) of the maps that may be shown
-    beside the given map. The result holds None for an item with fewer than `count` allowed maps.
+    own: the own map of each item, in range(n_maps). others: returns the numbers of the maps that may be shown beside
+    the given map. The result holds None for an item with fewer than `count` such maps.
     """
-    return draw_among(own, count, n_maps, lambda mine: np.flatnonzero(allowed(mine)), rng)
-
-
-def draw_among(
-    own: Sequence[int], count: int, n_maps: int, others: Callable[[int], NDArray[np.intp]], rng: Generator
-) -> list[list[int] | None]:
-    """Do the same as `draw_others`, but with `others(own)` returning the numbers of the allowed maps, not a mask."""
     used = np.zeros(n_maps, np.int64)
     drawn: list[list[int] | None] = []
     for mine in own:

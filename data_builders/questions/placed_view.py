@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from data_builders.imagery.prepare import ImageFile
-from data_builders.questions.draw import draw_among, spread_labels
+from data_builders.questions.draw import draw_others, spread_labels
 from data_builders.questions.sample import question_sample
 from geotune.imagery.crops import CROPS
 from geotune.imagery.symmetry import IDENTITY, Symmetry
@@ -128,7 +128,7 @@ def draw_maps(
     labels = spread_labels(groups, 2 if local else N_CANDIDATES, rng)
     # A localization question with label 0 shows the own map and needs no other.
     needing = [map_ for map_, label in zip(own, labels, strict=True) if not local or label == 1]
-    drawn = iter(draw_among(needing, OTHERS_SHOWN[kind], n_maps, others, rng))
+    drawn = iter(draw_others(needing, OTHERS_SHOWN[kind], n_maps, others, rng))
     choices: list[MapChoice | None] = []
     for map_, label in zip(own, labels, strict=True):
         if local and label == 0:

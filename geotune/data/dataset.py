@@ -70,7 +70,7 @@ class SampleDataset(Dataset[Batch]):
 
     def __getitem__(self, micro: MicroBatch) -> Batch:
         """Return the batch of a micro-batch; unreadable samples are left out and listed in it."""
-        kept, broken = [], []
+        kept, unreadable = [], []
         for index in micro.indices:
             try:
                 encoded = self.encoder.encode(self.samples[index], self.folder)
@@ -79,20 +79,20 @@ class SampleDataset(Dataset[Batch]):
                 for path in encoded.images:
                     self.encoder.pixels(path)
             except BadRecord as error:
-                broken.append((index, error.reason))
+                unreadable.append((index, error.reason))
             else:
                 kept.append(encoded)
         join = collate_tree if self.prefix_tree else collate
         # Every rank must run every micro-batch. If no sample is readable, this one runs text that supervises nothing.
-        encoded_samples = kept or [self._unsupervised_text(self.samples[broken[0][0]])]
+        encoded_samples = kept or [self._unsupervised_text(self.samples[unreadable[0][0]])]
         batch = join(encoded_samples, self.encoder, update_targets=micro.update_targets, update=micro.update)
-        if not broken:
+        if not unreadable:
             return batch
         return replace(
             batch,
             ids=tuple(sample.id for sample in kept),
-            left_out=tuple((self.samples[index].id, reason) for index, reason in broken),
-            missing=int(sum(self.targets[index] for index, _ in broken)),
+            unreadable=tuple((self.samples[index].id, reason) for index, reason in unreadable),
+            unreadable_targets=int(sum(self.targets[index] for index, _ in unreadable)),
         )
 
     def _unsupervised_text(self, sample: Sample) -> Encoded:

@@ -66,9 +66,9 @@ class Batch:
 
     None for a batch of rows.
     """
-    left_out: tuple[tuple[str, str], ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
     """(id, reason) of each unreadable sample; none of its tokens are supervised."""
-    missing: int = 0
+    unreadable_targets: int = 0
     """Supervised tokens of the unreadable samples, which `update_targets` includes."""
 
     @property

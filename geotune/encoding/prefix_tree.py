@@ -13,7 +13,7 @@ with `subtree_end[k]`, the end of token k's subtree, token q sees token k if k <
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -115,23 +115,6 @@ def build_tree(samples: Sequence[Encoded]) -> PrefixTree:
     for root in roots.values():
         at = place(root, -1, at)
     return PrefixTree(tuple(nodes), tuple(tuple(branch.index for branch in path) for path in paths))
-
-
-def tree_tokens(paths: Iterable[Sequence[int]], sizes: np.ndarray) -> int:
-    """Number of tokens in the prefix tree of `paths`, each a sequence of segment numbers.
-
-    sizes: number of tokens of each segment (segments,). This is the slow twin of `TreePlan.cost`.
-    """
-    seen: set[tuple[int, ...]] = set()
-    total = 0
-    for path in paths:
-        prefix: tuple[int, ...] = ()
-        for segment in path:
-            prefix = (*prefix, segment)
-            if prefix not in seen:
-                seen.add(prefix)
-                total += int(sizes[segment])
-    return total
 
 
 @dataclass(frozen=True, slots=True)

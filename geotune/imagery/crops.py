@@ -39,12 +39,3 @@ def crop_box(name: str, width: int, height: int) -> tuple[int, int, int, int]:
     left, crop_width = _window(width, column)
     top, crop_height = _window(height, row)
     return left, top, left + crop_width, top + crop_height
-
-
-def camera_in_crop(name: str, width: int, height: int) -> tuple[float, float]:
-    """Position of the map's center, where the camera stands, in a crop: (x, y) as fractions of the crop.
-
-    Each is 1/4, 1/2 or 3/4, up to a pixel. Raises KeyError if `name` is not the name of a crop.
-    """
-    left, top, right, bottom = crop_box(name, width, height)
-    return (width / 2 - left) / (right - left), (height / 2 - top) / (bottom - top)

@@ -76,13 +76,13 @@ class Stage(LightningModule):
         """Number of updates that were skipped since the last one that was not."""
         self.paused: float = 0.0
         """Seconds spent on checkpoints and evaluation since this process started training."""
-        self.left_out: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}
         """Reason why each unreadable sample was left out, by its id; the same in every process."""
         self.ends_update = False
         """Whether the current micro-batch is the last one of its update."""
         self._planned_targets = 0
         """Supervised tokens that the current update was planned with, over all processes."""
-        self._missing_targets = 0
+        self._unreadable_targets = 0
         """Supervised tokens of the unreadable samples of the current update, in this process."""
         self.used_lr = float("nan")
         """Learning rate of the last update."""
@@ -102,9 +102,9 @@ class Stage(LightningModule):
         """Note the planned and the missing supervised tokens, and whether the micro-batch ends its update."""
         accumulate = self.trainer.accumulate_grad_batches
         if batch_idx % accumulate == 0:
-            self._missing_targets = 0
+            self._unreadable_targets = 0
         self._planned_targets = batch.update_targets
-        self._missing_targets += batch.missing
+        self._unreadable_targets += batch.unreadable_targets
         self.ends_update = (batch_idx + 1) % accumulate == 0
 
     def configure_optimizers(self) -> Any:
@@ -137,7 +137,7 @@ class Stage(LightningModule):
             return
         placement = placement_of(self.trainer)
         parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
-        remaining = self._planned_targets - int(reduce_figures(self.trainer, [self._missing_targets])[0])
+        remaining = self._planned_targets - int(reduce_figures(self.trainer, [self._unreadable_targets])[0])
         if remaining < self._planned_targets:
             placement.scale(parameters, self._planned_targets / remaining if remaining else float("nan"))
         limit = float("inf") if self.clip_norm is None else self.clip_norm

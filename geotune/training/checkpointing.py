@@ -275,7 +275,7 @@ class Checkpoints(Callback):
             best=self.best,
             best_step=self.best_step,
             wandb_id=self.wandb_id(),
-            left_out=stage.left_out,
+            left_out=stage.unreadable,
         )
         # The last file: a folder that holds it is a complete checkpoint.
         write_json(folder / STATE_FILE, asdict(state))

@@ -47,7 +47,7 @@ COLUMNS = (
     "perf/mfu",
 )
 """Columns of metrics.csv."""
-BAD_FILE = "bad_samples.jsonl"
+UNREADABLE_FILE = "bad_samples.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -64,7 +64,7 @@ class Counts:
     samples: float = 0.0
     patches: float = 0.0
     """Image patches that the vision tower encoded; images whose features were cached do not count."""
-    left_out: float = 0.0
+    unreadable: float = 0.0
     """Unreadable samples."""
 
     def __add__(self, other: Counts) -> Counts:
@@ -89,22 +89,22 @@ class Monitor(Callback):
         plan: The plan of updates.
         ids: Ids of the samples, by index.
         every: Number of updates between logged figures.
-        max_bad: Largest number of unreadable samples.
+        max_unreadable: Largest number of unreadable samples.
 
     Raises:
         RuntimeError: In training, after `stage.max_skipped` updates in a row whose gradient was not finite.
-        ConfigError: In training, once more than `max_bad` samples are unreadable.
+        ConfigError: In training, once more than `max_unreadable` samples are unreadable.
     """
 
-    def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_bad: int) -> None:
+    def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_unreadable: int) -> None:
         self.run_dir = run_dir
         self.plan = plan
         self.ids = ids
         self.every = every
-        self.max_bad = max_bad
+        self.max_unreadable = max_unreadable
         self._update = Counts()
         """Counts of the current update in this process."""
-        self._left_out: list[tuple[str, str]] = []
+        self._unreadable: list[tuple[str, str]] = []
         """Id of each unreadable sample of the current update in this process, and the reason."""
         self._window = Counts()
         """Counts since the last logged figures, over all processes."""
@@ -140,7 +140,7 @@ class Monitor(Callback):
         This cannot happen in `on_train_start`, where the step counter is restored after this callback has run.
         """
         if trainer.is_global_zero:
-            for name in ("updates.jsonl", "metrics.csv", BAD_FILE):
+            for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE):
                 keep_until(self.run_dir / name, as_stage(pl_module).step)
         self._mark, self._paused = self._idle = time.perf_counter(), as_stage(pl_module).paused
 
@@ -161,9 +161,9 @@ class Monitor(Callback):
             tokens=batch.tokens,
             samples=len(batch.ids),
             patches=stage.backbone.patches - self._patches,
-            left_out=len(batch.left_out),
+            unreadable=len(batch.unreadable),
         )
-        self._left_out += batch.left_out
+        self._unreadable += batch.unreadable
         if ends_update(trainer, batch_idx):
             self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
         self._idle = time.perf_counter(), stage.paused
@@ -172,25 +172,28 @@ class Monitor(Callback):
         step, counts = stage.step, Counts(*reduce_figures(trainer, astuple(self._update)))
         self._window += counts
         # The reduced count decides, so that either all processes gather or none does.
-        bad = sorted(gather_items(self._left_out)) if counts.left_out else []
-        self._update, self._left_out = Counts(), []
-        stage.left_out.update(bad)
+        unreadable = sorted(gather_items(self._unreadable)) if counts.unreadable else []
+        self._update, self._unreadable = Counts(), []
+        stage.unreadable.update(unreadable)
         line = {"step": step, "loss": counts.mean_loss, "targets": int(counts.targets), "ids": ids}
-        if bad:
-            line["left_out"] = [sample for sample, _ in bad]
+        if unreadable:
+            line["left_out"] = [sample for sample, _ in unreadable]
         if trainer.is_global_zero:
             append_lines(self.run_dir / "updates.jsonl", [line])
-            append_lines(self.run_dir / BAD_FILE, [{"step": step, "id": sample, "reason": why} for sample, why in bad])
-            for sample, why in bad:
+            append_lines(
+                self.run_dir / UNREADABLE_FILE,
+                [{"step": step, "id": sample, "reason": why} for sample, why in unreadable],
+            )
+            for sample, why in unreadable:
                 log.warning("update %d: sample %s is left out: %s", step, sample, why)
         if step % self.every == 0 or step == stage.total_updates:
             self._log(trainer, stage)
-        if len(stage.left_out) > self.max_bad:
-            sample, why = bad[-1]
+        if len(stage.unreadable) > self.max_unreadable:
+            sample, why = unreadable[-1]
             raise ConfigError(
-                f"data.max_bad_samples={self.max_bad}: {len(stage.left_out)} samples were unreadable by update "
-                f"{step}, the last one {sample} ({why}); {self.run_dir / BAD_FILE} lists them: restore their images "
-                "and continue with resume=last, or raise data.max_bad_samples"
+                f"data.max_bad_samples={self.max_unreadable}: {len(stage.unreadable)} samples were unreadable by "
+                f"update {step}, the last one {sample} ({why}); {self.run_dir / UNREADABLE_FILE} lists them: restore "
+                "their images and continue with resume=last, or raise data.max_bad_samples"
             )
         if stage.skipped_in_a_row >= stage.max_skipped:
             raise RuntimeError(

@@ -81,7 +81,7 @@ def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: St
         raise ConfigError(
             f"{file}: does not fit this optimizer ({error}); keep the settings of what trains as they were"
         ) from error
-    stage.step, stage.skipped, stage.left_out = state.step, state.skipped, state.left_out
+    stage.step, stage.skipped, stage.unreadable = state.step, state.skipped, state.left_out
     random_file = checkpoint / rng_file(trainer.global_rank)
     random_state = read_tensors(random_file) if random_file.is_file() else None
     if trainer.is_global_zero:

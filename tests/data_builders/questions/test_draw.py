@@ -31,7 +31,7 @@ def test_labels_of_whole_groups_are_a_permutation() -> None:
 @given(n_maps=st.integers(1, 12), count=st.integers(1, 3), seed=st.integers(0, 99))
 def test_others_are_distinct_and_used_evenly(n_maps: int, count: int, seed: int) -> None:
     own = [item % n_maps for item in range(5 * n_maps)]
-    drawn = draw_others(own, count, n_maps, lambda mine: np.arange(n_maps) != mine, generator(seed))
+    drawn = draw_others(own, count, n_maps, lambda mine: np.flatnonzero(np.arange(n_maps) != mine), generator(seed))
     used = [0] * n_maps
     for mine, others in zip(own, drawn, strict=True):
         if n_maps - 1 < count:

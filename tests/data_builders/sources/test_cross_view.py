@@ -36,11 +36,12 @@ from data_builders.sources.cross_view_readers import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
 from geotune.errors import ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, mercator_lat_lon, mercator_tile_xy
-from geotune.imagery.crops import camera_in_crop, crop_box
+from geotune.imagery.crops import crop_box
 from geotune.imagery.symmetry import SYMMETRIES, Symmetry
 from geotune.records import read_samples
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
+from tests.geotune.references import camera_in_crop
 
 PLACES = 8
 LAT, LON = 41.88, -87.63

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.data.grouping import BALANCED_AT_ONCE, Grouping
-from geotune.encoding.prefix_tree import tree_tokens
+from tests.geotune.references import tree_tokens
 
 PATHS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=1, max_size=60)
 SIZES = np.array([50, 7, 300, 20])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.data.tree_plan import TreePlan
-from geotune.encoding.prefix_tree import tree_tokens
 from geotune.errors import ConfigError
+from tests.geotune.references import tree_tokens
 
 LIMITS = st.sampled_from([{}, {"max_tokens": 120}, {"max_images": 3}, {"max_tokens": 200, "max_images": 4}])
 SPLITS = st.sampled_from([(8, 1, 1), (2, 2, 2), (4, 1, 2), (1, 2, 1)])

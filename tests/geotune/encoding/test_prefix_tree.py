@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.encoding.collate import collate, collate_tree, token_positions
-from geotune.encoding.prefix_tree import attention_blocks, build_tree, tree_tokens
+from geotune.encoding.prefix_tree import attention_blocks, build_tree
 from geotune.encoding.segments import Encoded, Segment
 from geotune.sample import Sample
+from tests.geotune.references import tree_tokens
 
 City = tuple[Path, list[Sample]]
 SEGMENTS = [Segment("text", tuple(range(length))) for length in (1, 2, 3, 5)]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from geotune.imagery.crops import CROPS, camera_in_crop, crop_box
+from geotune.imagery.crops import CROPS, crop_box
 from geotune.tasks import get_task
+from tests.geotune.references import camera_in_crop
 
 THIRD, SIXTH = Fraction(1, 3), Fraction(1, 6)
 # Fractions of the map that GeoX-Bench cuts off: (left, top, right, bottom).

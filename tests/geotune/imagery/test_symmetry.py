@@ -10,9 +10,10 @@ import pytest
 from data_builders.imagery.panorama import perspective_view
 from data_builders.synthetic import city
 from geotune.geo import COMPASS_POINTS
-from geotune.imagery.crops import CROPS, camera_in_crop, crop_box
+from geotune.imagery.crops import CROPS, crop_box
 from geotune.imagery.symmetry import ALL_SYMMETRIES, IDENTITY, SYMMETRIES, Symmetry
 from geotune.tasks.cross_view import HEADINGS
+from tests.geotune.references import camera_in_crop
 
 
 def turned(town: city.Town, symmetry: Symmetry) -> city.Town:

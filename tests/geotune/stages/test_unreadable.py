@@ -121,6 +121,6 @@ def test_an_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city
         for number in range(6)
         for micro in data.plan(accumulate=1, ranks=1).micro_batches(number, 0)
     ]
-    bad = {sample: reason for batch in batches for sample, reason in batch.left_out}
+    bad = {sample: reason for batch in batches for sample, reason in batch.unreadable}
     assert set(bad) == {sample.id for sample in city[1] if BROKEN in sample.images}
     assert all("another size" in reason for reason in bad.values())
