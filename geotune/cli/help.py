@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +28,9 @@ from geotune.config.parameters import (
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
 from geotune.config.targets import resolve_target
 from geotune.config.wording import as_typed
+
+MIN_TEXT_WIDTH = 24
+"""Characters per line of the second column on a terminal that is too narrow for both columns."""
 
 
 def help_text(command: str, overrides: Sequence[str]) -> str:
@@ -113,6 +119,18 @@ def _allowed_values(hint: Any) -> list[str]:
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the rows as two aligned columns."""
-    width = max((len(name) for name, _ in rows), default=0) + 2
-    return [f"  {name:<{width}}{text}".rstrip() for name, text in rows]
+    """Return the rows as two aligned columns, wrapped to the terminal; a pipe gets one line per row."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return aligned(rows, columns)
+
+
+def aligned(rows: Sequence[tuple[str, str]], columns: int | None) -> list[str]:
+    """Return the rows as two aligned columns in lines of at most `columns` characters; None: of any length."""
+    indent = max((len(name) for name, _ in rows), default=0) + 4
+    room = None if columns is None else max(columns - indent, MIN_TEXT_WIDTH)
+    lines = []
+    for name, text in rows:
+        wrapped = [text] if room is None else textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+        starts = [f"  {name}".ljust(indent), *[" " * indent] * (len(wrapped) - 1)]
+        lines += [f"{start}{part}".rstrip() for start, part in zip(starts, wrapped, strict=True)]
+    return lines

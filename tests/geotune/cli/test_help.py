@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from geotune.cli.entry import run_command
-from geotune.cli.help import what_is
+from geotune.cli.help import aligned, what_is
 from geotune.config import recipe_files
 from geotune.config.recipe_files import RECIPES, choices_of
 from tests.geotune.commands import RECIPE
@@ -61,3 +61,19 @@ def test_help_on_a_builder_shows_its_fields(
     assert "What the city is called." in out
     assert "[77]" in out, "what the file sets, not the field's own default"
     assert "[required]" in out
+
+
+@pytest.mark.parametrize("columns", [40, 80, None])
+def test_two_columns_fit_the_terminal(columns: int | None) -> None:
+    rows = [
+        ("backbone.lora.r", "Rank of each update. [8]"),
+        ("run_dir", f"Folder of the run; {'or ' * 40}null. [null]"),
+    ]
+    lines = aligned(rows, columns)
+    assert " ".join(" ".join(lines).split()) == " ".join(f"{name} {text}" for name, text in rows)
+    assert [line.startswith("   ") for line in lines[:2]] == [False, False]
+    if columns is None:
+        assert len(lines) == 2
+    else:
+        assert max(map(len, lines)) <= max(columns, 19 + 24)
+        assert all(line.startswith(" " * 19) for line in lines[2:])
