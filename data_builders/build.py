@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
-from geotune.config.instantiation import instantiate_checked
+from geotune.data.building import make_builder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def build(cfg: DictConfig) -> dict[str, Any]:
     """Build the dataset that the config names, print a summary, and return the report."""
-    builder = instantiate_checked(cfg.builder, "builder")
+    builder = make_builder(cfg.builder, "builder")
     report = builder.make(
         cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
     )

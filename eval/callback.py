@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from eval.plots.accuracy import plot_accuracy
 from eval.report.terminal import evaluation_tables
 from eval.suites.base import Suite
 from geotune.config.instantiation import instantiate_checked
-from geotune.runs.directory import evaluation_path, predictions_path
+from geotune.runs.directory import evaluation_path, predictions_path, read_json
 from geotune.runs.predictions import Prediction, write_predictions
 from geotune.system.ranks import gather_items
 from geotune.system.strict_json import write_json
@@ -85,7 +84,7 @@ class InLoopEvaluator(Callback):
         write_predictions(predictions_path(run_dir, step), predictions)
         write_json(evaluation_path(run_dir, step), result)
         plot_accuracy(run_dir)
-        Console().print(evaluation_tables(result, _read(evaluation_path(run_dir, 0)) if step else None))
+        Console().print(evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None))
         samples = {name: self.evaluator.samples(name) for name in self.evaluator.suites}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -107,7 +106,3 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 def _suite(name: str, node: Any) -> Suite:
     suite: Suite = instantiate_checked(node, f"evaluator.suites.{name}") if isinstance(node, Mapping) else node
     return suite
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

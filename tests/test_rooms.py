@@ -73,7 +73,9 @@ def test_no_two_classes_or_functions_share_a_name() -> None:
     homes: dict[str, set[str]] = defaultdict(set)
     for path in SOURCES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
+            if isinstance(node, ast.ClassDef):
+                homes[node.name.lstrip("_")].add(name_of(path))
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
                 homes[node.name].add(name_of(path))
     shared = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1 and name != "main"}
     assert shared == {}

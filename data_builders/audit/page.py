@@ -13,7 +13,7 @@ from data_builders.audit.drawing import bar_histogram, bars, point_map, thumbnai
 from data_builders.audit.findings import Findings
 from data_builders.audit.rules import Score
 from data_builders.audit.survey import AuditSample
-from geotune.sample import Sample
+from geotune.sample import IMAGE_TAG, Sample
 
 SAMPLES_PER_TASK = 3
 """Number of samples per task on the page."""
@@ -244,7 +244,7 @@ def _place_section(findings: Findings) -> str:
         box = (middle[0] - half, middle[1] - half / 2, middle[0] + half, middle[1] + half / 2)
         text += f"<p></p>{point_map(points, box)}"
     return (
-        f"{text}<p class='soft'>The map shows {len(points):,} of {findings.survey.n_places:,} places; grey dots are "
+        f"{text}<p class='soft'>The map shows {len(points):,} of {findings.survey.n_places:,} places; gray dots are "
         f"towns, for orientation. Latitude {lat.min():.3f} to {lat.max():.3f}, "
         f"longitude {lon.min():.3f} to {lon.max():.3f}.</p>"
     )
@@ -278,7 +278,7 @@ def _sample_section(findings: Findings) -> str:
 
 def _sample_box(sample: Sample, folder: Path) -> str:
     images = "".join(thumbnail(folder, name) for name in sample.images)
-    question = " ".join(sample.prompt.replace("<image>", " ").split())
+    question = " ".join(sample.prompt.replace(IMAGE_TAG, " ").split())
     return (
         f'<div class="question"><div>{images}</div><b>{html.escape(sample.task)}</b> '
         f'<span class="soft">{html.escape(sample.id)}</span><div>{html.escape(_short(question, 420))}</div>'

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 FOLDER = ".checked"
 """Name of the ledger's folder inside a dataset's images; it may be deleted at any time."""
-Entry = dict[str, Any]
+LedgerEntry = dict[str, Any]
 """One line of a ledger: `path`, `state` and the facts that were noted about the image."""
 
 
@@ -25,7 +25,7 @@ class Ledger:
 
     def __init__(self, images: Path) -> None:
         self.folder = images / FOLDER
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, LedgerEntry] = {}
         self._file: IO[str] | None = None
         for path in sorted(self.folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
             with path.open(encoding="utf-8", errors="replace") as file:
@@ -36,7 +36,7 @@ class Ledger:
                     except (ValueError, KeyError, TypeError):  # cut off when the build was killed
                         continue
 
-    def find(self, path: Path) -> Entry | None:
+    def find(self, path: Path) -> LedgerEntry | None:
         """Return the entry of an image, or None if there is none for the file in its present state."""
         entry = self._known.get(str(path))
         return entry if entry is not None and entry["state"] == _state(path) else None

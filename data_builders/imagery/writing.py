@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from PIL import Image
+
+from geotune.system.files import open_atomically
 
 
 def write_image(path: Path, image: Image.Image) -> None:
@@ -13,10 +14,8 @@ def write_image(path: Path, image: Image.Image) -> None:
 
     Several processes may write the same image: each writes a file of its own, and the last rename wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    if path.suffix == ".png":
-        image.save(partial, format="PNG", compress_level=1)
-    else:
-        image.save(partial, format="JPEG", quality=95, subsampling=0)
-    partial.replace(path)
+    with open_atomically(path, binary=True) as file:
+        if path.suffix == ".png":
+            image.save(file, format="PNG", compress_level=1)
+        else:
+            image.save(file, format="JPEG", quality=95, subsampling=0)

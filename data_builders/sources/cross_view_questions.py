@@ -45,7 +45,7 @@ from geotune.tasks.cross_view import HEADINGS
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class _AskedView:
     """One ground view: the number of its place, and its heading in the source."""
 
     place: int
@@ -80,7 +80,7 @@ class CrossViewQuestions:
         self.images = [images[place.record_id] for place in places]
         self.texts = texts
         self.mine = [mine(place.place) for place in places]
-        self.views = [_View(number, heading) for number, held in enumerate(self.images) for heading in held.views]
+        self.views = [_AskedView(number, heading) for number, held in enumerate(self.images) for heading in held.views]
         self.choices: dict[str, dict[int, MapChoice]] = {
             OWN_MAP: {number: MapChoice((view.place,), 0) for number, view in enumerate(self.views)},
             LOCALIZATION: {},
@@ -222,7 +222,7 @@ class CrossViewQuestions:
         file = map_file(path, symmetry.crop(crop), self.crops, images_dir)
         return MapShown(self.places[place].record_id, self.places[place].scale, file)
 
-    def _placed_view(self, view: _View) -> PlacedView:
+    def _placed_view(self, view: _AskedView) -> PlacedView:
         place, symmetry = self.places[view.place], self.symmetries[view.place]
         heading = symmetry.heading(view.heading)
         facts: dict[str, Any] = {

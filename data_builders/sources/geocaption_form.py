@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geotune.geo import haversine_km
+from geotune.sample import IMAGE_TAG
 from geotune.tasks import get_task
 from geotune.tasks.coordinates import Coordinates, check_coordinates
 from geotune.tasks.geolocate import coordinates_json, degrees
@@ -61,11 +62,11 @@ Describe as JSON what in this photo tells where it was taken, from the wide view
 development) to the near one (1 km: roads, vegetation, then buildings, vehicles, soil), and which similar regions it \
 rules out.
 - State only what can be seen; where an aspect can't be seen, write "not visible".
-- Reason from the image alone. Never say or hint that the place was given, and give no coordinates before the answer.
+- Reason from the picture alone. Never say or hint that the place was given, and give no coordinates before the answer.
 - Eliminate two or three regions that look alike, each for reasons that can be seen.
 - answer.coordinates repeats latitude {lat} and longitude {lon} exactly; region names country and region."""
 QUESTION = (
-    "<image>\nWhere was this photo taken? Reply with JSON only: "
+    f"{IMAGE_TAG}\nWhere was this photo taken? Reply with JSON only: "
     '{"thinking": {"25km_analysis", "1km_analysis", "buildings_infrastructure", "vehicles_traffic", "terrain_soil", '
     '"elimination_similar_regions"}, "answer": {"coordinates": {"latitude", "longitude", "region"}, '
     '"final_location_confirmation"}}, decimal degrees, south and west negative.'
@@ -79,7 +80,7 @@ _GIVEN_AWAY = re.compile(
     r"|\b(?:coordinates?|location)\s+(?:are|is|was|were)\s+(?:given|provided|supplied)\b",
     re.IGNORECASE,
 )
-_PLACEHOLDERS = ("<image>", "<video>", "<audio>")
+_PLACEHOLDERS = (IMAGE_TAG, "<video>", "<audio>")
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 

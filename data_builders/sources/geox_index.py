@@ -172,6 +172,7 @@ class GeoxIndex(Builder):
             {"place": place, "training_place": names[family][found[0]], "metres": round(1000 * found[1])}
             for place, (family, lat, lon) in benchmark.items()
             if (found := indices[family].nearest(lat, lon, NEAR_TRAINING_M / 1000)) is not None
+            and found[1] < NEAR_TRAINING_M / 1000
         ]
         return {"threshold_m": NEAR_TRAINING_M, "places": len(benchmark), "near": near}
 

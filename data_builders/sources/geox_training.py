@@ -42,7 +42,7 @@ def training_views(
     for view in pool:
         by_source[view.source].append(view)
     for source, views in by_source.items():
-        atlas = _MapAtlas(views, images, min_distance_m)
+        atlas = _TrainingMaps(views, images, min_distance_m)
         asked = [view for view in views if chosen[view.family, view.panorama] == source]
         yield from (replace(view, kind=OWN_MAP) for view in asked)
         for kind in (LOCALIZATION, CROSS_MAP):
@@ -54,7 +54,7 @@ def training_views(
 def _with_other_maps(
     kind: str,
     views: Sequence[View],
-    atlas: _MapAtlas,
+    atlas: _TrainingMaps,
     rng: np.random.Generator,
     min_distance_m: float,
     writer: DatasetWriter,
@@ -72,7 +72,7 @@ def _with_other_maps(
         yield replace(view, kind=kind, maps=maps, true_map=choice.true_map)
 
 
-class _MapAtlas:
+class _TrainingMaps:
     """The maps of one index file with their coordinates; finds those that may stand beside a view's own map."""
 
     def __init__(self, views: Iterable[View], images: Mapping[Path, ImageFile], min_distance_m: float) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from geotune.imagery.crops import LANDS_AT
 
 Image = NDArray[np.uint8]
-Grid = NDArray[np.int64]
+CityGrid = NDArray[np.int64]
 
 CITY_VERSION = "4"
 """Increase it when an image or a label would change: the embedded backbone was trained on one version."""
@@ -95,8 +95,8 @@ class Town:
     Wall colors (12, 12) and plaza colors (13, 13) are indices into `WALL_COLORS` and `PLAZA_COLORS`.
     """
 
-    walls: Grid
-    plazas: Grid
+    walls: CityGrid
+    plazas: CityGrid
     climate: int
     """Index into `CLIMATES`."""
     region: int
@@ -133,7 +133,7 @@ def draw_towns(rng: np.random.Generator, climate: int, region: int) -> tuple[Tow
     return towns[0], towns[1], towns[2], towns[3]
 
 
-def _walls(rng: np.random.Generator) -> Grid:
+def _walls(rng: np.random.Generator) -> CityGrid:
     """Draw wall colors such that the four blocks around any crossing differ."""
     walls = np.full((SIDE + 1, SIDE + 2), -1)
     for row in range(1, SIDE + 1):
@@ -143,7 +143,7 @@ def _walls(rng: np.random.Generator) -> Grid:
     return walls[1:, 1:-1]
 
 
-def _plazas(rng: np.random.Generator, center: int, common: NDArray[np.int64]) -> Grid:
+def _plazas(rng: np.random.Generator, center: int, common: NDArray[np.int64]) -> CityGrid:
     """Draw plaza colors that repeat every three crossings, with `center` at the camera's crossing."""
     tile = np.concatenate([rng.permutation(common), [center]]).reshape(3, 3)
     index = (np.arange(SIDE + 1) - MIDDLE + 2) % 3
@@ -223,7 +223,7 @@ def panorama(town: Town, rng: np.random.Generator, width: int = 256, noise: floa
     return _finish(image, rng, noise)
 
 
-def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], Grid, NDArray[np.bool_]]:
+def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], CityGrid, NDArray[np.bool_]]:
     """Per ray (R,): distance to the first building (inf: none), its flat block index, whether its east or west face."""
     low = (np.arange(SIDE) - SIDE // 2) * PITCH + STREET / 2
     high = low + PITCH - STREET

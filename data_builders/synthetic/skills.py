@@ -19,7 +19,7 @@ from data_builders.synthetic.places import Place, draw_places, place_folder, wri
 from data_builders.synthetic.scenes import Context
 from data_builders.writer import DatasetWriter
 from geotune.errors import ConfigError
-from geotune.sample import Sample, Turn
+from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT
@@ -107,7 +107,7 @@ class SyntheticSkills(Builder):
 def _sample(name: str, place: Place, skill: str, asked: Sequence[Exchange], files: list[str]) -> Sample:
     """The exercise as a sample, with the images `files` in its first turn."""
     turns = [turn for prompt, answer in asked for turn in (Turn("user", prompt), Turn("assistant", answer))]
-    turns[0] = Turn("user", "<image>\n" * len(files) + turns[0].text)
+    turns[0] = Turn("user", f"{IMAGE_TAG}\n" * len(files) + turns[0].text)
     return Sample(
         id=f"{SOURCE}/{name}",
         images=tuple(files),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotune.runs.directory import evaluations as saved_evaluations
 from geotune.system.files import open_atomically
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def plot_accuracy(run_dir: Path) -> list[Path]:
 
     The first suite is drawn in `accuracy.png`, each further suite in `accuracy_<suite>.png`.
     """
-    files = (run_dir / "eval").glob("step_*.json")
-    evaluations = sorted((json.loads(file.read_text(encoding="utf-8")) for file in files), key=lambda e: e["step"])
+    evaluations = [evaluation for _, evaluation in saved_evaluations(run_dir)]
     if not evaluations:
         return []
     written: list[Path] = []

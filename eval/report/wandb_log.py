@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from geotune.runs.predictions import Prediction
-from geotune.sample import Sample
+from geotune.sample import IMAGE_TAG, Sample
 from geotune.system.images import load_image
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Seque
             prediction.suite,
             prediction.task,
             image,
-            sample.prompt.replace("<image>", "").strip(),
+            sample.prompt.replace(IMAGE_TAG, "").strip(),
             prediction.gold,
             answer,
             prediction.score,

@@ -62,10 +62,10 @@ class Journal:
         body: str = json.loads(file.readline())["body"]
         return body
 
-    def start(self, key: str, photo: str, worst_usd: float) -> int:
+    def start(self, key: str, item: str, worst_usd: float) -> int:
         """Record that a call is about to be made, and return its number."""
         call = self._next
-        self._append("calls", {"call": call, "key": key, "photo": photo, "worst_usd": worst_usd})
+        self._append("calls", {"call": call, "key": key, "photo": item, "worst_usd": worst_usd})
         self._next += 1
         self._usd[call] = worst_usd
         return call
@@ -75,14 +75,14 @@ class Journal:
         self._append("calls", {"call": call, "failed": reason, "usd": usd})
         self._usd[call] = usd
 
-    def answer(self, call: int, key: str, photo: str, body: str, usd: float, tokens_out: int | None) -> None:
+    def answer(self, call: int, key: str, item: str, body: str, usd: float, tokens_out: int | None) -> None:
         """Store a valid answer."""
-        line = {"call": call, "key": key, "photo": photo, "usd": usd, "tokens_out": tokens_out, "body": body}
+        line = {"call": call, "key": key, "photo": item, "usd": usd, "tokens_out": tokens_out, "body": body}
         self._note_answer(line, self._append("answers", line))
 
-    def reject(self, call: int, key: str, photo: str, body: str, usd: float, reason: str, detail: str) -> None:
+    def reject(self, call: int, key: str, item: str, body: str, usd: float, reason: str, detail: str) -> None:
         """Store an invalid answer."""
-        line = {"call": call, "key": key, "photo": photo, "usd": usd, "reason": reason, "detail": detail, "body": body}
+        line = {"call": call, "key": key, "photo": item, "usd": usd, "reason": reason, "detail": detail, "body": body}
         self._append("invalid", line)
         self._note_invalid(line)
 

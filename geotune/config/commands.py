@@ -23,7 +23,7 @@ class BuildConfig:
     max_reject_fraction: float = 0.01
     """Largest fraction of the source that may be rejected; above it the command fails with exit status 2."""
     shard: str | None = None
-    """Part to write, as i/n: one of n jobs, whose parts `geotune merge` joins; null writes the whole dataset."""
+    """Part i of n to write, as i/n; `geotune merge` joins the parts. null writes the whole dataset."""
 
 
 @dataclass

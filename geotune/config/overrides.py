@@ -34,7 +34,7 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
             raise ConfigError(f"{override}: write key=value{_guess(override, spec)}; --help lists the keys")
         prefix, key, text = match["prefix"], match["key"], match["text"] or ""
         group = key.partition("@")[0]
-        removed = prefix == "~" or text.strip() == "null"
+        removed = prefix == "~" or text.strip().lower() == "null"
         if "@" not in key and removed and _may_be_null(spec.schema, group):
             values.append(([group], DELETE if prefix == "~" else text))
         elif group in names and ("@" in key or group in parameters_of(spec.schema)):

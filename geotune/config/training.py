@@ -63,7 +63,8 @@ class BackboneConfig:
     """How the language model is trained."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     quantization: Literal["nf4"] | None = None
-    """Quantization of the language model's frozen linear layers; nf4 (QLoRA) takes a quarter of their memory."""
+    """Quantization of the language model's frozen linear layers: nf4 (QLoRA) keeps them in four bits, a quarter of the
+    memory; null keeps them as loaded."""
 
 
 @dataclass
@@ -105,7 +106,8 @@ class DataConfig:
     _target_: str = "geotune.data.datamodule.GeoData"
     """Class of the data module."""
     build: dict[str, Any] | None = None
-    """Builder (`_target_` and its fields) that makes `path` if it does not exist yet; null means that it must exist."""
+    """Builder (`_target_` and its fields) that makes `path` if it does not exist yet or was built with other fields;
+    null means that it must exist."""
     mix: dict[str, float] = field(default_factory=dict)
     """Further datasets as path: weight; besides all of `path`, an epoch has `weight` times the samples of each."""
     num_workers: int = 0
@@ -121,7 +123,8 @@ class DataConfig:
     max_bad_samples: int = 10
     """Largest number of unreadable samples during training, which are left out and listed; the run stops at more."""
     prefix_tree: bool = True
-    """Encode what the questions about one place share once; false encodes each sample alone: slower, same gradients."""
+    """Encode the shared part of the questions about one place only once; false encodes each sample alone, which is
+    slower and gives the same gradients."""
     group_size: int = 13
     """Largest number of questions about one place per micro-batch, for prefix_tree; more is faster but mixes less."""
     max_tokens: int | None = None
@@ -147,7 +150,8 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
     strategy: Strategy = "auto"
-    """How several devices share the model: auto and ddp keep all weights on each, the others spread parts of it."""
+    """How several devices share the model: auto and ddp keep everything on each, deepspeed_zero2 spreads gradients and
+    optimizer state, and the others spread the weights as well."""
     checkpoint_every: int = 500
     """Number of updates between checkpoints."""
     log_every: int = 10

@@ -43,11 +43,7 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
         return found
 
     build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
-    builder = instantiate_checked(build, build_key)
-    if not hasattr(builder, "make"):
-        raise ConfigError(
-            f"{build_key}._target_={build.get('_target_')}: this is not a builder; choose one of the group `builder`"
-        )
+    builder = make_builder(build, build_key)
     fingerprint = config_fingerprint(builder_config(builder))
     out, target = _destination(Path(path), key)
     if _is_current(out, target, fingerprint):
@@ -59,6 +55,15 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
         raise ConfigError(
             f"{key}={path}: can't build there ({error.strerror or error}); choose a folder that is writable"
         ) from error
+
+
+def make_builder(node: Mapping[str, Any], key: str) -> Any:
+    """Make the builder of the config node at `key`. Raises ConfigError if its target is no builder."""
+    builder = instantiate_checked(node, key)
+    if not hasattr(builder, "make"):
+        target = node.get("_target_")
+        raise ConfigError(f"{key}._target_={target}: this is not a builder; choose one of the group `builder`")
+    return builder
 
 
 def builder_config(builder: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Sizes of the images that samples show. Every image is decoded once, as a check, and its size is remembered.
 
-The memory is the file `images.json` in the dataset's cache folder. An image whose bytes or time of change differ from
-what is remembered is decoded again.
+The memory is the file `image_sizes.json` in the dataset's cache folder. An image is decoded again if its bytes or time
+of change differ from what is remembered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class _Entry(NamedTuple):
+class _KnownImage(NamedTuple):
     """What is remembered of an image."""
 
     size_bytes: int
@@ -41,12 +41,12 @@ def image_sizes(source: SampleFile, chosen: np.ndarray, *, max_pixels: int) -> d
     """
     names = source.image_names()
     numbers = source.images_of(chosen).tolist()
-    memory = source.folder.parent / "images.json"
+    memory = source.folder.parent / "image_sizes.json"
     known = _read_memory(memory)
     folder = source.path.parent
-    found: dict[str, _Entry] = {}
+    found: dict[str, _KnownImage] = {}
 
-    def check(number: int) -> _Entry | BadRecord:
+    def check(number: int) -> _KnownImage | BadRecord:
         name = names[number]
         try:
             return _check(resolve_image(folder, name), known.get(name), max_pixels)
@@ -69,7 +69,7 @@ def image_sizes(source: SampleFile, chosen: np.ndarray, *, max_pixels: int) -> d
     return {name: (entry.width, entry.height) for name, entry in found.items()}
 
 
-def _check(path: Path, known: _Entry | None, max_pixels: int) -> _Entry:
+def _check(path: Path, known: _KnownImage | None, max_pixels: int) -> _KnownImage:
     """Return the entry of an image, decoded unless `known` is still true of it. Raises BadRecord."""
     try:
         state = path.stat()
@@ -80,13 +80,13 @@ def _check(path: Path, known: _Entry | None, max_pixels: int) -> _Entry:
     if known is not None and is_unchanged and known.width * known.height <= max_pixels:
         return known
     width, height = check_image(path, max_pixels=max_pixels)
-    return _Entry(state.st_size, state.st_mtime_ns, width, height)
+    return _KnownImage(state.st_size, state.st_mtime_ns, width, height)
 
 
-def _read_memory(memory: Path) -> dict[str, _Entry]:
+def _read_memory(memory: Path) -> dict[str, _KnownImage]:
     """Return what is remembered of images, by name; nothing if the file is missing or unreadable."""
     try:
-        return {name: _Entry(*entry) for name, entry in json.loads(memory.read_text(encoding="utf-8")).items()}
+        return {name: _KnownImage(*entry) for name, entry in json.loads(memory.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -9,7 +9,7 @@ import numpy as np
 from geotune.data.grouping import Grouping
 from geotune.data.paths import Paths, shared_prefix_lengths
 
-Span = tuple[int, int]
+SampleSpan = tuple[int, int]
 """Samples of one group that are neighbors: the positions from (first) up to (second) in `SampleGroups.order`."""
 
 
@@ -111,11 +111,11 @@ class SampleGroups:
         self._position = np.empty(len(ordered), np.int64)
         self._position[self.order] = np.arange(len(ordered))
 
-    def span(self, group: int) -> Span:
+    def span(self, group: int) -> SampleSpan:
         """Return the samples of a group."""
         return int(self.starts[group]), int(self.starts[group + 1])
 
-    def samples(self, span: Span) -> list[int]:
+    def samples(self, span: SampleSpan) -> list[int]:
         """Return the indices of the samples of a span."""
         return list(self.order[span[0] : span[1]].tolist())
 
@@ -123,14 +123,14 @@ class SampleGroups:
         """Return the tokens and the images of the tree of samples, given by index."""
         return self.cost_of_spans([(at, at + 1) for at in self._position[np.asarray(samples)].tolist()])
 
-    def cost_of_spans(self, spans: Sequence[Span]) -> tuple[int, int]:
+    def cost_of_spans(self, spans: Sequence[SampleSpan]) -> tuple[int, int]:
         """Return the tokens and the images of the tree of several spans together."""
         slices = [slice(self._segment_starts[start], self._segment_starts[stop]) for start, stop in spans]
         nodes = np.unique(np.concatenate([self._nodes[part] for part in slices]))
         segments = np.unique(np.concatenate([self._segments[part] for part in slices]))
         return int(self._node_tokens[nodes].sum()), int(self._is_image[segments].sum())
 
-    def span_cost(self, span: Span) -> np.ndarray:
+    def span_cost(self, span: SampleSpan) -> np.ndarray:
         """Return the tokens and the images of the tree of one span: (2,).
 
         An image that appears in two branches counts twice, so the second number is an upper bound.

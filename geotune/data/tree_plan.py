@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geotune.data.paths import Paths
-from geotune.data.sample_groups import SampleGroups, Span
+from geotune.data.sample_groups import SampleGroups, SampleSpan
 from geotune.data.sampler import FIRST_UPDATES, MicroBatch
 from geotune.data.stream import Stream
 from geotune.errors import ConfigError
@@ -79,7 +79,7 @@ class TreePlan:
     """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
     tasks: np.ndarray | None = None
     """Number of each sample's task; None if all samples have the same task."""
-    _left_over: list[Span] = field(default_factory=list, init=False, repr=False)
+    _left_over: list[SampleSpan] = field(default_factory=list, init=False, repr=False)
     """The spans that were too few for a last update of the latest epoch, the next one to use at the end."""
     _epochs: list[_Epoch] = field(default_factory=list, init=False, repr=False)
     """The epochs planned so far."""
@@ -195,12 +195,12 @@ class TreePlan:
         self._left_over = [self._groups.span(group) for group in reversed(list(groups))] + pending
         return _Epoch(np.array(samples, np.int32), np.array(ends, np.int64))
 
-    def _choose_update(self, pending: list[Span], groups: Iterator[int]) -> list[Span]:
+    def _choose_update(self, pending: list[SampleSpan], groups: Iterator[int]) -> list[SampleSpan]:
         """Take the spans of the next update: pending ones first, from the end of the list, then whole groups.
 
         The last span is cut where the update is full or a limit is reached; its rest becomes pending.
         """
-        chosen: list[Span] = []
+        chosen: list[SampleSpan] = []
         room = self.update_size
         while room and (span := self._next_span(pending, groups)):
             start, stop = span
@@ -216,25 +216,25 @@ class TreePlan:
             room -= count
         return chosen
 
-    def _next_span(self, pending: list[Span], groups: Iterator[int]) -> Span | None:
+    def _next_span(self, pending: list[SampleSpan], groups: Iterator[int]) -> SampleSpan | None:
         if pending:
             return pending.pop()
         group = next(groups, None)
         return None if group is None else self._groups.span(group)
 
-    def _keeps_limits(self, spans: Sequence[Span]) -> bool:
+    def _keeps_limits(self, spans: Sequence[SampleSpan]) -> bool:
         """Return whether every micro-batch of an update of these spans keeps `max_tokens` and `max_images`."""
         if self.max_tokens is None and self.max_images is None:
             return True
         return all(self._is_within_limits(micro_batch) for micro_batch in self._split_evenly(spans))
 
-    def _is_within_limits(self, micro_batch: Sequence[Span]) -> bool:
+    def _is_within_limits(self, micro_batch: Sequence[SampleSpan]) -> bool:
         upper_bound = np.sum([self._groups.span_cost(span) for span in micro_batch], axis=0)
         if (upper_bound <= self._limits).all():  # cheap to compute, and usually enough
             return True
         return all(np.less_equal(self._groups.cost_of_spans(micro_batch), self._limits))
 
-    def _split_evenly(self, spans: Sequence[Span]) -> list[list[Span]]:
+    def _split_evenly(self, spans: Sequence[SampleSpan]) -> list[list[SampleSpan]]:
         """Distribute spans over the micro-batches of an update so that their trees have similar numbers of tokens.
 
         Spans are assigned in descending order of tokens, each to the micro-batch with the fewest tokens so far. If
@@ -248,7 +248,7 @@ class TreePlan:
             middle = longest[0] + (longest[1] - longest[0]) // 2
             parts += [(longest[0], middle), (middle, longest[1])]
         tokens = [0] * count
-        micro_batches: list[list[Span]] = [[] for _ in range(count)]
+        micro_batches: list[list[SampleSpan]] = [[] for _ in range(count)]
         # Ties in tokens are broken by the samples' indices.
         weighed = ((int(self._groups.span_cost(span)[0]), self._groups.samples(span), span) for span in parts)
         for span_tokens, _, span in sorted(weighed, reverse=True):
@@ -258,6 +258,6 @@ class TreePlan:
         return micro_batches
 
 
-def _size(spans: Sequence[Span]) -> int:
+def _size(spans: Sequence[SampleSpan]) -> int:
     """Return the number of samples of spans."""
     return sum(stop - start for start, stop in spans)

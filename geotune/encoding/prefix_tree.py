@@ -81,28 +81,28 @@ class PrefixTree:
 
 
 @dataclass(slots=True)
-class _Branch:
+class _NodeBuilder:
     """A node of the tree before its place in the sequence is known."""
 
     segment: Segment
-    children: dict[Hashable, _Branch] = field(default_factory=dict)
+    children: dict[Hashable, _NodeBuilder] = field(default_factory=dict)
     index: int = -1
 
 
 def build_tree(samples: Sequence[Encoded]) -> PrefixTree:
     """Build the prefix tree of `samples`. Siblings stand in the order in which they first appear."""
-    roots: dict[Hashable, _Branch] = {}
-    paths: list[list[_Branch]] = []
+    roots: dict[Hashable, _NodeBuilder] = {}
+    paths: list[list[_NodeBuilder]] = []
     for sample in samples:
         siblings, path = roots, []
         for segment in sample.segments:
-            branch = siblings.setdefault(segment.key, _Branch(segment))
+            branch = siblings.setdefault(segment.key, _NodeBuilder(segment))
             path.append(branch)
             siblings = branch.children
         paths.append(path)
     nodes: list[TreeNode] = []
 
-    def place(branch: _Branch, parent: int, start: int) -> int:
+    def place(branch: _NodeBuilder, parent: int, start: int) -> int:
         branch.index = index = len(nodes)
         nodes.append(TreeNode(branch.segment, parent, start, start))
         at = start + len(branch.segment.ids)

@@ -25,6 +25,7 @@ from geotune.backbones.weights import save_processor
 from geotune.errors import ConfigError
 from geotune.exporting.untrained import create_tiny, create_tiny_internvl
 from geotune.records import read_samples
+from geotune.runs.directory import STATE_FILE
 from geotune.sample import Sample
 from geotune.system.files import open_atomically
 
@@ -54,7 +55,7 @@ def export_embedded(checkpoint: Path, out: Path, skills: Path | None = None) -> 
     save_processor(backbone, out)
     model: Any = backbone.base
     model.to(torch.bfloat16).save_pretrained(str(out))
-    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     report = json.loads((Path(config.data.path) / "build_report.json").read_text(encoding="utf-8"))
     recipe: Any = OmegaConf.to_container(config)
     provenance: dict[str, Any] = {

@@ -153,10 +153,10 @@ def _write_adapter(backbone: Backbone, folder: Path, base_model: str) -> dict[st
     write_json(config_file, config)
     reason = None
     if config["use_dora"]:
-        reason = "it has no DoRA"
+        reason = "vLLM does not support DoRA"
     elif elsewhere := sum(not name.startswith(LANGUAGE_MODEL) for name in tensors):
         reason = (
-            f"it serves adapters on the language model, and {elsewhere} of the {len(tensors)} tensors lie elsewhere"
+            f"vLLM supports adapters on the language model only; {elsewhere} of {len(tensors)} tensors lie elsewhere"
         )
     return {"serves_adapter": reason is None, "reason": reason, "rank": config["r"]}
 

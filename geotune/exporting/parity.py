@@ -13,7 +13,7 @@ from PIL import Image
 
 from geotune.backbones.generation import generate
 from geotune.encoding.collate import collate
-from geotune.sample import Sample, Turn
+from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.geolocate import GEOLOCATE
 
@@ -55,7 +55,7 @@ def fixed_prompts(folder: Path) -> list[Sample]:
         Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(images[-1])
     prompts: tuple[tuple[list[str], str, str], ...] = (
         (images[:1], GEOLOCATE.prompt(explain=False), '{"latitude": 48.8566, "longitude": 2.3522}'),
-        (images, "<image>\n<image>\nWhich way does the camera look?", '{"direction": "north"}'),
+        (images, f"{IMAGE_TAG}\n{IMAGE_TAG}\nWhich way does the camera look?", '{"direction": "north"}'),
         ([], "Name the capital of France.", "Paris."),
     )
     return [

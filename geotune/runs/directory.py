@@ -16,6 +16,8 @@ CHECKPOINTS = "checkpoints"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 EVALUATION_FILE = re.compile(r"step_(\d{6,})\.json")
 STATE_FILE = "state.json"
+METRICS_FILE = "metrics.json"
+"""File of the final figures."""
 RUN_DIR_VARIABLE = "GEOTUNE_RUN_DIR"
 """Environment variable that passes the dated run directory to DDP child processes, which parse the same overrides."""
 
@@ -145,7 +147,7 @@ def predictions_path(run_dir: Path, step: int) -> Path:
     return run_dir / "predictions" / f"{step_name(step)}.jsonl"
 
 
-def evaluations(folder: Path, after: int) -> list[tuple[int, dict[str, Any]]]:
+def evaluations(folder: Path, after: int = -1) -> list[tuple[int, dict[str, Any]]]:
     """Return the evaluations of a run directory after the step `after` as (step, content), ascending."""
     steps = [
         (int(match[1]), path) for path in (folder / "eval").glob("*") if (match := EVALUATION_FILE.fullmatch(path.name))
@@ -167,7 +169,7 @@ def is_last(folder: Path, step: int) -> bool:
 
 def is_finished(checkpoint: Path, step: int) -> bool:
     """Return whether the run of `checkpoint` has written its final figures, those of `step`."""
-    final = read_json(checkpoint.resolve().parent.parent / "metrics.json")
+    final = read_json(checkpoint.resolve().parent.parent / METRICS_FILE)
     return final is not None and final["step"] == step
 
 
@@ -185,7 +187,7 @@ def find_evaluation(step_folder: Path, step: int) -> dict[str, Any] | None:
     if step_folder.parent.name != CHECKPOINTS:
         return None
     run = step_folder.parent.parent
-    for file in (evaluation_path(run, step), run / "metrics.json"):
+    for file in (evaluation_path(run, step), run / METRICS_FILE):
         content = read_json(file)
         if content is not None and content.get("step") == step and content.get("suites"):
             return content

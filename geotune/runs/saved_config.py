@@ -11,14 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from geotune.system.files import open_atomically
 
-PACKAGES = ("torch", "transformers", "peft", "lightning", "geotune")
+VERSIONED_PACKAGES = ("torch", "transformers", "peft", "lightning", "geotune")
 """Packages whose versions are written down."""
 
 
 def config_text(cfg: DictConfig) -> str:
     """Return the resolved config and the versions of Python and of `PACKAGES`, as YAML."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in VERSIONED_PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.runs.directory import evaluations, has_checkpoint, is_last, read_json
+from geotune.runs.directory import METRICS_FILE, evaluations, has_checkpoint, is_last, read_json
 from geotune.runs.figures import figure, headline
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.processes import ProcessTree, Slot, start, stderr_tail
@@ -250,7 +250,7 @@ class Runner:
 
     def _complete(self, trial: Trial, folder: Path) -> bool:
         """Store the final figures of a training; return False when it has none."""
-        final = read_json(folder / "metrics.json")
+        final = read_json(folder / METRICS_FILE)
         value = figure(final, self.plan.metric) if final is not None else None
         if final is None or value is None:
             return False

@@ -105,7 +105,7 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise BadRecord("", f"image {path} is animated or has pages; save the one that is meant")
             if image.mode.startswith("F"):
-                raise BadRecord("", f"image {path} holds real numbers, no colours; save it with 8 bits a channel")
+                raise BadRecord("", f"image {path} holds real numbers, no colors; save it with 8 bits a channel")
             image.load()
             return _upright(image)
     except BadRecord:

@@ -232,7 +232,7 @@ class Checkpoints(Callback):
             placement_of(trainer).save_part(trainer, folder)
             if trainer.is_global_zero:
                 self._write(trainer, stage, folder, trained, optimizer)
-        except (OSError, RuntimeError, SafetensorError) as error:  # the last two: full disk
+        except (ConfigError, OSError, RuntimeError, SafetensorError) as error:  # all of them on a full disk
             return error
         return None
 

@@ -53,7 +53,7 @@ def check_same_run(checkpoint: Path, state: State, identity: RunIdentity, stage:
             identity.update_size,
             "keep data.batch_size x trainer.accumulate x devices",
         ),
-        ("plan of updates", state.plan, identity.plan, "keep these settings of data"),
+        ("plan of updates", state.plan, identity.plan, "keep the settings of `data` that it names"),
         ("optimizer", state.optimizer, stage.optimizer, f"set stage.optimizer={state.optimizer}"),
         (
             "chat template or system prompt",
@@ -88,7 +88,7 @@ def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: St
         log.info("resumed from %s at update %d", checkpoint, state.step)
         if state.total_updates != stage.total_updates:
             log.warning(
-                "it was a run of %d updates and is now one of %d: the learning rate follows the new total",
+                "the run had %d updates in all and now has %d: the learning rate follows the new total",
                 state.total_updates,
                 stage.total_updates,
             )

@@ -16,8 +16,9 @@ from geotune.data.row_plan import RowPlan
 from geotune.errors import ConfigError
 from geotune.runs.directory import checkpoint_steps, read_state
 from geotune.sample import Sample
-from geotune.train import main, total_updates, train
+from geotune.train import main, train
 from geotune.training import summary as describe
+from geotune.training.run import total_updates
 from tests.wandb_offline import wandb_records
 
 City = tuple[Path, list[Sample]]

@@ -167,7 +167,7 @@ def test_merged_weights_are_rounded_once(train_two: TrainTwo, tmp_path: Path, ci
     ("family", "changes", "served", "reason"),
     [
         ("qwen", {"backbone.lora.use_rslora": True}, True, None),
-        ("qwen", {"backbone.lora.use_dora": True}, False, "it has no DoRA"),
+        ("qwen", {"backbone.lora.use_dora": True}, False, "vLLM does not support DoRA"),
         (
             "internvl",
             {"backbone.tower": "lora", "backbone.projector": "lora"},
