@@ -282,7 +282,7 @@ def test_going_on_in_another_folder_leaves_the_best_behind(
     changes = evaluator.config() | {"trainer.max_steps": 4, "run_dir": str(other)}
     with caplog.at_level("WARNING", logger="geotune.training.resuming"):
         train(recipe(**changes, resume=str(first)))
-    assert "a run of 2 updates and is now one of 4" in caplog.text
+    assert "the run had 2 updates in all and now has 4" in caplog.text
     assert os.readlink(other / "checkpoints" / "best") == "step_000004"
     assert read_state(other / "checkpoints" / "last").best == 0.5
     assert belongs_to(first, tmp_path / "run")
