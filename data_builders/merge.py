@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_builders.build import build_summary
 from data_builders.writer import SHARDS, DatasetWriter, shard_path
 from geotune.cli.entry import run_command, show
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.records import parse_line
 from geotune.sample import Sample
 from geotune.system.progress import progress_bar
@@ -73,25 +73,36 @@ def _reports_of_all_parts(folder: Path, name: str | None) -> list[dict[str, Any]
     names = sorted({report["name"] for report in reports})
     if not names:
         raise ConfigError(
-            f"out={folder.parent}: this folder has no part of a dataset; build with shard=1/n to shard=n/n first"
+            Problem(
+                "out", folder.parent, "this folder has no part of a dataset", "build with shard=1/n to shard=n/n first"
+            )
         )
     if name is None and len(names) > 1:
-        raise ConfigError(f"name=null: {folder} has parts of {', '.join(names)}; give one of these names")
+        raise ConfigError(Problem("name", None, f"{folder} has parts of {', '.join(names)}", "give one of these names"))
     chosen = [report for report in reports if report["name"] == (name or names[0])]
     if not chosen:
-        raise ConfigError(f"name={name}: {folder} has parts of {', '.join(names)} only")
+        raise ConfigError(Problem("name", name, f"{folder} has parts of {', '.join(names)} only"))
     counts = sorted({report["shard"][1] for report in chosen})
     if len(counts) > 1:
         raise ConfigError(
-            f"out={folder.parent}: it has builds in {' and in '.join(map(str, counts))} parts; remove all but one"
+            Problem(
+                "out",
+                folder.parent,
+                f"it has builds in {' and in '.join(map(str, counts))} parts",
+                "remove all but one",
+            )
         )
     missing = sorted(set(range(1, counts[0] + 1)) - {report["shard"][0] for report in chosen})
     if missing:
         again = ", ".join(f"shard={number}/{counts[0]}" for number in missing[:10])
-        raise ConfigError(f"out={folder.parent}: {len(missing)} of {counts[0]} parts are missing; build {again}")
+        raise ConfigError(
+            Problem("out", folder.parent, f"{len(missing)} of {counts[0]} parts are missing", f"build {again}")
+        )
     settings = [(report["extra"], report["paths"], report["max_reject_fraction"]) for report in chosen]
     if any(setting != settings[0] for setting in settings):
-        raise ConfigError(f"out={folder.parent}: the parts were built with different settings; build them again")
+        raise ConfigError(
+            Problem("out", folder.parent, "the parts were built with different settings", "build them again")
+        )
     return sorted(chosen, key=lambda report: report["shard"][0])
 
 

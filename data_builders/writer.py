@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 
 from data_builders.audit.survey import Survey
 from geotune.data.index import IndexMaker
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, sample_to_record
 from geotune.system.digests import digest64
 from geotune.system.files import open_atomically
@@ -39,7 +39,7 @@ def read_shard(shard: str | None) -> tuple[int, int] | None:
     first, _, last = shard.partition("/")
     if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last):
         return int(first), int(last)
-    raise ConfigError(f"shard={shard}: this is no part of a dataset; give one from 1/n to n/n")
+    raise ConfigError(Problem("shard", shard, "this is no part of a dataset", "give one from 1/n to n/n"))
 
 
 def shard_path(out: Path, name: str, shard: tuple[int, int], suffix: str) -> Path:
@@ -79,9 +79,9 @@ class DatasetWriter:
         shard: tuple[int, int] | None = None,
     ) -> None:
         if paths not in ("relative", "absolute"):
-            raise ConfigError(f"paths={paths}: choose relative or absolute")
+            raise ConfigError(Problem("paths", paths, "choose relative or absolute"))
         if not 0 <= max_reject_fraction <= 1:
-            raise ConfigError(f"max_reject_fraction={max_reject_fraction}: must lie between 0 and 1")
+            raise ConfigError(Problem("max_reject_fraction", max_reject_fraction, "must lie between 0 and 1"))
         if not name or name != Path(name).name or name.startswith(".") or "," in name:
             raise ConfigError(
                 f"name={name!r}: the dataset's name becomes a file name, and LLaMA-Factory splits names at commas; "
@@ -205,7 +205,9 @@ class DatasetWriter:
                 self._samples = opened.enter_context(open_atomically(self.dataset_path))
                 self._rejects = opened.enter_context(open_atomically(self.rejected_path))
             except (OSError, ConfigError) as error:
-                raise ConfigError(f"out={self.out}: can't write there ({error}); choose another folder") from error
+                raise ConfigError(
+                    Problem("out", self.out, f"can't write there ({error})", "choose another folder")
+                ) from error
             self._files = opened.pop_all()
         self._started = self._last_progress = time.perf_counter()
         return self
@@ -263,11 +265,15 @@ class DatasetWriter:
             self._rejects.flush()
             shutil.copyfile(self._rejects.name, self.out / "rejected.jsonl")
             raise ConfigError(
-                f"max_reject_fraction={self.max_reject_fraction}: {rejected} of {source} source records were rejected: "
-                f"{worst}. See {self.out / 'rejected.jsonl'}; fix the source or raise max_reject_fraction"
+                Problem(
+                    "max_reject_fraction",
+                    self.max_reject_fraction,
+                    f"{rejected} of {source} source records were rejected: {worst}. See {self.out / 'rejected.jsonl'}",
+                    "fix the source or raise max_reject_fraction",
+                )
             )
         if not self._ids:
-            raise ConfigError(f"out={self.out}: the builder wrote no sample; check its source and tasks")
+            raise ConfigError(Problem("out", self.out, "the builder wrote no sample", "check its source and tasks"))
 
     @property
     def _source(self) -> int:
@@ -301,7 +307,9 @@ class DatasetWriter:
         except ValueError:
             known = None
         if not isinstance(known, dict):
-            raise ConfigError(f"out={self.out}: dataset_info.json in this folder is no JSON object; fix or remove it")
+            raise ConfigError(
+                Problem("out", self.out, "dataset_info.json in this folder is no JSON object", "fix or remove it")
+            )
         return known
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:

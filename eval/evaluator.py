@@ -16,7 +16,7 @@ from typing import Any
 
 from eval.answerers.base import Answerer
 from eval.suites.base import Suite
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample, Turn
 from geotune.tasks import Parsed, Task, get_task
@@ -55,12 +55,12 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         if self.answer_mode not in ANSWER_MODES:
-            raise ConfigError(f"answer_mode={self.answer_mode}: choose one of {', '.join(ANSWER_MODES)}")
+            raise ConfigError(Problem("answer_mode", self.answer_mode, f"choose one of {', '.join(ANSWER_MODES)}"))
         for key, value in (("batch_size", self.batch_size), ("max_new_tokens", self.max_new_tokens)):
             if value < 1:
-                raise ConfigError(f"{key}={value}: must be at least 1")
+                raise ConfigError(Problem(key, value, "must be at least 1"))
         if not self.suites:
-            raise ConfigError("suites={}: name at least one suite, or set evaluator=null")
+            raise ConfigError(Problem("suites", {}, "name at least one suite, or set evaluator=null"))
 
     def prepare(self) -> None:
         """Load every suite that is not loaded yet, building its dataset if the config says so."""

@@ -3,23 +3,75 @@
 from __future__ import annotations
 
 import reprlib
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+
+class _Absent(Enum):
+    ABSENT = "absent"
+
+
+ABSENT = _Absent.ABSENT
+"""Value of a `Problem` that is about no single value."""
+LONGEST_VALUE = 300
+"""Characters of a value that a message shows at most."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake of the user: the key and its value, what is wrong, and what to do about it."""
+
+    key: str | None
+    """Full name of the key in the config; None for a mistake that is not about a key, such as a damaged file."""
+    value: Any
+    """Value of the key; `ABSENT` if the key alone is meant."""
+    text: str
+    """Description of the mistake."""
+    remedy: str = ""
+    """What the user can do; empty if the description says it."""
+    siblings: tuple[str, ...] | None = None
+    """Known keys beside an unknown key; None for any other mistake."""
+
+    def __str__(self) -> str:
+        value = "" if self.value is ABSENT else f"={as_typed(self.value, LONGEST_VALUE)}"
+        about = "" if self.key is None else f"{self.key}{value}: "
+        return f"{about}{self.text}{f'; {self.remedy}' if self.remedy else ''}"
+
+    def below(self, where: str) -> Problem:
+        """Return the same mistake with a key below the key `where`."""
+        return self if self.key is None or not where else replace(self, key=f"{where}.{self.key}")
 
 
 class ConfigError(Exception):
-    """A mistake of the user, whose message names the key, the value and the remedy. The command exits with status 2."""
+    """One or several mistakes of the user. The command shows them and exits with status 2.
+
+    problems: the mistakes; a text stands for a mistake that is not about a key.
+    """
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(p if isinstance(p, Problem) else Problem(None, ABSENT, p) for p in problems)
+        super().__init__(*self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
 
 
 class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not the program
     """A record that can't be used, or an image of it.
 
-    record_id: id of the record, or "". reason: description of the problem. where: position of the record, or "".
+    record_id: id of the record, or "". reason: description of the problem. where: position of the record, or "". code:
+    kind of the problem, one word that reports count: `invalid_record`, `missing_image`, `broken_image` or
+    `image_too_large`.
     """
 
-    def __init__(self, record_id: str, reason: str, where: str = "") -> None:
-        super().__init__(record_id, reason, where)
+    def __init__(self, record_id: str, reason: str, where: str = "", code: str = "invalid_record") -> None:
+        super().__init__(reason)
+        self.args = (record_id, reason, where, code)
         self.record_id = record_id
         self.reason = reason
         self.where = where
+        self.code = code
 
     def __str__(self) -> str:
         named = f"record {self.record_id!r}" if self.record_id else ""
@@ -27,7 +79,15 @@ class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not t
 
     def at(self, where: str, record_id: str) -> BadRecord:
         """Return the same error with a position and an id."""
-        return BadRecord(record_id, self.reason, where)
+        return BadRecord(record_id, self.reason, where, self.code)
+
+
+def as_typed(value: Any, longest: int = 80) -> str:
+    """Return a value as a user types it, cut to `longest` characters."""
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    text = f"[{','.join(map(as_typed, value))}]" if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def shortened(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,7 +26,12 @@ def export(cfg: DictConfig) -> dict[str, Any]:
         source = find_source(cfg.checkpoint)
         if source.kind != "checkpoint":
             raise ConfigError(
-                f"checkpoint={cfg.checkpoint}: holds no checkpoint of a run; name a step_<N> folder or a run's folder"
+                Problem(
+                    "checkpoint",
+                    cfg.checkpoint,
+                    "holds no checkpoint of a run",
+                    "name a step_<N> folder or a run's folder",
+                )
             )
         backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
         report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from geotune.cli.entry import run_command, show
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.system.strict_json import finite
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def locate(cfg: DictConfig) -> list[Located]:
     bad = [photo for photo in located if photo.error is not None]
     if len(bad) == len(located):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise ConfigError(f"image={cfg.image}: no image can be used: {bad[0].error}{more}; name a photo")
+        raise ConfigError(Problem("image", cfg.image, f"no image can be used: {bad[0].error}{more}", "name a photo"))
     if cfg.format == "json":
         report = {"checkpoint": cfg.checkpoint, **sampling, "photos": [as_json(photo) for photo in located]}
         show(json.dumps(finite(report), indent=1, ensure_ascii=False, allow_nan=False))
@@ -68,7 +68,9 @@ def device_of(accelerator: str) -> str:
     import torch
 
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("accelerator=gpu: this machine has no CUDA device; set accelerator=auto or cpu")
+        raise ConfigError(
+            Problem("accelerator", "gpu", "this machine has no CUDA device", "set accelerator=auto or cpu")
+        )
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 

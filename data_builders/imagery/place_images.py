@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_builders.imagery.panorama import FULL_SPAN, Span, perspective_view
-from data_builders.imagery.prepare import reason_word
 from data_builders.imagery.satellite import MissingTileError, image_from_tiles, tile_folder
 from data_builders.imagery.writing import write_image
 from geotune.errors import BadRecord
@@ -145,8 +144,7 @@ def make_place_images(job: ImageJob, settings: ImageSettings, folder: Path) -> P
     except _UnusableError as error:
         return PlaceImages(job.key, reason=error.reason, detail=error.detail)
     except BadRecord as error:
-        missing = error.reason.endswith(("is missing", "is not a file"))
-        return PlaceImages(job.key, reason="missing_image" if missing else reason_word(error), detail=error.reason)
+        return PlaceImages(job.key, reason=error.code, detail=error.reason)
     return PlaceImages(job.key, views, path, digest, maker.made, maker.reused)
 
 

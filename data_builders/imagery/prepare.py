@@ -66,7 +66,7 @@ def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> Im
         if missing:
             _cut(path, crops_root / folder, missing)
     except BadRecord as error:
-        return ImageFile(path, reason=reason_word(error), detail=str(error))
+        return ImageFile(path, reason=error.code, detail=str(error))
     return ImageFile(path, width, height, folder, digest, len(missing))
 
 
@@ -144,8 +144,3 @@ def _known(entry: Mapping[str, Any] | None, path: Path, crops_root: Path | None,
     if not {f"{name}.png" for name in CROPS} <= set(os.listdir(folder)):
         return None
     return ImageFile(path, entry["width"], entry["height"], entry["crops"], entry["digest"])
-
-
-def reason_word(error: BadRecord) -> str:
-    """The counted reason for an error of `check_image`: image_too_large or broken_image."""
-    return "image_too_large" if error.reason.endswith("allowed") else "broken_image"

@@ -19,7 +19,7 @@ from data_builders.sources.cross_view_settings import CrossViewSettings
 from data_builders.sources.cross_view_split import places_of_part
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.geo import COMPASS_POINTS
 from geotune.imagery.symmetry import SYMMETRIES, Symmetry
 from geotune.system.parallel import parallel_map
@@ -74,7 +74,9 @@ class CrossView(CrossViewSettings, Builder):
             seen.add(place.record_id)
             yield self._adjusted(place)
         if not found:
-            raise ConfigError(f"root={self.root}: there is no image of {self.source}; give the download's folder")
+            raise ConfigError(
+                Problem("root", self.root, f"there is no image of {self.source}", "give the download's folder")
+            )
 
     def _adjusted(self, place: SourcePlace) -> SourcePlace:
         """The place with the heading and the zoom that the settings give."""
@@ -98,9 +100,11 @@ class CrossView(CrossViewSettings, Builder):
         try:
             texts = json.loads(self.texts.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"texts={self.texts}: can't be read ({error}); give a JSON object") from error
+            raise ConfigError(Problem("texts", self.texts, f"can't be read ({error})", "give a JSON object")) from error
         if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-            raise ConfigError(f"texts={self.texts}: is no map from image names to texts; give a JSON object of strings")
+            raise ConfigError(
+                Problem("texts", self.texts, "is no map from image names to texts", "give a JSON object of strings")
+            )
         return {
             Path(name).stem if Path(name).suffix.lower() in (".jpg", ".png") else name: text
             for name, text in texts.items()

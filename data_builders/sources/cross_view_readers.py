@@ -15,7 +15,7 @@ from data_builders.imagery.panorama import Span
 from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.geox_records import canonical_names
 from data_builders.sources.rejected import RejectedRecordError
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.geo import TILE_SIZE_PX, mercator_tile_xy
 from geotune.tasks.coordinates import Coordinates, check_coordinates
 
@@ -91,7 +91,9 @@ def read_vigor(root: Path) -> Records:
     cities = sorted(folder.parent.name for folder in root.glob("*/panorama") if folder.is_dir())
     if labels is None or not cities:
         raise ConfigError(
-            f"root={root}: there is no <City>/panorama, or no splits/ or splits__corrected/; give VIGOR's folder"
+            Problem(
+                "root", root, "there is no <City>/panorama, or no splits/ or splits__corrected/", "give VIGOR's folder"
+            )
         )
     for city in cities:
         files = sorted((labels / city).glob("same_area_balanced_t*.txt")) or sorted(
@@ -99,7 +101,12 @@ def read_vigor(root: Path) -> Records:
         )
         if not files:
             raise ConfigError(
-                f"root={root}: {labels.name}/{city} holds no same_area_balanced or pano_label_balanced file; add it"
+                Problem(
+                    "root",
+                    root,
+                    f"{labels.name}/{city} holds no same_area_balanced or pano_label_balanced file",
+                    "add it",
+                )
             )
         corrected = [path for path in files if "corrected" in path.name]
         for path in corrected or files:
@@ -151,7 +158,9 @@ def read_cvglobal(root: Path) -> Records:
                 listed |= {PurePosixPath(name).stem: _SPLIT_OF.get(path.stem, "") for name in row[:2]}
     folders = sorted(path for path in root.rglob("streetview*") if path.is_dir())
     if not folders:
-        raise ConfigError(f"root={root}: there is no folder streetview2048/ or streetview/; give CVGlobal's folder")
+        raise ConfigError(
+            Problem("root", root, "there is no folder streetview2048/ or streetview/", "give CVGlobal's folder")
+        )
     for folder in folders:
         for path in _images(folder):
             yield _caught(path.name, partial(_cvglobal, path, folder, listed, root))
@@ -183,7 +192,7 @@ def read_omnicity(root: Path) -> Records:
     """
     panoramas = root / "street-level" / "image-panorama"
     if not panoramas.is_dir():
-        raise ConfigError(f"root={root}: there is no street-level/image-panorama/; give OmniCity's folder")
+        raise ConfigError(Problem("root", root, "there is no street-level/image-panorama/", "give OmniCity's folder"))
     for folder in sorted(path for path in panoramas.iterdir() if path.is_dir()):
         split = _SPLIT_OF.get(folder.name.rpartition("-")[2], "")
         for path in _images(folder):
@@ -222,7 +231,7 @@ def read_llmgeo(root: Path) -> Records:
     base = root / "dataset" if (root / "dataset").is_dir() else root
     folders = [base / name for name in ("train", "test") if (base / name).is_dir()]
     if not folders:
-        raise ConfigError(f"root={root}: there is no dataset/train/ or dataset/test/; give LLMGeo's folder")
+        raise ConfigError(Problem("root", root, "there is no dataset/train/ or dataset/test/", "give LLMGeo's folder"))
     for folder in folders:
         for path in _images(folder, deep=True):
             yield _caught(str(path.relative_to(base)), partial(_llmgeo, path, folder.name))
@@ -315,7 +324,7 @@ def _first(root: Path, names: tuple[str, ...], what: str) -> Path:
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise ConfigError(f"root={root}: {what} are missing ({' or '.join(names)}); give the download's folder")
+    raise ConfigError(Problem("root", root, f"{what} are missing ({' or '.join(names)})", "give the download's folder"))
 
 
 def _files(folder: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
@@ -323,6 +332,8 @@ def _files(folder: Path, patterns: tuple[str, ...], what: str) -> list[Path]:
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if not found:
         raise ConfigError(
-            f"root={folder.parent}: {what} are missing ({folder.name}/{patterns[0]}); give the download's folder"
+            Problem(
+                "root", folder.parent, f"{what} are missing ({folder.name}/{patterns[0]})", "give the download's folder"
+            )
         )
     return found

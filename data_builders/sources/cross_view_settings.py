@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_builders.sources.cross_view_readers import READERS
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.imagery.symmetry import SYMMETRIES
 from geotune.tasks import CROSS_VIEW_TASKS
 
@@ -96,12 +96,14 @@ class CrossViewSettings:
         self._check_choices()
         self._check_numbers()
         if self.map_time is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", self.map_time):
-            raise ConfigError(f"map_time={self.map_time}: give YYYY, YYYY-MM or YYYY-MM-DD")
+            raise ConfigError(Problem("map_time", self.map_time, "give YYYY, YYYY-MM or YYYY-MM-DD"))
         if self.tiles is not None and self.zoom is None and self.source in ("omnicity", "llmgeo"):
-            raise ConfigError(f"zoom=null: {self.source} does not state a zoom level; give the one of the tiles")
+            raise ConfigError(
+                Problem("zoom", None, f"{self.source} does not state a zoom level", "give the one of the tiles")
+            )
         for task in self.tasks or ():
             if task not in CROSS_VIEW_TASKS:
-                raise ConfigError(f"tasks={task}: choose from {', '.join(CROSS_VIEW_TASKS)}")
+                raise ConfigError(Problem("tasks", task, f"choose from {', '.join(CROSS_VIEW_TASKS)}"))
 
     def _check_choices(self) -> None:
         for key, options in (
@@ -112,18 +114,22 @@ class CrossViewSettings:
             ("augment", SYMMETRIES),
         ):
             if getattr(self, key) not in options:
-                raise ConfigError(f"{key}={getattr(self, key)}: choose {' or '.join(map(str, options))}")
+                raise ConfigError(Problem(key, getattr(self, key), f"choose {' or '.join(map(str, options))}"))
         for key in ("root", "tiles"):
             folder = getattr(self, key)
             if folder is not None and not folder.is_dir():
-                raise ConfigError(f"{key}={folder}: there is no such folder; give an existing one")
+                raise ConfigError(Problem(key, folder, "there is no such folder", "give an existing one"))
 
     def _check_numbers(self) -> None:
         if not 0 < self.fov_deg <= 150:
-            raise ConfigError(f"fov_deg={self.fov_deg}: must be above 0 and at most 150, which a flat image can show")
+            raise ConfigError(
+                Problem("fov_deg", self.fov_deg, "must be above 0 and at most 150, which a flat image can show")
+            )
         low, high = self.negative_km
         if not 0 < low < high:
-            raise ConfigError(f"negative_km={list(self.negative_km)}: give two distances above 0, [nearest, farthest]")
+            raise ConfigError(
+                Problem("negative_km", list(self.negative_km), "give two distances above 0, [nearest, farthest]")
+            )
         if self.guard_km < 0 or self.block_km <= 0 or not 0 < self.test_share < 1:
             raise ConfigError(
                 f"guard_km={self.guard_km}, block_km={self.block_km}, test_share={self.test_share}: "
@@ -131,10 +137,10 @@ class CrossViewSettings:
             )
         for key in ("view_size", "map_size", "stitched_px", "tile_size"):
             if getattr(self, key) < 24:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be at least 24 pixels")
+                raise ConfigError(Problem(key, getattr(self, key), "must be at least 24 pixels"))
         for key in ("places", "samples_per_task", "workers"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1, or null")
+                raise ConfigError(Problem(key, getattr(self, key), "must be at least 1, or null"))
 
 
 def as_list(names: str | list[str]) -> list[str]:

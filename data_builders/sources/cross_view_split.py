@@ -12,7 +12,7 @@ from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.cross_view_settings import CrossViewSettings, as_list
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import read_samples
 
 NEAREST_SHOWN = 20
@@ -57,8 +57,12 @@ def places_of_part(
     writer.audit["split"] = audit
     if not mine:
         raise ConfigError(
-            f"part={settings.part}: none of {len(places)} places is left ({dict(counts)}); "
-            "change split=, guard_km=, exclude= or held_out="
+            Problem(
+                "part",
+                settings.part,
+                f"none of {len(places)} places is left ({dict(counts)})",
+                "change split=, guard_km=, exclude= or held_out=",
+            )
         )
     return mine
 
@@ -69,7 +73,11 @@ def _sides(settings: CrossViewSettings, places: Sequence[SourcePlace]) -> list[s
         blocks = Blocks(settings.block_km, settings.guard_km, settings.test_share, settings.split_seed)
         return [blocks.split(place.lat, place.lon) for place in places]
     if places and not any(place.split for place in places):
-        raise ConfigError(f"split=published: {settings.source} at {settings.root} publishes no split; use split=blocks")
+        raise ConfigError(
+            Problem(
+                "split", "published", f"{settings.source} at {settings.root} publishes no split", "use split=blocks"
+            )
+        )
     return [place.split or "none" for place in places]
 
 
@@ -107,10 +115,14 @@ def _places_of(dataset: str, key: str) -> set[tuple[float, float]]:
                 lat, lon = (float(value) for value in sample.place.rpartition("/")[2].split(","))
             except ValueError:
                 raise ConfigError(
-                    f"{key}={dataset}: the place {sample.place!r} of {sample.id} holds no coordinates; "
-                    "choose a dataset of placed samples"
+                    Problem(
+                        key,
+                        dataset,
+                        f"the place {sample.place!r} of {sample.id} holds no coordinates",
+                        "choose a dataset of placed samples",
+                    )
                 ) from None
             found.add((round(lat, 6), round(lon, 6)))
     except BadRecord as error:
-        raise ConfigError(f"{key}={dataset}: {error}; fix or rebuild the dataset") from error
+        raise ConfigError(Problem(key, dataset, str(error), "fix or rebuild the dataset")) from error
     return found

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_builders.sources.geocaption_form import FORM_VERSION, SYSTEM, instructions, json_schema
 from data_builders.sources.photos import Photo
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.system.images import load_image
 
 BYTES_PER_TOKEN = 4
@@ -74,15 +74,15 @@ class CallSettings:
     def __post_init__(self) -> None:
         for key in ("budget_usd", "usd_per_million_in", "usd_per_million_out", "retry_s"):
             if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be finite and not negative")
+                raise ConfigError(Problem(key, getattr(self, key), "must be finite and not negative"))
         for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks"):
             if getattr(self, key) < 1:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be at least 1")
+                raise ConfigError(Problem(key, getattr(self, key), "must be at least 1"))
         if self.picture_tokens is not None and self.picture_tokens < 1:
-            raise ConfigError(f"picture_tokens={self.picture_tokens}: must be at least 1, or null")
+            raise ConfigError(Problem("picture_tokens", self.picture_tokens, "must be at least 1, or null"))
         for key in ("requests_per_minute", "timeout_s"):
             if not getattr(self, key) > 0:
-                raise ConfigError(f"{key}={getattr(self, key)}: must be more than 0")
+                raise ConfigError(Problem(key, getattr(self, key), "must be more than 0"))
         if taken := sorted(self.body.keys() & _SET_BY_THE_BUILDER):
             raise ConfigError(f"body.{taken[0]}: the builder sets this field itself; use the builder's other keys")
 

@@ -29,7 +29,7 @@ from data_builders.sources.geox_records import INDEX_NAMES, POOL, View, canonica
 from data_builders.sources.geox_training import training_views
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
@@ -73,14 +73,14 @@ class GeoxIndex(Builder):
         self.index_dir, self.image_root = Path(self.index_dir), Path(self.image_root)
         for key, folder in (("index_dir", self.index_dir), ("image_root", self.image_root)):
             if not folder.is_dir():
-                raise ConfigError(f"{key}={folder}: there is no such folder; give an existing one")
+                raise ConfigError(Problem(key, folder, "there is no such folder", "give an existing one"))
         if self.set not in ("benchmark", "train"):
-            raise ConfigError(f"set={self.set}: choose benchmark or train")
+            raise ConfigError(Problem("set", self.set, "choose benchmark or train"))
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be at least 1, or null")
+            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
         for task in self.tasks or ():
             if task not in self._legal_tasks:
-                raise ConfigError(f"tasks={task}: set={self.set} has {', '.join(self._legal_tasks)}")
+                raise ConfigError(Problem("tasks", task, f"set={self.set} has {', '.join(self._legal_tasks)}"))
 
     @property
     def _legal_tasks(self) -> tuple[str, ...]:
@@ -120,18 +120,26 @@ class GeoxIndex(Builder):
         for name in self.sources or ():
             if canonical_names(name)[0] not in known:
                 raise ConfigError(
-                    f"sources={name}: no index file of {names} in index_dir has this name; "
-                    f"choose from {', '.join(sorted(known))}"
+                    Problem(
+                        "sources",
+                        name,
+                        f"no index file of {names} in index_dir has this name",
+                        f"choose from {', '.join(sorted(known))}",
+                    )
                 )
         if not every_source:
             raise ConfigError(
-                f"index_dir={self.index_dir}: there is no index file of {names}; give the published indices"
+                Problem("index_dir", self.index_dir, f"there is no index file of {names}", "give the published indices")
             )
         for kind, found in files.items():
             if missing := sorted(every_source - set(found)):
                 raise ConfigError(
-                    f"index_dir={self.index_dir}: {INDEX_NAMES[kind]} lacks {', '.join(missing)}; add the files, "
-                    "or choose tasks= or sources= that do not need them"
+                    Problem(
+                        "index_dir",
+                        self.index_dir,
+                        f"{INDEX_NAMES[kind]} lacks {', '.join(missing)}",
+                        "add the files, or choose tasks= or sources= that do not need them",
+                    )
                 )
         # Source by source, so that the questions about a place stand together in the dataset.
         for source in sorted(every_source):

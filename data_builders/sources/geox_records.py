@@ -12,7 +12,7 @@ from typing import Any
 from data_builders.questions.placed_view import CROSS_MAP, LOCALIZATION, OWN_MAP
 from data_builders.questions.sample import place_name
 from data_builders.sources.rejected import RejectedRecordError
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
@@ -126,7 +126,9 @@ def index_files(index_dir: Path, kind: str, sources: Sequence[str] | None = None
         if wanted is not None and not wanted & {source, family}:
             continue
         if source in found:
-            raise ConfigError(f"index_dir={index_dir}: {found[source]} and {path} both hold {source}; remove one")
+            raise ConfigError(
+                Problem("index_dir", index_dir, f"{found[source]} and {path} both hold {source}", "remove one")
+            )
         found[source] = path
     return found
 
@@ -144,8 +146,12 @@ def image_folder(image_root: Path, family: str) -> Path:
         if folder.is_dir() and canonical_names(folder.name)[1] == family:
             return folder
     raise ConfigError(
-        f"image_root={image_root}: there is no folder {family}; put the images of that family there, "
-        "or choose other sources with sources="
+        Problem(
+            "image_root",
+            image_root,
+            f"there is no folder {family}",
+            "put the images of that family there, or choose other sources with sources=",
+        )
     )
 
 
@@ -158,9 +164,11 @@ def read_views(path: Path, kind: str, index_dir: Path, image_root: Path) -> Iter
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"index_dir={index_dir}: {path} is not JSON ({error}); download it again") from error
+        raise ConfigError(
+            Problem("index_dir", index_dir, f"{path} is not JSON ({error})", "download it again")
+        ) from error
     if not isinstance(records, list):
-        raise ConfigError(f"index_dir={index_dir}: {path} holds no list of records; download it again")
+        raise ConfigError(Problem("index_dir", index_dir, f"{path} holds no list of records", "download it again"))
     source, family = canonical_names(path.stem)
     index = path.relative_to(index_dir).as_posix()
     images = image_folder(image_root, family)

@@ -29,7 +29,7 @@ from data_builders.sources.gre_records import (
 )
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.base import GoldError, Task
@@ -73,13 +73,15 @@ class Gre(Builder):
     def __post_init__(self) -> None:
         self.root = Path(self.root)
         if self.part not in FILES:
-            raise ConfigError(f"part={self.part}: there is no such part; choose one of {', '.join(FILES)}")
+            raise ConfigError(Problem("part", self.part, "there is no such part", f"choose one of {', '.join(FILES)}"))
         if self.wording not in ("published", "geotune"):
-            raise ConfigError(f"wording={self.wording}: there is no such wording; choose published or geotune")
+            raise ConfigError(
+                Problem("wording", self.wording, "there is no such wording", "choose published or geotune")
+            )
         if not self.root.is_dir():
-            raise ConfigError(f"root={self.root}: there is no such folder; give the folder of the download")
+            raise ConfigError(Problem("root", self.root, "there is no such folder", "give the folder of the download"))
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be at least 1, or null")
+            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
 
     def build(self, writer: DatasetWriter) -> None:
         """Write every usable record, reject the others, and report the defects that were fixed."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from data_builders.builder import Builder
 from data_builders.writer import DatasetWriter
 from geotune.data.building import ensure_dataset
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.records import iter_json, read_samples
 from geotune.sample import Sample, Turn
@@ -78,12 +78,19 @@ class GreJudge(Builder):
         self.predictions = Path(self.predictions)
         if not self.predictions.is_file():
             raise ConfigError(
-                f"predictions={self.predictions}: there is no such file; give a predictions/step_<N>.jsonl of a run"
+                Problem(
+                    "predictions",
+                    self.predictions,
+                    "there is no such file",
+                    "give a predictions/step_<N>.jsonl of a run",
+                )
             )
         if not self.threshold_km > 0:
-            raise ConfigError(f"threshold_km={self.threshold_km}: must be more than 0")
+            raise ConfigError(Problem("threshold_km", self.threshold_km, "must be more than 0"))
         if self.samples is not None and self.samples < 2:
-            raise ConfigError(f"samples={self.samples}: must be at least 2, for one right and one wrong prediction")
+            raise ConfigError(
+                Problem("samples", self.samples, "must be at least 2, for one right and one wrong prediction")
+            )
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the balanced samples, and report how many predictions were right, wrong or not usable."""
@@ -95,8 +102,13 @@ class GreJudge(Builder):
         half = min(len(judged[True]), len(judged[False]))
         if not half:
             raise ConfigError(
-                f"threshold_km={self.threshold_km}: {len(judged[True])} predictions are right and {len(judged[False])} "
-                "wrong, so they can't be balanced; choose another threshold_km or other predictions"
+                Problem(
+                    "threshold_km",
+                    self.threshold_km,
+                    f"{len(judged[True])} predictions are right and {len(judged[False])} wrong, so they can't be "
+                    "balanced",
+                    "choose another threshold_km or other predictions",
+                )
             )
         half = half if self.samples is None else min(half, self.samples // 2)
         chosen = [item for verdict in (True, False) for item in sorted(judged[verdict], key=self._order)[:half]]
@@ -125,7 +137,9 @@ class GreJudge(Builder):
         """Every prediction that can be judged, with its verdict; the others are added to `counts`."""
         for where, record in iter_json(self.predictions, ".jsonl"):
             if isinstance(record, BadRecord):
-                raise ConfigError(f"predictions={where}: not a prediction ({record.reason}); fix or remove the line")
+                raise ConfigError(
+                    Problem("predictions", where, f"not a prediction ({record.reason})", "fix or remove the line")
+                )
             self._check(record, where)
             counts["read"] += 1
             if self.suite is not None and record.get("suite") != self.suite:
@@ -133,14 +147,22 @@ class GreJudge(Builder):
                 continue
             if record["task"] != GEOLOCATE.name:
                 raise ConfigError(
-                    f"predictions={where}: it answers the task {record['task']!r}, but only {GEOLOCATE.name} can be "
-                    "judged by distance; choose a suite with suite=, or other predictions"
+                    Problem(
+                        "predictions",
+                        where,
+                        f"it answers the task {record['task']!r}, but only {GEOLOCATE.name} can be judged by distance",
+                        "choose a suite with suite=, or other predictions",
+                    )
                 )
             gold = parse_coordinates(record["gold"])
             if not isinstance(gold, Coordinates):
                 raise ConfigError(
-                    f"predictions={where}: {record['id']} has no true coordinates ({gold}); make the predictions on a "
-                    "dataset that has them"
+                    Problem(
+                        "predictions",
+                        where,
+                        f"{record['id']} has no true coordinates ({gold})",
+                        "make the predictions on a dataset that has them",
+                    )
                 )
             answer = parse_coordinates(record["answer"]) if isinstance(record.get("answer"), str) else None
             if not isinstance(answer, Coordinates):
@@ -159,7 +181,7 @@ class GreJudge(Builder):
         if not counts["read"] - counts["of_other_suites"]:
             of_suite = "" if self.suite is None else f" of the suite {self.suite!r}"
             raise ConfigError(
-                f"predictions={self.predictions}: the file has no prediction{of_suite}; give another file"
+                Problem("predictions", self.predictions, f"the file has no prediction{of_suite}", "give another file")
             )
 
     def _check(self, record: dict[str, Any], where: str) -> None:
@@ -167,8 +189,12 @@ class GreJudge(Builder):
         for key in _TEXT_FIELDS:
             if not isinstance(record.get(key), str):
                 raise ConfigError(
-                    f"predictions={where}: not a prediction, {key}={record.get(key)!r:.60}; "
-                    "give a file that an evaluation wrote"
+                    Problem(
+                        "predictions",
+                        where,
+                        f"not a prediction, {key}={record.get(key)!r:.60}",
+                        "give a file that an evaluation wrote",
+                    )
                 )
 
     def _photos(self, wanted: set[str]) -> dict[str, str]:
@@ -180,11 +206,15 @@ class GreJudge(Builder):
                 if sample.id in wanted and sample.images:
                     photos[sample.id] = str(resolve_image(path.parent, sample.images[0]).absolute())
         except BadRecord as error:
-            raise ConfigError(f"data={path}: {error}; fix or rebuild the dataset") from error
+            raise ConfigError(Problem("data", path, str(error), "fix or rebuild the dataset")) from error
         if missing := sorted(wanted - photos.keys()):
             raise ConfigError(
-                f"data={path}: it lacks {len(missing)} of the predicted samples ({', '.join(missing[:3])}, ...); "
-                "give the dataset that the predictions were made on"
+                Problem(
+                    "data",
+                    path,
+                    f"it lacks {len(missing)} of the predicted samples ({', '.join(missing[:3])}, ...)",
+                    "give the dataset that the predictions were made on",
+                )
             )
         return photos
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from data_builders.sources.rejected import RejectedRecordError
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.records import iter_json
 from geotune.sample import IMAGE_TAG
@@ -205,7 +205,9 @@ def find_gre_file(root: Path, part: str) -> Path:
         if path.is_file():
             return path
     names = ", ".join(str(path.relative_to(root)) for path in candidates[:2])
-    raise ConfigError(f"root={root}: it has no file of part={part} ({names}); give the folder of the download")
+    raise ConfigError(
+        Problem("root", root, f"it has no file of part={part} ({names})", "give the folder of the download")
+    )
 
 
 def iter_gre_records(file: Path) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:

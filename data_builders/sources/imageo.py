@@ -16,7 +16,7 @@ from data_builders.sources.photos import Photo, PhotoFolder, photo_sample, read_
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.tasks.coordinates import Coordinates
 
 SETS = (1, 2, 3)
@@ -54,23 +54,28 @@ class Imageo(Builder):
     def __post_init__(self) -> None:
         self.root = Path(self.root)
         if not self.root.is_dir():
-            raise ConfigError(f"root={self.root}: there is no such folder; give the folder of the download")
+            raise ConfigError(Problem("root", self.root, "there is no such folder", "give the folder of the download"))
         if self.sets is None:
             self.sets = [number for number in SETS if self._table(number).is_file()]
             if not self.sets:
                 raise ConfigError(
-                    f"root={self.root}: this folder has no table; expected dataset1_info.csv, dataset2_info.csv ..."
+                    Problem(
+                        "root",
+                        self.root,
+                        "this folder has no table",
+                        "expected dataset1_info.csv, dataset2_info.csv ...",
+                    )
                 )
         for number in self.sets:
             if number not in SETS:
-                raise ConfigError(f"sets={number}: IMAGEO-Bench has the data sets 1, 2 and 3")
+                raise ConfigError(Problem("sets", number, "IMAGEO-Bench has the data sets 1, 2 and 3"))
         for task in self.tasks:
             if task not in TASKS:
-                raise ConfigError(f"tasks={task}: this builder has the tasks {' and '.join(TASKS)}")
+                raise ConfigError(Problem("tasks", task, f"this builder has the tasks {' and '.join(TASKS)}"))
         if not self.tasks:
-            raise ConfigError(f"tasks=[]: there must be a task; give {' or '.join(TASKS)}")
+            raise ConfigError(Problem("tasks", [], "there must be a task", f"give {' or '.join(TASKS)}"))
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be at least 1, or null")
+            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
 
     def _table(self, number: int) -> Path:
         return self.root / f"dataset{number}_info.csv"

@@ -20,7 +20,7 @@ from data_builders.questions.draw import generator
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, Turn
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -42,7 +42,7 @@ class PhotoFolder:
 
     def __init__(self, root: Path, *, key: str = "images") -> None:
         if not root.is_dir():
-            raise ConfigError(f"{key}={root}: there is no such folder; give the folder of the photos")
+            raise ConfigError(Problem(key, root, "there is no such folder", "give the folder of the photos"))
         self.root = root.absolute()
         places: dict[tuple[str, str], int] = {}
         digests, numbers = array("Q"), array("L")
@@ -53,7 +53,7 @@ class PhotoFolder:
                     digests.append(_digest(plain))
                     numbers.append(places.setdefault((folder, name[len(plain) :]), len(places)))
         if not digests:
-            raise ConfigError(f"{key}={root}: this folder has no image; give the folder of the photos")
+            raise ConfigError(Problem(key, root, "this folder has no image", "give the folder of the photos"))
         self._places = list(places)
         unsorted = np.frombuffer(digests, np.uint64)
         order = np.argsort(unsorted, kind="stable")
@@ -141,7 +141,7 @@ class PhotoTable(Builder):
         self.csv, self.images = Path(self.csv), Path(self.images)
         for key in ("limit", "workers"):
             if (count := getattr(self, key)) is not None and count < 1:
-                raise ConfigError(f"{key}={count}: must be at least 1, or null")
+                raise ConfigError(Problem(key, count, "must be at least 1, or null"))
 
     @property
     def source(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from data_builders.sources.rejected import RejectedRecordError
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates
 from geotune.tasks.geolocate import read_coordinates
 
@@ -147,12 +147,19 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
         n_rows, swapped = _scan(path, encoding, delimiter, header, roles)
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{key}={path}: {_undecodable(path, error)}; save it as UTF-8, for instance with `iconv -f latin1 -t utf-8`"
+            Problem(
+                key,
+                path,
+                str(_undecodable(path, error)),
+                "save it as UTF-8, for instance with `iconv -f latin1 -t utf-8`",
+            )
         ) from None
     except csv.Error as error:
-        raise ConfigError(f"{key}={path}: this file can't be read as CSV ({error}); fix it or save it again") from None
+        raise ConfigError(
+            Problem(key, path, f"this file can't be read as CSV ({error})", "fix it or save it again")
+        ) from None
     if n_rows == 0:
-        raise ConfigError(f"{key}={path}: this table has no row below the header; give the whole table")
+        raise ConfigError(Problem(key, path, "this table has no row below the header", "give the whole table"))
     if swapped and not sure:
         log.warning(
             "%s: the headers %s and %s are swapped (there are latitudes beyond 90), so the two columns are read "
@@ -198,7 +205,9 @@ def _encoding(path: Path, key: str) -> str:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise ConfigError(f"{key}={path}: this table can't be read ({error.strerror}); give a CSV file") from None
+        raise ConfigError(
+            Problem(key, path, f"this table can't be read ({error.strerror})", "give a CSV file")
+        ) from None
     return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
 
 
@@ -220,9 +229,11 @@ def _roles(header: Sequence[str], columns: Mapping[str, str], path: Path, key: s
     shown = ", ".join(header)
     for role, name in columns.items():
         if role not in COLUMNS:
-            raise ConfigError(f"columns.{role}={name}: there is no such role; choose one of {', '.join(COLUMNS)}")
+            raise ConfigError(
+                Problem(f"columns.{role}", name, "there is no such role", f"choose one of {', '.join(COLUMNS)}")
+            )
         if name not in header:
-            raise ConfigError(f"columns.{role}={name}: {path} has no such column; choose one of {shown}")
+            raise ConfigError(Problem(f"columns.{role}", name, f"{path} has no such column", f"choose one of {shown}"))
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
     found: dict[str, str] = {}
     for role, spellings in COLUMNS.items():
@@ -233,13 +244,20 @@ def _roles(header: Sequence[str], columns: Mapping[str, str], path: Path, key: s
     for role in ("lat", "lon"):
         if role not in found:
             raise ConfigError(
-                f"{key}={path}: no column looks like the {role}; give columns.{role}=<name> from the header {shown!r}"
+                Problem(
+                    key,
+                    path,
+                    f"no column looks like the {role}",
+                    f"give columns.{role}=<name> from the header {shown!r}",
+                )
             )
     if not found.keys() & {"id", "image"}:
-        raise ConfigError(f"{key}={path}: no column names the photos; give columns.id=<name> from the header {shown!r}")
+        raise ConfigError(
+            Problem(key, path, "no column names the photos", f"give columns.id=<name> from the header {shown!r}")
+        )
     for role, name in found.items():
         if header.count(name) > 1:
-            raise ConfigError(f"{key}={path}: the header has the column {name} (its {role}) twice; remove one")
+            raise ConfigError(Problem(key, path, f"the header has the column {name} (its {role}) twice", "remove one"))
     return found
 
 

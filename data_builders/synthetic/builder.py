@@ -18,7 +18,7 @@ from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
 from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, place_folder, write_images
 from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
 from geotune.system.parallel import parallel_map
@@ -63,20 +63,20 @@ class SyntheticCity(Builder):
 
     def __post_init__(self) -> None:
         if self.places < 1:
-            raise ConfigError(f"places={self.places}: must be at least 1")
+            raise ConfigError(Problem("places", self.places, "must be at least 1"))
         if self.seed < 0:
-            raise ConfigError(f"seed={self.seed}: must be at least 0")
+            raise ConfigError(Problem("seed", self.seed, "must be at least 0"))
         if self.split not in SPLITS:
-            raise ConfigError(f"split={self.split}: choose one of {', '.join(SPLITS)}")
+            raise ConfigError(Problem("split", self.split, f"choose one of {', '.join(SPLITS)}"))
         if not 0 <= self.crops_per_view <= len(CROPS):
-            raise ConfigError(f"crops_per_view={self.crops_per_view}: a map has nine crops; give 0 to 9")
+            raise ConfigError(Problem("crops_per_view", self.crops_per_view, "a map has nine crops", "give 0 to 9"))
         for key in ("view_size", "map_size"):
             if getattr(self, key) < 24:
-                raise ConfigError(f"{key}={getattr(self, key)}: the side of an image must be at least 24 pixels")
+                raise ConfigError(Problem(key, getattr(self, key), "the side of an image must be at least 24 pixels"))
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be at least 1, or null for one per core")
+            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null for one per core"))
         if self.tasks is not None and not self.tasks:
-            raise ConfigError(f"tasks=[]: name at least one of {', '.join(TASKS)}, or null for all")
+            raise ConfigError(Problem("tasks", [], f"name at least one of {', '.join(TASKS)}, or null for all"))
         for task in self.tasks or ():
             if task not in TASKS:
                 raise ConfigError(f"tasks: {task!r} is not a task of this builder, which writes {', '.join(TASKS)}")

@@ -18,7 +18,7 @@ from data_builders.synthetic.exercises import SKILLS, Exchange, exchanges
 from data_builders.synthetic.places import Place, draw_places, place_folder, write_images
 from data_builders.synthetic.scenes import Context
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -56,20 +56,22 @@ class SyntheticSkills(Builder):
 
     def __post_init__(self) -> None:
         if self.places < 2:
-            raise ConfigError(f"places={self.places}: exercises show images of two places; give at least 2")
+            raise ConfigError(Problem("places", self.places, "exercises show images of two places", "give at least 2"))
         if self.records_per_place < 1:
-            raise ConfigError(f"records_per_place={self.records_per_place}: must be at least 1")
+            raise ConfigError(Problem("records_per_place", self.records_per_place, "must be at least 1"))
         if self.questions < 1:
-            raise ConfigError(f"questions={self.questions}: must be at least 1")
+            raise ConfigError(Problem("questions", self.questions, "must be at least 1"))
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers={self.workers}: must be at least 1, or null for one per core")
+            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null for one per core"))
         if self.skills is not None and not self.skills:
-            raise ConfigError(f"skills=[]: name at least one of {', '.join(SKILLS)}, or null for all")
+            raise ConfigError(Problem("skills", [], f"name at least one of {', '.join(SKILLS)}, or null for all"))
         for skill in self.skills or ():
             if skill not in SKILLS:
                 raise ConfigError(f"skills: {skill!r} is not a skill; the skills are {', '.join(SKILLS)}")
         if self.split not in ("pretrain", "validation"):
-            raise ConfigError(f"split={self.split}: choose pretrain or validation; the others belong to the tasks")
+            raise ConfigError(
+                Problem("split", self.split, "choose pretrain or validation", "the others belong to the tasks")
+            )
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the exercises, then draw the images that they show."""

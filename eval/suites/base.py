@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from eval.suites.subset import balanced_subset
 from geotune.data.building import ensure_dataset
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import read_samples
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
@@ -48,7 +48,9 @@ class DatasetSuite:
     def __post_init__(self) -> None:
         if self.samples_per_task is not None and self.samples_per_task < 1:
             raise ConfigError(
-                f"samples_per_task={self.samples_per_task}: ask at least 1 question per task, or set null for all"
+                Problem(
+                    "samples_per_task", self.samples_per_task, "ask at least 1 question per task, or set null for all"
+                )
             )
 
     def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
@@ -64,12 +66,14 @@ class DatasetSuite:
             resolved: dict[str, str] = {}
             chosen = [replace(sample, images=_absolute(sample, path.parent, resolved)) for sample in chosen]
         except BadRecord as error:
-            raise ConfigError(f"{key}.path={path}: {error}; fix or rebuild the dataset") from error
+            raise ConfigError(Problem(f"{key}.path", path, str(error), "fix or rebuild the dataset")) from error
         except OSError as error:
-            raise ConfigError(f"{key}.path={path}: can't be read ({error.strerror or error})") from error
+            raise ConfigError(Problem(f"{key}.path", path, f"can't be read ({error.strerror or error})")) from error
         if not chosen:
             raise ConfigError(
-                f"{key}.path={path}: holds no sample of {', '.join(tasks)}; choose another dataset or tasks"
+                Problem(
+                    f"{key}.path", path, f"holds no sample of {', '.join(tasks)}", "choose another dataset or tasks"
+                )
             )
         return chosen
 
@@ -106,8 +110,8 @@ def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[s
 def tasks_from(wanted: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
     """Return the `wanted` tasks (None: all) in the order of `allowed`; raises ConfigError for any other name."""
     if wanted is not None and not wanted:
-        raise ConfigError(f"tasks=[]: name some of {', '.join(allowed)}, or set null for all")
+        raise ConfigError(Problem("tasks", [], f"name some of {', '.join(allowed)}, or set null for all"))
     unknown = [name for name in wanted or () if name not in allowed]
     if unknown:
-        raise ConfigError(f"tasks={', '.join(unknown)}: this suite knows {', '.join(allowed)}")
+        raise ConfigError(Problem("tasks", ", ".join(unknown), f"this suite knows {', '.join(allowed)}"))
     return tuple(name for name in allowed if wanted is None or name in wanted)

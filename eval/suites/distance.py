@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.metrics.distance import distance_metrics
 from eval.suites.base import DatasetSuite
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
@@ -30,7 +30,7 @@ class DistanceSuite(DatasetSuite):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task not in TASKS:
-            raise ConfigError(f"task={self.task}: there is no such task; choose one of {', '.join(TASKS)}")
+            raise ConfigError(Problem("task", self.task, "there is no such task", f"choose one of {', '.join(TASKS)}"))
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)

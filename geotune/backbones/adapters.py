@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from torch import nn
 
 from geotune.config.training import LoraConfig, Scope
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,13 +52,15 @@ class Parts:
 def check_lora(lora: LoraConfig) -> None:
     """Raise ConfigError if no adapter can be made with these settings."""
     if lora.r < 1:
-        raise ConfigError(f"backbone.lora.r={lora.r}: the rank must be at least 1")
+        raise ConfigError(Problem("backbone.lora.r", lora.r, "the rank must be at least 1"))
     if lora.alpha <= 0:
-        raise ConfigError(f"backbone.lora.alpha={lora.alpha}: the scale must be above 0")
+        raise ConfigError(Problem("backbone.lora.alpha", lora.alpha, "the scale must be above 0"))
     if not 0 <= lora.dropout < 1:
-        raise ConfigError(f"backbone.lora.dropout={lora.dropout}: the probability must be at least 0 and below 1")
+        raise ConfigError(
+            Problem("backbone.lora.dropout", lora.dropout, "the probability must be at least 0 and below 1")
+        )
     if lora.target not in TARGETS:
-        raise ConfigError(f"backbone.lora.target={lora.target}: must be one of {', '.join(TARGETS)}")
+        raise ConfigError(Problem("backbone.lora.target", lora.target, f"must be one of {', '.join(TARGETS)}"))
 
 
 def lora_targets(model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lora: LoraConfig) -> list[str]:
@@ -80,8 +82,12 @@ def lora_targets(model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lo
     for part, scope in scopes.items():
         if scope == "lora" and not any(parts.part_of(name) == part for name in names):
             raise ConfigError(
-                f"backbone.lora.target={lora.target}: no linear layer of the {part} matches it; choose another target "
-                f"or set backbone.{part}=frozen"
+                Problem(
+                    "backbone.lora.target",
+                    lora.target,
+                    f"no linear layer of the {part} matches it",
+                    f"choose another target or set backbone.{part}=frozen",
+                )
             )
     return names
 
@@ -107,7 +113,7 @@ def apply_scopes(
     """
     for part, scope in scopes.items():
         if scope not in get_args(Scope):
-            raise ConfigError(f"backbone.{part}={scope}: must be one of {', '.join(get_args(Scope))}")
+            raise ConfigError(Problem(f"backbone.{part}", scope, f"must be one of {', '.join(get_args(Scope))}"))
     check_lora(lora)
     model.requires_grad_(False)
     wrapped: nn.Module = model
@@ -120,7 +126,9 @@ def apply_scopes(
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if adapters != expected:
         raise ConfigError(
-            f"backbone.lora.target={lora.target}: {adapters} trainable parameters in adapters, expected {expected}"
+            Problem(
+                "backbone.lora.target", lora.target, f"{adapters} trainable parameters in adapters, expected {expected}"
+            )
         )
     for name, parameter in model.named_parameters():
         owner = parts.part_of(name)

@@ -17,7 +17,7 @@ from geotune.backbones.image_only import ImageOnly
 from geotune.backbones.pretrained import load_image_processor, load_tokenizer, read_processor_config
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import FeatureGrid, Segment
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,13 +94,17 @@ class InternVL(Backbone):
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> InternVLEncoder:
         """Load tokenizer, chat template and image processor of the folder or hub id `path`. Raises ConfigError."""
         if min_pixels is not None:
-            raise ConfigError(f"backbone.min_pixels={min_pixels}: InternVL's tiles have a fixed size; set it to null")
+            raise ConfigError(
+                Problem("backbone.min_pixels", min_pixels, "InternVL's tiles have a fixed size", "set it to null")
+            )
         tokenizer, template = load_tokenizer(path)
         image = load_image_processor(GotOcr2ImageProcessorPil, path)
         tile = image.size.height * image.size.width
         tiles = max_pixels // tile
         if tiles < 1:
-            raise ConfigError(f"backbone.max_pixels={max_pixels}: one tile takes {tile} pixels; increase it")
+            raise ConfigError(
+                Problem("backbone.max_pixels", max_pixels, f"one tile takes {tile} pixels", "increase it")
+            )
         # An image of several tiles gets one more tile: a thumbnail of the whole image.
         image.crop_to_patches = True
         image.max_patches = min(image.max_patches, max(1, tiles - 1))

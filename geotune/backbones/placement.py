@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch import nn
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -39,8 +39,12 @@ def shard(backbone: Backbone, mesh: DeviceMesh) -> None:
         return
     if head.weight.requires_grad and head.weight is backbone.base.get_input_embeddings().weight:
         raise ConfigError(
-            "trainer.strategy=fsdp2: embeddings and output head of this backbone are one tensor, which can't be "
-            "sharded while it trains; set backbone.language_model=lora, or use deepspeed_zero2"
+            Problem(
+                "trainer.strategy",
+                "fsdp2",
+                "embeddings and output head of this backbone are one tensor, which can't be sharded while it trains",
+                "set backbone.language_model=lora, or use deepspeed_zero2",
+            )
         )
     trained = [module for module in [*outside, head] if any(p.requires_grad for p in module.parameters())]
     for unit in [*language.layers, *trained]:
@@ -89,8 +93,12 @@ class Placement:
         written = content.get("placement", Placement.name)
         if written != self.name:
             raise ConfigError(
-                f"resume={folder}: its optimizer state is {written}, but this trainer.strategy needs {self.name}; "
-                "use the strategy of that run"
+                Problem(
+                    "resume",
+                    folder,
+                    f"its optimizer state is {written}, but this trainer.strategy needs {self.name}",
+                    "use the strategy of that run",
+                )
             )
         self._load(trainer, folder, content["optimizer"])
 
@@ -169,7 +177,7 @@ class DeepSpeedPlacement(Placement):
             str(folder / DEEPSPEED_FOLDER), tag="state", load_module_strict=False, load_lr_scheduler_states=False
         )
         if path is None:
-            raise ConfigError(f"resume={folder}: {DEEPSPEED_FOLDER} can't be read; name another checkpoint")
+            raise ConfigError(Problem("resume", folder, f"{DEEPSPEED_FOLDER} can't be read", "name another checkpoint"))
 
 
 def placement_of(trainer: Trainer) -> Placement:

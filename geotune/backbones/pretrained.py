@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts
-from geotune.errors import ConfigError, first_line
+from geotune.errors import ConfigError, Problem, first_line
 
 
 def load_model_config(path: str, *, family: str, backbone: str, trust_remote_code: bool) -> Any:
@@ -24,24 +24,37 @@ def load_model_config(path: str, *, family: str, backbone: str, trust_remote_cod
 
     if _looks_local(path) and not (Path(path) / "config.json").is_file():
         raise ConfigError(
-            f"backbone.path={path}: this folder holds no config.json; name a folder that holds a model, or a hub id"
+            Problem(
+                "backbone.path",
+                path,
+                "this folder holds no config.json",
+                "name a folder that holds a model, or a hub id",
+            )
         )
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"backbone.path={path}: its config can't be loaded ({first_line(error)}); name another model"
+            Problem("backbone.path", path, f"its config can't be loaded ({first_line(error)})", "name another model")
         ) from error
     if config.model_type != family:
         raise ConfigError(
-            f"backbone.path={path}: holds a {config.model_type} model, but backbone._target_ names {backbone} "
-            f"({family}); choose the backbone group of its family"
+            Problem(
+                "backbone.path",
+                path,
+                f"holds a {config.model_type} model, but backbone._target_ names {backbone} ({family})",
+                "choose the backbone group of its family",
+            )
         )
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise ConfigError(
-            f"backbone.path={path}: its language model has layers of the types {sorted(kinds)}, but only "
-            "full_attention is supported; name another model"
+            Problem(
+                "backbone.path",
+                path,
+                f"its language model has layers of the types {sorted(kinds)}, but only full_attention is supported",
+                "name another model",
+            )
         )
     return config
 
@@ -74,7 +87,9 @@ def load_model_weights(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
-            f"backbone.path={path}: its weights can't be loaded ({first_line(error)}); only safetensors are read"
+            Problem(
+                "backbone.path", path, f"its weights can't be loaded ({first_line(error)})", "only safetensors are read"
+            )
         ) from error
     # transformers initializes missing and mismatched tensors with random numbers and carries on.
     for problem, names in (
@@ -84,8 +99,12 @@ def load_model_weights(
     ):
         if names:
             raise ConfigError(
-                f"backbone.path={path}: its weights {problem} {min(names)} ({len(names)} in all); download or export "
-                "the model again"
+                Problem(
+                    "backbone.path",
+                    path,
+                    f"its weights {problem} {min(names)} ({len(names)} in all)",
+                    "download or export the model again",
+                )
             )
     assert isinstance(model, nn.Module)
     return model
@@ -140,6 +159,10 @@ def _looks_local(path: str) -> bool:
 
 def _unusable_processor(path: str, error: BaseException) -> ConfigError:
     return ConfigError(
-        f"backbone.path={path}: holds no usable processor ({first_line(error)}); put the model's tokenizer and image "
-        "processor files beside its weights"
+        Problem(
+            "backbone.path",
+            path,
+            f"holds no usable processor ({first_line(error)})",
+            "put the model's tokenizer and image processor files beside its weights",
+        )
     )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from geotune.backbones.adapters import Parts
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 
 def quantize_language_model(model: nn.Module, parts: Parts, compute_dtype: torch.dtype) -> None:
@@ -23,9 +23,13 @@ def quantize_language_model(model: nn.Module, parts: Parts, compute_dtype: torch
         from bitsandbytes.nn import Linear4bit, Params4bit
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "backbone.quantization=nf4: needs bitsandbytes, which is not installed; "
-            "run pip install 'geotune[gpu]' or pip install bitsandbytes (it also runs on CPUs), or set "
-            "backbone.quantization=null"
+            Problem(
+                "backbone.quantization",
+                "nf4",
+                "needs bitsandbytes, which is not installed",
+                "run pip install 'geotune[gpu]' or pip install bitsandbytes (it also runs on CPUs), or set "
+                "backbone.quantization=null",
+            )
         ) from error
     # Quantizing a large model takes minutes on a CPU, but seconds on the GPU that this process will train on.
     cuda = torch.cuda.is_available()

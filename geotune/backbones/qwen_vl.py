@@ -18,7 +18,7 @@ from geotune.backbones.image_only import ImageOnly
 from geotune.backbones.pretrained import load_image_processor, load_tokenizer
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import FeatureGrid, Segment
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -128,11 +128,18 @@ class QwenVL(Backbone):
         image = load_image_processor(Qwen2VLImageProcessorPil, path)
         cell = (image.patch_size * image.merge_size) ** 2
         if max_pixels < cell:
-            raise ConfigError(f"backbone.max_pixels={max_pixels}: one visual token takes {cell} pixels; increase it")
+            raise ConfigError(
+                Problem("backbone.max_pixels", max_pixels, f"one visual token takes {cell} pixels", "increase it")
+            )
         low = image.size.shortest_edge if min_pixels is None else min_pixels
         if min_pixels is not None and min_pixels > max_pixels:
             raise ConfigError(
-                f"backbone.min_pixels={min_pixels}: must not be above backbone.max_pixels={max_pixels}; decrease it"
+                Problem(
+                    "backbone.min_pixels",
+                    min_pixels,
+                    f"must not be above backbone.max_pixels={max_pixels}",
+                    "decrease it",
+                )
             )
         image.size = SizeDict(shortest_edge=min(low, max_pixels), longest_edge=max_pixels)
         processor = Qwen2_5_VLProcessor(image_processor=image, tokenizer=tokenizer, chat_template=template)

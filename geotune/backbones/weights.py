@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from geotune.backbones.adapters import full_state
 from geotune.backbones.image_only import VIDEO_FILE
-from geotune.errors import ConfigError, first_line
+from geotune.errors import ConfigError, Problem, first_line
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
@@ -94,7 +94,12 @@ def _check_adapter_config(backbone: Backbone, folder: Path) -> None:
     ):
         if saved.get(key) != own:
             raise ConfigError(
-                f"backbone.lora.{name}={own}: the adapter {folder} was trained with {saved.get(key)}; use that value"
+                Problem(
+                    f"backbone.lora.{name}",
+                    own,
+                    f"the adapter {folder} was trained with {saved.get(key)}",
+                    "use that value",
+                )
             )
 
 

@@ -64,7 +64,7 @@ def run_command(command: str, function: Callable[[DictConfig], Any], argv: Seque
         with claimed_run_dir(cfg):
             function(cfg)
     except ConfigError as error:
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, SystemExit) as stop:
         # On Ctrl-C Lightning shuts down and raises SystemExit(1).
@@ -82,12 +82,6 @@ def show(text: str) -> None:
     except BrokenPipeError:
         # Python flushes standard output again when it exits, which would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _message(error: ConfigError) -> str:
-    """Return the error's own message, also if a data worker wrapped it in the traceback of its process."""
-    text = str(error)
-    return text.rpartition("ConfigError: ")[2].strip() if "Traceback (most recent call last)" in text else text
 
 
 def _configure_logging() -> None:

@@ -27,7 +27,7 @@ from geotune.config.parameters import (
 )
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
 from geotune.config.targets import resolve_target
-from geotune.config.wording import as_typed
+from geotune.errors import as_typed
 
 MIN_TEXT_WIDTH = 24
 """Characters per line of the second column on a terminal that is too narrow for both columns."""

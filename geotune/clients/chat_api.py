@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     import aiohttp
@@ -49,11 +49,13 @@ class Endpoint:
     def check(self) -> None:
         """Raise ConfigError if there is no model, no http address, or no key for OpenAI's own endpoint."""
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
-            raise ConfigError(f"api={self.url}: give the base address of the endpoint, such as {OPENAI_URL}")
+            raise ConfigError(Problem("api", self.url, f"give the base address of the endpoint, such as {OPENAI_URL}"))
         if not self.model:
-            raise ConfigError("model=null: name the model to ask, or set OPENAI_MODEL")
+            raise ConfigError(Problem("model", None, "name the model to ask, or set OPENAI_MODEL"))
         if not self.key and self.url == OPENAI_URL:
-            raise ConfigError(f"api={self.url}: set OPENAI_API_KEY to your key, or name another endpoint by api=")
+            raise ConfigError(
+                Problem("api", self.url, "set OPENAI_API_KEY to your key, or name another endpoint by api=")
+            )
 
 
 @dataclass(frozen=True)

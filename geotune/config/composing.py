@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from geotune.config import recipe_files
 from geotune.config.compositions import COMPOSITIONS, Composition
-from geotune.config.conversion import Problem, convert
+from geotune.config.conversion import convert
 from geotune.config.overrides import apply_value, escape_interpolation, sort_overrides
 from geotune.config.parameters import is_schema, walk
 from geotune.config.recipe_files import first_lines
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.system.files import ASSETS
 
 OmegaConf.register_new_resolver("embedded", lambda name: str(ASSETS / name), replace=True)
@@ -39,7 +39,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     if spec.choice:
         chosen = Path(choices[spec.choice]).name
         if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
-            raise ConfigError(f"{spec.choice}={chosen}: this file must begin with the line '# @package _global_'")
+            raise ConfigError(Problem(spec.choice, chosen, "this file must begin with the line '# @package _global_'"))
         tree.setdefault(spec.kept_at, chosen)
     for key, text in values:
         apply_value(tree, key, text, spec.schema)
@@ -55,10 +55,10 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     config = convert(plain, spec.schema, "", problems)
     if problems:
         typed = {".".join(key) for key, _ in values}
-        raise ConfigError("\n".join(_message(problem, spec, choices, typed) for problem in problems))
+        raise ConfigError(*(_explained(problem, spec, choices, typed) for problem in problems))
     mistakes = spec.check(config)
     if mistakes:
-        raise ConfigError("\n".join(mistakes))
+        raise ConfigError(*mistakes)
     complete = OmegaConf.create(escape_interpolation(asdict(config)))
     OmegaConf.set_struct(complete, True)
     return complete
@@ -82,24 +82,27 @@ def _compose_groups(
     return tree, choices
 
 
-def _message(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> str:
-    """Return the message about a mistake, with the keys that were probably meant and the recipe file that holds it.
+def _explained(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> Problem:
+    """Return the mistake with the keys that were probably meant and the recipe file that holds it.
 
     typed: keys that the user set on the command line, which no file holds.
     """
-    text = str(problem)
+    if problem.key is None:
+        return problem
+    remedy = problem.remedy
     leaf = problem.key.rpartition(".")[2]
-    if problem.siblings is not None and "did you mean" not in text:
+    if problem.siblings is not None and not remedy:
         keys = [key for key, parameter in walk(spec.schema) if not is_schema(parameter.hint)]
         leaves = [key.rpartition(".")[2] for key in keys]
         meant = difflib.get_close_matches(leaf, leaves, n=1)
         close = [key for key, known_leaf in zip(keys, leaves, strict=True) if [known_leaf] == meant]
-        known = f"; the keys there are {', '.join(problem.siblings)}"
-        text += f"; did you mean {' or '.join(close)}?" if close else known
-    if problem.key and not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
+        known = f"the keys there are {', '.join(problem.siblings)}"
+        remedy = f"did you mean {' or '.join(close)}?" if close else known
+    held_in = ""
+    if not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
         pattern = re.compile(rf"^[^#\n]*\b{re.escape(leaf.partition('[')[0])}\s*:", re.MULTILINE)
         files = [recipe_files.RECIPES / group.partition("@")[0] / f"{choice}.yaml" for group, choice in choices.items()]
         held = [path for path in files if path.is_file() and pattern.search(path.read_text(encoding="utf-8"))]
         names = dict.fromkeys(str(path.relative_to(recipe_files.RECIPES.parent)) for path in held)
-        text += f" (in {' or '.join(names)})" if names else ""
-    return text
+        held_in = f" (in {' or '.join(names)})" if names else ""
+    return replace(problem, remedy=remedy + held_in) if remedy else replace(problem, text=problem.text + held_in)

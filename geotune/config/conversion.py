@@ -25,21 +25,8 @@ from geotune.config.parameters import (
     union_members,
 )
 from geotune.config.targets import resolve_target
-from geotune.config.wording import as_typed, near
-from geotune.errors import ConfigError
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One mistake in a config: its key, and the rest of the message with value and remedy."""
-
-    key: str
-    text: str
-    siblings: tuple[str, ...] | None = None
-    """Known keys beside an unknown key; None for any other mistake."""
-
-    def __str__(self) -> str:
-        return f"{self.key}{self.text}"
+from geotune.config.wording import near
+from geotune.errors import ConfigError, Problem
 
 
 def read_arguments(
@@ -56,12 +43,12 @@ def read_arguments(
         if name == "_target_" and name not in accepted:
             continue
         if name in given:
-            problems.append(Problem(key, f"={as_typed(value)}: this argument is set by the program; remove the key"))
+            problems.append(Problem(key, value, "this argument is set by the program", "remove the key"))
         elif name not in accepted and not accepted.open:
             siblings = tuple(known for known in accepted if known not in given and known != "_target_")
             rest, leaf = _first_leaf(value)
-            text = f"={as_typed(leaf)}: no such key{near(str(name), siblings, where, rest)}"
-            problems.append(Problem(key + rest, text, siblings))
+            meant = near(str(name), siblings, where, rest)
+            problems.append(Problem(key + rest, leaf, "no such key", meant, siblings))
         else:
             parameter = accepted.get(str(name))
             if value == MISSING:
@@ -106,7 +93,7 @@ def convert(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
     fits, converted = _convert_scalar(value, hint)
     if not fits:
         meant = near(str(value), map(str, arguments)) if origin is Literal else ""
-        problems.append(Problem(key, f"={as_typed(value)}: expected {type_in_words(hint)}{meant}"))
+        problems.append(Problem(key, value, f"expected {type_in_words(hint)}", meant))
         return None
     return converted
 
@@ -152,7 +139,7 @@ def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: lis
         problems.extend(inside[0])
     else:
         expected = " or ".join(type_in_words(member) for member in members)
-        problems.append(Problem(key, f"={as_typed(value)}: expected {expected}"))
+        problems.append(Problem(key, value, f"expected {expected}"))
     return None
 
 
@@ -166,7 +153,7 @@ def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: 
     try:
         return hint(**arguments)
     except ConfigError as error:  # __post_init__ names the key itself
-        problems.append(Problem("", str(error)))
+        problems.extend(error.problems)
         return None
 
 
@@ -177,7 +164,7 @@ def _convert_sequence(
     hints: Sequence[Any] = [members[0] if members else Any] * len(value)
     if kind is tuple and members and members[-1] is not Ellipsis:
         if len(value) != len(members):
-            problems.append(Problem(key, f"={as_typed(value)}: expected {len(members)} values, [a, b, ...]"))
+            problems.append(Problem(key, value, f"expected {len(members)} values, [a, b, ...]"))
             return None
         hints = members
     pairs = enumerate(zip(value, hints, strict=True))
@@ -192,7 +179,7 @@ def _check_open(value: Any, key: str, problems: list[Problem]) -> Any:
             try:
                 read_arguments(value, resolve_target(value["_target_"], key), key, problems)
             except ConfigError as error:
-                problems.append(Problem("", str(error)))
+                problems.extend(error.problems)
         else:
             for name, item in value.items():
                 _check_open(item, f"{key}.{name}", problems)
@@ -233,7 +220,7 @@ def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
 def _required(key: str, doc: str) -> Problem:
     """Return the mistake of leaving out a required key, whose help text is `doc`."""
     about = f" ({doc.splitlines()[0].rstrip('.')})" if doc else ""
-    return Problem(key, f"={MISSING}: is required; give {key}=<value>{about}")
+    return Problem(key, MISSING, "is required", f"give {key}=<value>{about}")
 
 
 def _first_leaf(value: Any) -> tuple[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geotune.config.conversion import Problem, read_arguments
+from geotune.config.conversion import read_arguments
 from geotune.config.parameters import parameters_of
 from geotune.config.targets import resolve_target
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 
 def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **given: Any) -> Any:
@@ -32,11 +32,10 @@ def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **give
     problems: list[Problem] = []
     arguments = read_arguments(plain, target, where, problems, given)
     if problems:
-        raise ConfigError("\n".join(map(str, problems)))
+        raise ConfigError(*problems)
     try:
         return target(**arguments, **given)
     except ConfigError as error:  # the target names its own field, which the user knows by its full key
-        is_own_field = str(error).partition("=")[0] in parameters_of(target)
-        if is_own_field and where:
-            raise ConfigError(f"{where}.{error}") from error
-        raise
+        own = parameters_of(target)
+        problems = [problem.below(where) if problem.key in own else problem for problem in error.problems]
+        raise ConfigError(*problems) from error

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from geotune.config.compositions import Composition
-from geotune.config.conversion import Problem, convert, hint_at
+from geotune.config.conversion import convert, hint_at
 from geotune.config.parameters import MISSING, parameters_of, union_members
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, register_file
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<text>.*))?", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
@@ -53,8 +53,12 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
             values.append((path, DELETE if prefix == "~" else text))
     if spec.choice and spec.choice not in groups:
         raise ConfigError(
-            f"{spec.choice}={MISSING}: choose a {spec.choice}; there are {', '.join(choices_of(spec.choice))}. "
-            f"For example: {spec.example}"
+            Problem(
+                spec.choice,
+                MISSING,
+                f"choose a {spec.choice}",
+                f"there are {', '.join(choices_of(spec.choice))}. For example: {spec.example}",
+            )
         )
     return groups, values
 

@@ -10,8 +10,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from geotune.config import wording
-from geotune.errors import ConfigError
+from geotune.config.wording import near
+from geotune.errors import ConfigError, Problem
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 """Folder beside this package; in an installation it is the package data of `recipes`."""
@@ -42,8 +42,9 @@ def chosen_file(key: str, choice: str) -> Path:
         return Path(choice)
     names = choices_of(group)
     if choice not in names:
-        near = wording.near(choice, names)
-        raise ConfigError(f"{key}={choice}: there is no such {group}; there are {', '.join(names)}{near}")
+        meant = near(choice, names)
+        known = f"there are {', '.join(names)}"
+        raise ConfigError(Problem(key, choice, f"there is no such {group}", f"{known}; {meant}" if meant else known))
     return RECIPES / group / f"{choice}.yaml"
 
 
@@ -56,12 +57,16 @@ def register_file(group: str, path: Path) -> str:
         node = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{group}={path}: this file can't be read as a {group} ({first_lines(error)}); "
-            f"name a YAML file, or one of {', '.join(choices_of(group))}"
+            Problem(
+                group,
+                path,
+                f"this file can't be read as a {group} ({first_lines(error)})",
+                f"name a YAML file, or one of {', '.join(choices_of(group))}",
+            )
         ) from error
     if not isinstance(node, DictConfig):
         raise ConfigError(
-            f"{group}={path}: a {group} is a mapping of keys, but this file holds a list; see recipes/{group}/"
+            Problem(group, path, f"a {group} is a mapping of keys, but this file holds a list", f"see recipes/{group}/")
         )
     ConfigStore.instance().store(
         name=path.stem, node=node, group=f"{group}/file", package="_global_", provider=str(path)

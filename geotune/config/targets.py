@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from geotune.config.wording import as_typed, near
-from geotune.errors import ConfigError
+from geotune.config.wording import near
+from geotune.errors import ConfigError, Problem
 
 
 def resolve_target(target: Any, where: str) -> Callable[..., Any]:
@@ -17,7 +17,7 @@ def resolve_target(target: Any, where: str) -> Callable[..., Any]:
     """
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
         raise ConfigError(
-            f"{where}._target_={as_typed(target)}: expected the dotted name of a class, package.module.Class"
+            Problem(f"{where}._target_", target, "expected the dotted name of a class, package.module.Class")
         )
     parts = target.split(".")
     found: Any = None
@@ -30,11 +30,13 @@ def resolve_target(target: Any, where: str) -> Callable[..., Any]:
                 if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                     raise  # the module exists, but an import inside it fails
                 meant = near(parts[depth - 1], dir(found)) if depth > 1 else ""
-                raise ConfigError(f"{where}._target_={target}: there is no {module}{meant}") from None
+                raise ConfigError(Problem(f"{where}._target_", target, f"there is no {module}", meant)) from None
         else:
             found = getattr(found, parts[depth - 1])
     if not callable(found):
         raise ConfigError(
-            f"{where}._target_={target}: this is no class; give the dotted name of a class, package.module.Class"
+            Problem(
+                f"{where}._target_", target, "this is no class", "give the dotted name of a class, package.module.Class"
+            )
         )
     return found

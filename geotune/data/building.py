@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geotune.config.instantiation import instantiate_checked
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.system.digests import fingerprint_of
 
 REPORT = "build_report.json"
@@ -39,7 +39,7 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
     if build is None:
         found = _find(Path(path), key)
         if found is None:
-            raise ConfigError(f"{key}={path}: there is no dataset; give a .jsonl file or a builder's folder")
+            raise ConfigError(Problem(key, path, "there is no dataset", "give a .jsonl file or a builder's folder"))
         return found
 
     build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
@@ -53,7 +53,7 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
         return _build_locked(builder, fingerprint, out, target, key, build_key)
     except OSError as error:
         raise ConfigError(
-            f"{key}={path}: can't build there ({error.strerror or error}); choose a folder that is writable"
+            Problem(key, path, f"can't build there ({error.strerror or error})", "choose a folder that is writable")
         ) from error
 
 
@@ -62,7 +62,9 @@ def make_builder(node: Mapping[str, Any], key: str) -> Any:
     builder = instantiate_checked(node, key)
     if not hasattr(builder, "make"):
         target = node.get("_target_")
-        raise ConfigError(f"{key}._target_={target}: this is not a builder; choose one of the group `builder`")
+        raise ConfigError(
+            Problem(f"{key}._target_", target, "this is not a builder", "choose one of the group `builder`")
+        )
     return builder
 
 
@@ -116,12 +118,18 @@ def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
     name = report.get("name", target.stem)
     if name != target.stem:
         raise ConfigError(
-            f"{key}={target}: {out} already holds the dataset {name!r}; give each built dataset a folder of its own"
+            Problem(
+                key, target, f"{out} already holds the dataset {name!r}", "give each built dataset a folder of its own"
+            )
         )
     if target.exists() and "fingerprint" not in report:
         raise ConfigError(
-            f"{key}={target}: this dataset was not built by {build_key}; "
-            f"use it as it is with {build_key}=null, or choose another path"
+            Problem(
+                key,
+                target,
+                f"this dataset was not built by {build_key}",
+                f"use it as it is with {build_key}=null, or choose another path",
+            )
         )
 
 
@@ -137,7 +145,7 @@ def _read_report(out: Path) -> dict[str, Any]:
 def _destination(path: Path, key: str) -> tuple[Path, Path]:
     """Return the folder and the file that a build for `path` writes."""
     if path.suffix == ".json":
-        raise ConfigError(f"{key}={path}: builders write JSON lines; name it {path.with_suffix('.jsonl').name}")
+        raise ConfigError(Problem(key, path, "builders write JSON lines", f"name it {path.with_suffix('.jsonl').name}"))
     if path.suffix == ".jsonl":
         return path.parent, path
     return path, path / f"{_read_report(path).get('name', path.absolute().name)}.jsonl"
@@ -155,5 +163,5 @@ def _find(path: Path, key: str) -> Path | None:
     files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.name not in _NOT_SAMPLES and f.is_file())
     if len(files) > 1:
         names = ", ".join(file.name for file in files[:5])
-        raise ConfigError(f"{key}={path}: the folder holds several datasets ({names}); name the file")
+        raise ConfigError(Problem(key, path, f"the folder holds several datasets ({names})", "name the file"))
     return files[0] if files else None

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.system.digests import fingerprint_of
 
 CACHE = ".geotune"
@@ -30,7 +30,12 @@ def cache_folder(path: Path) -> Path:
             continue
         return folder
     raise ConfigError(
-        f"data.path={path}: neither the folder of the dataset nor {user} is writable; set XDG_CACHE_HOME to one that is"
+        Problem(
+            "data.path",
+            path,
+            f"neither the folder of the dataset nor {user} is writable",
+            "set XDG_CACHE_HOME to one that is",
+        )
     )
 
 

@@ -9,21 +9,36 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from geotune.config.wording import as_typed
 from geotune.data.building import ensure_dataset
 from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
 from geotune.data.row_plan import RowPlan
-from geotune.data.sampler import UpdatePlan, UpdateSampler
+from geotune.data.sampler import MicroBatch, UpdatePlan, UpdateSampler
 from geotune.data.tree_plan import TreePlan
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem, as_typed
 
 
 def _identity(batch: Any) -> Any:
     return batch
+
+
+class _Reporting(Dataset[Batch | ConfigError]):
+    """A dataset that returns a mistake of the user instead of raising it.
+
+    The loader would wrap an error of a worker process in the text of its traceback.
+    """
+
+    def __init__(self, dataset: SampleDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, micro: MicroBatch) -> Batch | ConfigError:
+        try:
+            return self.dataset[micro]
+        except ConfigError as error:
+            return error
 
 
 class GeoData(LightningDataModule):
@@ -55,15 +70,19 @@ class GeoData(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ConfigError(f"data.batch_size={batch_size}: must be at least 1")
+            raise ConfigError(Problem("data.batch_size", batch_size, "must be at least 1"))
         for key, value in (("group_size", group_size), ("max_tokens", max_tokens), ("max_images", max_images)):
             if value is not None and value < 1:
-                raise ConfigError(f"data.{key}={value}: must be at least 1")
+                raise ConfigError(Problem(f"data.{key}", value, "must be at least 1"))
             if key != "group_size" and value is not None and not prefix_tree:
-                raise ConfigError(f"data.{key}={value}: needs data.prefix_tree=true; without it set data.batch_size")
+                raise ConfigError(
+                    Problem(f"data.{key}", value, "needs data.prefix_tree=true", "without it set data.batch_size")
+                )
         for other, weight in (mix or {}).items():
             if not 0 < weight < math.inf:
-                raise ConfigError(f"data.mix.{other}={weight}: give a weight above 0, or leave the dataset out")
+                raise ConfigError(
+                    Problem(f"data.mix.{other}", weight, "give a weight above 0, or leave the dataset out")
+                )
         self.path = path
         self.mix = mix or {}
         self.batch_size = batch_size
@@ -147,7 +166,13 @@ class GeoData(LightningDataModule):
             data.tasks,
         )
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Raise the ConfigError that a data worker returned in place of a micro-batch."""
+        if isinstance(batch, ConfigError):
+            raise batch
+        return batch
+
+    def train_dataloader(self) -> DataLoader[Batch | ConfigError]:
         """Return the loader of this rank's micro-batches; each item is a collated `Batch`."""
         assert self.trainer is not None
         accumulate = self.trainer.accumulate_grad_batches
@@ -156,7 +181,7 @@ class GeoData(LightningDataModule):
             plan, accumulate=accumulate, rank=self.trainer.global_rank, start=self.start, stop=self.stop
         )
         return DataLoader(
-            self.dataset,
+            _Reporting(self.dataset),
             sampler=sampler,
             batch_size=None,
             collate_fn=_identity,

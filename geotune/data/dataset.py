@@ -22,7 +22,7 @@ from geotune.data.sampler import MicroBatch
 from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded, Segment
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.digests import fingerprint_of
 from geotune.system.images import resolve_image
@@ -136,11 +136,11 @@ def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int 
         wanted = [number for number, name in enumerate(file.task_names) if name in set(tasks)]
         if not wanted:
             present = ", ".join(sorted(file.task_names))
-            raise ConfigError(f"data.tasks={list(tasks)}: {file.path} holds none of them, only {present}")
+            raise ConfigError(Problem("data.tasks", list(tasks), f"{file.path} holds none of them, only {present}"))
         numbers = np.flatnonzero(np.isin(file.tasks, wanted))
     if limit is not None and limit < len(numbers):
         if limit < 1:
-            raise ConfigError(f"data.limit={limit}: must be at least 1, or null for all samples")
+            raise ConfigError(Problem("data.limit", limit, "must be at least 1, or null for all samples"))
         numbers = numbers[np.sort(np.random.default_rng([seed, 1]).choice(len(numbers), limit, replace=False))]
     return numbers
 
@@ -166,7 +166,7 @@ def load_dataset(
     try:
         folder = measure.folder()
     except BadRecord as error:
-        raise ConfigError(f"data.path={file}: {error}; correct the record or remove it") from error
+        raise ConfigError(Problem("data.path", file, str(error), "correct the record or remove it")) from error
     found = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     numbers = found["numbers"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from geotune.data.cache import cache_folder, keep_newest, make_once
 from geotune.data.paths import number_by_appearance
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import parse_line, read_samples, write_samples
 from geotune.sample import Sample
 from geotune.system.digests import digest64
@@ -50,7 +50,7 @@ def open_index(path: Path) -> tuple[Path, Path]:
     try:
         state = path.stat()
     except OSError as error:
-        raise ConfigError(f"data.path={path}: can't be read ({error.strerror})") from error
+        raise ConfigError(Problem("data.path", path, f"can't be read ({error.strerror})")) from error
     index = _stored_index(path, state, partial(_make_index, path))
     lines = index / "records.jsonl"
     return (lines if lines.exists() else path), index
@@ -81,9 +81,9 @@ def _read_strictly(path: Path) -> Iterator[Sample]:
     try:
         yield from read_samples(path)
     except BadRecord as error:
-        raise ConfigError(f"data.path={path}: {error}; correct the record or remove it") from error
+        raise ConfigError(Problem("data.path", path, str(error), "correct the record or remove it")) from error
     except OSError as error:
-        raise ConfigError(f"data.path={path}: can't be read ({error})") from error
+        raise ConfigError(Problem("data.path", path, f"can't be read ({error})")) from error
 
 
 @dataclass
@@ -225,7 +225,9 @@ class _Index:
         columns = self.columns
         joined = {name: np.concatenate(parts[1:] or parts) for name, parts in columns.items()}
         if not len(joined["starts"]):
-            raise ConfigError(f"data.path={self.path}: holds no samples; build it again or name another file")
+            raise ConfigError(
+                Problem("data.path", self.path, "holds no samples", "build it again or name another file")
+            )
         ids = joined["ids"]
         nameless = ids == 0
         ids[nameless] = [_digest(f"{self.stem}/{number}") for number in np.flatnonzero(nameless)]

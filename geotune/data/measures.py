@@ -16,7 +16,7 @@ from geotune.data.paths import Paths, number_by_appearance
 from geotune.data.sample_file import SampleFile
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Segment
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import Sample
 from geotune.system.digests import digest64
 from geotune.system.parallel import parallel_map
@@ -87,7 +87,9 @@ class Measure:
                 advance(len(block))
         columns = _join(parts)
         if not len(columns["numbers"]):
-            raise ConfigError(f"data.max_length={self.max_length}: every sample of {source.path} is longer; raise it")
+            raise ConfigError(
+                Problem("data.max_length", self.max_length, f"every sample of {source.path} is longer", "raise it")
+            )
         for name, values in columns.items():
             np.save(folder / f"{name}.npy", values)
         summary = {"fingerprint": fingerprint.hexdigest()[:16], "rejected": rejected}

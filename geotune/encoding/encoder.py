@@ -15,7 +15,7 @@ import torch
 
 from geotune.encoding.chat_template import ChatTemplate
 from geotune.encoding.segments import Encoded, FeatureGrid, Segment
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG
 from geotune.system.cache import LruBytes
 from geotune.system.digests import fingerprint_of
@@ -69,7 +69,7 @@ class Encoder(ABC):
         self.min_pixels = min_pixels
         template = processor.chat_template or self.tokenizer.chat_template
         if not isinstance(template, str):
-            raise ConfigError(f"backbone.path={path}: its processor has no chat template; save one with it")
+            raise ConfigError(Problem("backbone.path", path, "its processor has no chat template", "save one with it"))
         self.chat_template = ChatTemplate(self.tokenizer, template, image_newline=self.image_newline)
         self.image_token: str = processor.image_token
         self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
@@ -175,8 +175,12 @@ class Encoder(ABC):
         tokens = self.tokens(rest) if rest is not None else ()
         if rest is None or not tokens or not self._control_tokens.match(rest):
             raise ConfigError(
-                f"backbone.path={self.path}: its chat template does not end an assistant's turn with a control token; "
-                "correct the template, or name another model"
+                Problem(
+                    "backbone.path",
+                    self.path,
+                    "its chat template does not end an assistant's turn with a control token",
+                    "correct the template, or name another model",
+                )
             )
         return self.tokenizer.decode(tokens[:1]), tokens[0]
 
@@ -198,8 +202,13 @@ class Encoder(ABC):
             prompt = self._prompt(sample.system, conversation[:end])
             if not prompt.startswith(done):
                 raise ConfigError(
-                    f"backbone.path={self.path}: its chat template rewrites earlier turns, so that conversations of "
-                    "several turns can't be supervised; use samples of one turn, or name another model"
+                    Problem(
+                        "backbone.path",
+                        self.path,
+                        "its chat template rewrites earlier turns, so that conversations of several turns can't be "
+                        "supervised",
+                        "use samples of one turn, or name another model",
+                    )
                 )
             segments += self._prompt_segments(prompt[len(done) :], images, dataset_dir, sample.id)
             if end < len(turns):

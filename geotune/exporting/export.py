@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from geotune.backbones.base import DTYPES
 from geotune.backbones.weights import ADAPTER_FILE, save_adapter, save_pretrained, save_processor
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.exporting.model_card import model_card
 from geotune.exporting.parity import (
     TOLERANCE,
@@ -59,12 +59,16 @@ def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
     """
     final = Path(out).absolute()
     if final.exists() and not final.is_dir():
-        raise ConfigError(f"out={out}: this is a file; name a folder")
+        raise ConfigError(Problem("out", out, "this is a file", "name a folder"))
     if final.is_dir() and any(final.iterdir()):
         if not (final / REPORT_FILE).is_file():
-            raise ConfigError(f"out={out}: this folder holds files that are not an export; name another folder")
+            raise ConfigError(
+                Problem("out", out, "this folder holds files that are not an export", "name another folder")
+            )
         if not overwrite:
-            raise ConfigError(f"out={out}: holds an export already; set overwrite=true or name another folder")
+            raise ConfigError(
+                Problem("out", out, "holds an export already", "set overwrite=true or name another folder")
+            )
     make_folder(final.parent, "out")
     partial, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("partial", "old"))
     _tidy(final, partial, old)
@@ -75,7 +79,9 @@ def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
             final.rename(old)
         partial.rename(final)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"out={out}: can't be written ({error}); free some space or name another folder") from error
+        raise ConfigError(
+            Problem("out", out, f"can't be written ({error})", "free some space or name another folder")
+        ) from error
     finally:
         _tidy(final, partial, old)
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from geotune.backbones.weights import load_adapter
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import find_step
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def find_source(checkpoint: str | None) -> Source:
         return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
     named = Path(checkpoint)
     if not named.is_dir():
-        raise ConfigError(f"checkpoint={checkpoint}: there is no such folder; name a checkpoint or an exported folder")
+        raise ConfigError(
+            Problem("checkpoint", checkpoint, "there is no such folder", "name a checkpoint or an exported folder")
+        )
     if step := find_step(checkpoint):
         config = read_recipe(step / "config.yaml", checkpoint)
         return Source(step, "checkpoint", config["backbone"], config)
@@ -64,8 +66,12 @@ def find_source(checkpoint: str | None) -> Source:
         if (folder / "adapter_config.json").is_file():
             return Source(folder, "adapter", _adapter_settings(folder, checkpoint, config), config)
     raise ConfigError(
-        f"checkpoint={checkpoint}: the folder holds neither a complete checkpoint nor a model; name a step_<N> folder, "
-        "a run's folder, or one that `geotune export` wrote"
+        Problem(
+            "checkpoint",
+            checkpoint,
+            "the folder holds neither a complete checkpoint nor a model",
+            "name a step_<N> folder, a run's folder, or one that `geotune export` wrote",
+        )
     )
 
 
@@ -79,9 +85,13 @@ def read_recipe(file: Path, checkpoint: str) -> dict[str, Any]:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"checkpoint={checkpoint}: {file} can't be read ({reason}); name another folder") from error
+        raise ConfigError(
+            Problem("checkpoint", checkpoint, f"{file} can't be read ({reason})", "name another folder")
+        ) from error
     if not isinstance(config, dict) or not isinstance(config.get("backbone"), dict):
-        raise ConfigError(f"checkpoint={checkpoint}: {file} is not a recipe (it has no backbone); name another folder")
+        raise ConfigError(
+            Problem("checkpoint", checkpoint, f"{file} is not a recipe (it has no backbone)", "name another folder")
+        )
     return config
 
 
@@ -89,7 +99,9 @@ def _model_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) ->
     kind = _read_json(folder / "config.json", checkpoint).get("model_type")
     if kind not in FAMILIES:
         raise ConfigError(
-            f"checkpoint={checkpoint}: the folder holds a {kind} model; supported are {', '.join(FAMILIES)}"
+            Problem(
+                "checkpoint", checkpoint, f"the folder holds a {kind} model", f"supported are {', '.join(FAMILIES)}"
+            )
         )
     trained = config.get("backbone", {})
     kept = {key: trained[key] for key in ("max_pixels", "min_pixels", "attn", "dtype") if key in trained}
@@ -99,8 +111,12 @@ def _model_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) ->
 def _adapter_settings(folder: Path, checkpoint: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if not config:
         raise ConfigError(
-            f"checkpoint={checkpoint}: {folder} has no {RECIPE_FILE}, which says how the adapter was trained; name the "
-            "checkpoint itself, or a folder that `geotune export` wrote"
+            Problem(
+                "checkpoint",
+                checkpoint,
+                f"{folder} has no {RECIPE_FILE}, which says how the adapter was trained",
+                "name the checkpoint itself, or a folder that `geotune export` wrote",
+            )
         )
     adapter = _read_json(folder / "adapter_config.json", checkpoint)
     return {**config["backbone"], "path": adapter.get("base_model_name_or_path")}
@@ -111,10 +127,10 @@ def _read_json(file: Path, checkpoint: str) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"checkpoint={checkpoint}: {file} can't be read ({error}); fetch or export it again"
+            Problem("checkpoint", checkpoint, f"{file} can't be read ({error})", "fetch or export it again")
         ) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"checkpoint={checkpoint}: {file} is not a JSON object; fetch or export it again")
+        raise ConfigError(Problem("checkpoint", checkpoint, f"{file} is not a JSON object", "fetch or export it again"))
     return content
 
 
@@ -138,12 +154,17 @@ def open_backbone(source: Source, **changes: Any) -> Backbone:
     node = {**source.settings, "gradient_checkpointing": False, **changed}
     if "max_pixels" not in node:
         raise ConfigError(
-            f"max_pixels=null: {source.folder} does not say the size of its training images; give max_pixels=<number>"
+            Problem(
+                "max_pixels",
+                None,
+                f"{source.folder} does not say the size of its training images",
+                "give max_pixels=<number>",
+            )
         )
     try:
         backbone: Backbone = instantiate_checked(node, "backbone")
     except ConfigError as error:
-        if source.kind == "model" or not str(error).startswith("backbone.path="):
+        if source.kind == "model" or error.problems[0].key != "backbone.path":
             raise
         raise ConfigError(f"{error}; give base_model=<folder or hub id of the backbone of {source.folder}>") from error
     if source.kind == "checkpoint":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geotune.backbones.generation import generate
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.gazetteer import nearest_entry
 from geotune.geo import geodesic_km
 from geotune.sample import Sample, Turn
@@ -83,12 +83,16 @@ def find_photos(image: str) -> list[Path]:
     if named.is_file():
         return [named]
     if not named.is_dir():
-        raise ConfigError(f"image={image}: there is no such file or folder; name a photo or a folder of photos")
+        raise ConfigError(
+            Problem("image", image, "there is no such file or folder", "name a photo or a folder of photos")
+        )
     images = (path for path in named.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     photos = sorted(path for path in images if not any(part.startswith(".") for part in path.relative_to(named).parts))
     if not photos:
         raise ConfigError(
-            f"image={image}: this folder holds no image ({', '.join(sorted(SUFFIXES))}); name another folder"
+            Problem(
+                "image", image, f"this folder holds no image ({', '.join(sorted(SUFFIXES))})", "name another folder"
+            )
         )
     return photos
 

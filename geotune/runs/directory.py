@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 CHECKPOINTS = "checkpoints"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
@@ -77,13 +77,15 @@ def find_checkpoint(resume: str, run_dir: Path) -> Path:
         steps = checkpoint_steps(run_dir)
         if not steps:
             raise ConfigError(
-                f"resume=last: {run_dir / CHECKPOINTS} holds no complete checkpoint; start without resume"
+                Problem(
+                    "resume", "last", f"{run_dir / CHECKPOINTS} holds no complete checkpoint", "start without resume"
+                )
             )
         return run_dir / CHECKPOINTS / step_name(steps[-1])
     folder = Path(resume)
     if not (folder / STATE_FILE).is_file():
         raise ConfigError(
-            f"resume={resume}: not a complete checkpoint (it holds no {STATE_FILE}); name a step_<N> folder"
+            Problem("resume", resume, f"not a complete checkpoint (it holds no {STATE_FILE})", "name a step_<N> folder")
         )
     return folder.resolve()
 
@@ -124,13 +126,17 @@ def default_run_dir(recipe: str, resume: str | None) -> str:
     """
     if "LOCAL_RANK" in os.environ:  # all processes of a distributed run must use one folder
         if RUN_DIR_VARIABLE not in os.environ:
-            raise ConfigError("run_dir=null: each rank would choose a dated folder of its own; give run_dir=<folder>")
+            raise ConfigError(
+                Problem("run_dir", None, "each rank would choose a dated folder of its own", "give run_dir=<folder>")
+            )
         return os.environ[RUN_DIR_VARIABLE]
     runs = Path("runs", recipe)
     if resume == "last":
         saved = [run for run in runs.glob("*/") if checkpoint_steps(run)]
         if not saved:
-            raise ConfigError(f"resume=last: no run in {runs} has a checkpoint; give run_dir=<folder of the run>")
+            raise ConfigError(
+                Problem("resume", "last", f"no run in {runs} has a checkpoint", "give run_dir=<folder of the run>")
+            )
         return str(max(saved, key=lambda run: (run / CHECKPOINTS).stat().st_mtime))
     dated = runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     later = (dated.with_name(f"{dated.name}-{count}") for count in range(2, 100))

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from geotune.config.trees import flatten
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 
 def figure(evaluation: Mapping[str, Any], metric: str) -> float | None:
     """Return the figure `metric` of an evaluation, or None if it has no value. Raises ConfigError if it is unknown."""
     known = figures(evaluation)
     if metric not in known:
-        raise ConfigError(f"metric={metric}: the evaluation has no such figure; name one of {', '.join(known)}")
+        raise ConfigError(
+            Problem("metric", metric, "the evaluation has no such figure", f"name one of {', '.join(known)}")
+        )
     return known[metric]
 
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from geotune.backbones.base import Backbone
 from geotune.backbones.placement import placement_of, shard
 from geotune.encoding.collate import Batch
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
 from geotune.system.ranks import reduce_figures
 
@@ -46,13 +46,13 @@ class Stage(LightningModule):
                 "backbone.tower, backbone.projector and backbone.language_model are all frozen: set one to lora or full"
             )
         if lr <= 0:
-            raise ConfigError(f"stage.lr={lr}: must be above 0")
+            raise ConfigError(Problem("stage.lr", lr, "must be above 0"))
         if clip_norm is not None and clip_norm <= 0:
-            raise ConfigError(f"stage.clip_norm={clip_norm}: must be above 0, or null for no clipping")
+            raise ConfigError(Problem("stage.clip_norm", clip_norm, "must be above 0, or null for no clipping"))
         if max_skipped < 1:
-            raise ConfigError(f"stage.max_skipped={max_skipped}: must be at least 1")
+            raise ConfigError(Problem("stage.max_skipped", max_skipped, "must be at least 1"))
         if not 0 <= min_lr_ratio <= 1:
-            raise ConfigError(f"stage.min_lr_ratio={min_lr_ratio}: must be between 0 and 1")
+            raise ConfigError(Problem("stage.min_lr_ratio", min_lr_ratio, "must be between 0 and 1"))
         self.backbone = backbone
         self.lr = lr
         self.optimizer = optimizer

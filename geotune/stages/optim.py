@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 Schedule = Literal["cosine", "linear", "constant"]
 
@@ -22,7 +22,9 @@ def warmup_updates(warmup: int | float, total: int) -> int:
     ConfigError for any other value.
     """
     if warmup < 0 or (isinstance(warmup, float) and warmup >= 1 and not warmup.is_integer()):
-        raise ConfigError(f"stage.warmup={warmup}: must be a whole number of updates, or a fraction of them below 1")
+        raise ConfigError(
+            Problem("stage.warmup", warmup, "must be a whole number of updates, or a fraction of them below 1")
+        )
     return math.ceil(warmup * total) if warmup < 1 else int(warmup)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from geotune.config.composing import compose
 from geotune.config.parameters import parameters_of
 from geotune.config.trees import flatten
 from geotune.config.wording import near
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.sweeps.space import VARIANT, Dimension, as_overrides, read_space, read_variants
 
 KEYS_SET_BY_SWEEP = {
@@ -122,12 +122,12 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
     dimensions, variants = read_space(tree["space"]), read_variants(tree["variants"])
     if not dimensions and not variants:
         raise ConfigError(
-            f"sweep={cfg.sweep}: nothing is left to vary; keep at least one key of its space, or one variant"
+            Problem("sweep", cfg.sweep, "nothing is left to vary", "keep at least one key of its space, or one variant")
         )
     varied = {*dimensions, *(key for values in variants.values() for key in values)}
     for key, remedy in KEYS_SET_BY_SWEEP.items():
         if key in varied:
-            raise ConfigError(f"sweep={cfg.sweep}: {key} can't be varied: {remedy}")
+            raise ConfigError(Problem("sweep", cfg.sweep, f"{key} can't be varied: {remedy}"))
     for override in training:
         key = override.lstrip("+~").partition("=")[0]
         if key in KEYS_SET_BY_SWEEP:
@@ -145,11 +145,13 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
         compose_training([*training, *overrides])
     suites = {} if plan.base.evaluator is None else plan.base.evaluator.suites
     if not suites:
-        raise ConfigError("evaluator=null: trials are compared by their evaluations; choose a recipe with an evaluator")
+        raise ConfigError(
+            Problem("evaluator", None, "trials are compared by their evaluations", "choose a recipe with an evaluator")
+        )
     suite = plan.metric.partition("/")[0]
     if suite not in suites or "/" not in plan.metric:
         form = "write <suite>/<key> or <suite>/<task>/<key>"
-        raise ConfigError(f"metric={plan.metric}: {form}; the suites are {', '.join(suites)}")
+        raise ConfigError(Problem("metric", plan.metric, str(form), f"the suites are {', '.join(suites)}"))
     return plan
 
 
@@ -162,13 +164,18 @@ def compose_training(training: Sequence[str]) -> DictConfig:
     try:
         return compose("train", training)
     except ConfigError as error:
-        unknown, _, rest = str(error).partition("=")
-        if ": no such key" in rest and "." not in unknown:
-            sweep_keys = list(parameters_of(SweepConfig))
-            if suggestion := near(unknown, sweep_keys):
-                raise ConfigError(f"{str(error).partition('; ')[0]}{suggestion}") from error
-            raise ConfigError(f"{error}; the keys of the sweep itself are {', '.join(sweep_keys)}") from error
-        raise
+        raise ConfigError(*map(_with_sweep_keys, error.problems)) from error
+
+
+def _with_sweep_keys(problem: Problem) -> Problem:
+    """Return a mistake of a training; that about an unknown key without a dot also offers the keys of the sweep."""
+    if problem.siblings is None or problem.key is None or "." in problem.key:
+        return problem
+    sweep_keys = list(parameters_of(SweepConfig))
+    meant = near(problem.key, sweep_keys)
+    return replace(
+        problem, remedy=meant or f"{problem.remedy}; the keys of the sweep itself are {', '.join(sweep_keys)}"
+    )
 
 
 def _probes(plan: SweepPlan) -> list[list[str]]:

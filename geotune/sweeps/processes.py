@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import RUN_DIR_VARIABLE
 from geotune.system.parallel import usable_cores
 
@@ -67,7 +67,9 @@ def slots(devices: Sequence[int] | None, per_trial: int, accelerator: str) -> li
     """
     gpus = visible_gpus() if accelerator != "cpu" else []
     if accelerator == "gpu" and not gpus:
-        raise ConfigError("trainer.accelerator=gpu: this machine has no visible GPU; give trainer.accelerator=cpu")
+        raise ConfigError(
+            Problem("trainer.accelerator", "gpu", "this machine has no visible GPU", "give trainer.accelerator=cpu")
+        )
     count = len(gpus) if gpus else per_trial
     chosen = list(range(count - count % per_trial)) if devices is None else list(devices)
     if gpus and (not chosen or max(chosen) >= count):

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from geotune.config.conversion import Problem, convert
+from geotune.config.conversion import convert
 from geotune.config.trees import flatten
-from geotune.config.wording import as_typed
-from geotune.errors import ConfigError
+from geotune.errors import ABSENT, ConfigError, Problem
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -97,16 +96,18 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Dimension]:
             continue
         if not isinstance(node, Mapping):
             raise ConfigError(
-                f"space.{key}={as_typed(node)}: give {{low, high}} or {{choices}}, or null to leave the key out"
+                Problem(f"space.{key}", node, "give {low, high} or {choices}, or null to leave the key out")
             )
         replaced = {"choices"} if {"low", "high"} & node.keys() else KEYS if "choices" in node else set()
         space[key] = {name: value for name, value in space.get(key, {}).items() if name not in replaced} | dict(node)
     dimensions = {key: convert(node, Dimension, f"space.{key}", problems) for key, node in space.items()}
-    mistakes = [str(problem) for problem in problems] or [
-        f"space.{key}: {mistake}" for key, dimension in dimensions.items() if (mistake := dimension.mistake())
+    mistakes = problems or [
+        Problem(f"space.{key}", ABSENT, mistake)
+        for key, dimension in dimensions.items()
+        if (mistake := dimension.mistake())
     ]
     if mistakes:
-        raise ConfigError("\n".join(mistakes))
+        raise ConfigError(*mistakes)
     return dimensions
 
 
@@ -118,7 +119,7 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     for name, node in tree.items():
         if node is not None and not isinstance(node, Mapping):
-            raise ConfigError(f"variants.{name}={as_typed(node)}: give its keys, {{}} for none, or null to drop it")
+            raise ConfigError(Problem(f"variants.{name}", node, "give its keys, {} for none, or null to drop it"))
     return {
         name: dict(flatten(node, is_leaf=lambda node: not isinstance(node, Mapping) or not node))
         for name, node in tree.items()

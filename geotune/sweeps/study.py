@@ -10,8 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.config.wording import as_typed
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem, as_typed
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.space import VARIANT
 
@@ -83,14 +82,16 @@ def open_storage(where: str | None, sweep_dir: Path) -> BaseStorage:
             return RDBStorage(where, engine_kwargs=waits)
         except (SQLAlchemyError, ImportError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ConfigError(f"storage={without_password(where)}: can't be opened ({reason})") from None
+            raise ConfigError(Problem("storage", without_password(where), f"can't be opened ({reason})")) from None
     file = Path(where) if where is not None else sweep_dir / JOURNAL
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         path = str(file.resolve())
         return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"storage={file}: can't be opened as a journal ({error}); name another file") from error
+        raise ConfigError(
+            Problem("storage", file, f"can't be opened as a journal ({error})", "name another file")
+        ) from error
 
 
 def without_password(url: str) -> str:
@@ -130,8 +131,12 @@ def open_study(plan: SweepPlan, storage: BaseStorage) -> Study:
         changes = [f"{key} was {as_typed(stored.get(key))}, now {as_typed(plan.identity.get(key))}" for key in keys]
         more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
         raise ConfigError(
-            f"study={plan.study}: its trials had other settings: {'; '.join(changes[:5])}{more}; "
-            "give the command that started it, or study=<another name>"
+            Problem(
+                "study",
+                plan.study,
+                f"its trials had other settings: {'; '.join(changes[:5])}{more}",
+                "give the command that started it, or study=<another name>",
+            )
         )
     return study
 

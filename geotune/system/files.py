@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 """Folder of the package data: the embedded backbone, the gazetteer, outlines of the land."""
@@ -55,4 +55,6 @@ def make_folder(folder: Path, key: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(f"{key}={folder}: this folder can't be written ({reason}); give another {key}") from error
+        raise ConfigError(
+            Problem(key, folder, f"this folder can't be written ({reason})", f"give another {key}")
+        ) from error

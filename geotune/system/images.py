@@ -78,7 +78,7 @@ def image_facts(path: str | Path) -> tuple[int, int, float]:
             image.draft("L", (64, 64))
             small = image.convert("L").resize((32, 32), Image.Resampling.BOX)
     except (*_IMAGE_ERRORS, UnidentifiedImageError) as error:
-        raise BadRecord("", f"image {path} can't be read: {error}") from None
+        raise BadRecord("", f"image {path} can't be read: {error}", code="broken_image") from None
     return width, height, sum(small.tobytes()) / 1024
 
 
@@ -94,28 +94,38 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     """Return the decoded, upright image in its own mode. Raises BadRecord."""
     try:
         if not path.is_file():
-            raise BadRecord("", f"image {path} is not a file" if path.exists() else f"image {path} is missing")
+            why = "is not a file" if path.exists() else "is missing"
+            raise BadRecord("", f"image {path} {why}", code="missing_image")
         if not path.stat().st_size:
-            raise BadRecord("", f"image {path} is empty (0 bytes)")
+            raise BadRecord("", f"image {path} is empty (0 bytes)", code="broken_image")
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if max_pixels is not None and width * height > max_pixels:
-                raise BadRecord("", f"image {path} has {width} x {height} pixels, more than the {max_pixels} allowed")
+                size = f"{width} x {height} pixels, more than the {max_pixels} allowed"
+                raise BadRecord("", f"image {path} has {size}", code="image_too_large")
             # The MPO files of phones hold a second view for depth; the first one is the photo.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise BadRecord("", f"image {path} is animated or has pages; save the one that is meant")
+                raise BadRecord(
+                    "", f"image {path} is animated or has pages; save the one that is meant", code="broken_image"
+                )
             if image.mode.startswith("F"):
-                raise BadRecord("", f"image {path} holds real numbers, no colors; save it with 8 bits a channel")
+                raise BadRecord(
+                    "",
+                    f"image {path} holds real numbers, no colors; save it with 8 bits a channel",
+                    code="broken_image",
+                )
             image.load()
             return _upright(image)
     except BadRecord:
         raise
     except UnidentifiedImageError:
-        raise BadRecord("", f"image {path} is no image in a known format ({', '.join(_FORMATS)})") from None
+        known = ", ".join(_FORMATS)
+        raise BadRecord("", f"image {path} is no image in a known format ({known})", code="broken_image") from None
     except Image.DecompressionBombError as error:  # Pillow's own limit may be lower than ours
-        raise BadRecord("", f"image {path} can't be read: {error.args[0]} More pixels than allowed") from None
+        why = f"can't be read: {error.args[0]} More pixels than allowed"
+        raise BadRecord("", f"image {path} {why}", code="image_too_large") from None
     except _IMAGE_ERRORS as error:
-        raise BadRecord("", f"image {path} can't be read: {error}") from None
+        raise BadRecord("", f"image {path} can't be read: {error}", code="broken_image") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:

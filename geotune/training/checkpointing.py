@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from geotune.backbones.placement import placement_of
 from geotune.backbones.weights import save_processor, save_weights
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import (
     CHECKPOINTS,
     STATE_FILE,
@@ -93,9 +93,9 @@ class Checkpoints(Callback):
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
         if every < 1:
-            raise ConfigError(f"trainer.checkpoint_every={every}: must be at least 1")
+            raise ConfigError(Problem("trainer.checkpoint_every", every, "must be at least 1"))
         if keep_last < 1:
-            raise ConfigError(f"trainer.keep_last={keep_last}: must be at least 1")
+            raise ConfigError(Problem("trainer.keep_last", keep_last, "must be at least 1"))
         self.run_dir = run_dir
         self.every = every
         self.keep_last = keep_last

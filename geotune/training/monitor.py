@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import WandbLogger
 from geotune.backbones.quantization import weight_count
 from geotune.data.sampler import UpdatePlan
 from geotune.encoding.collate import Batch
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.runs.logs import append_lines, figures_at, keep_until
 from geotune.stages.base import Stage, as_stage
 from geotune.system.ranks import gather_items, reduce_figures
@@ -191,9 +191,13 @@ class Monitor(Callback):
         if len(stage.unreadable) > self.max_unreadable:
             sample, why = unreadable[-1]
             raise ConfigError(
-                f"data.max_bad_samples={self.max_unreadable}: {len(stage.unreadable)} samples were unreadable by "
-                f"update {step}, the last one {sample} ({why}); {self.run_dir / UNREADABLE_FILE} lists them: restore "
-                "their images and continue with resume=last, or raise data.max_bad_samples"
+                Problem(
+                    "data.max_bad_samples",
+                    self.max_unreadable,
+                    f"{len(stage.unreadable)} samples were unreadable by update {step}, the last one {sample} ({why})",
+                    f"{self.run_dir / UNREADABLE_FILE} lists them: restore their images and continue with "
+                    "resume=last, or raise data.max_bad_samples",
+                )
             )
         if stage.skipped_in_a_row >= stage.max_skipped:
             raise RuntimeError(

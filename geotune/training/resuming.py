@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from geotune.backbones.placement import placement_of
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -63,7 +63,7 @@ def check_same_run(checkpoint: Path, state: State, identity: RunIdentity, stage:
         ),
     ):
         if then != now:
-            raise ConfigError(f"resume={checkpoint}: its {what} was {then}, now it is {now}; {remedy}")
+            raise ConfigError(Problem("resume", checkpoint, f"its {what} was {then}, now it is {now}", str(remedy)))
 
 
 def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: State) -> dict[str, Any] | None:

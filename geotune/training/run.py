@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.backbones.weights import load_weights
 from geotune.config.instantiation import instantiate_checked
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import State, belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.saved_config import config_text
 from geotune.training.checkpointing import Checkpoints
@@ -108,6 +108,10 @@ def load_checkpoint(run: TrainingRun, checkpoints: Checkpoints, typed: str) -> N
     # A run that was stopped during its last evaluation has only that evaluation left.
     if step > total or (step == total and is_finished(run.checkpoint, step)):
         raise ConfigError(
-            f"resume={typed}: {run.checkpoint} is at update {step} of {total}, nothing is left to train; "
-            "raise trainer.max_steps or trainer.epochs"
+            Problem(
+                "resume",
+                typed,
+                f"{run.checkpoint} is at update {step} of {total}, nothing is left to train",
+                "raise trainer.max_steps or trainer.epochs",
+            )
         )

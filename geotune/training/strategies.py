@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, ModelPa
 from torch import nn
 
 from geotune.backbones.placement import deepspeed_engine
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -50,7 +50,9 @@ def strategy_from(name: str, *, vision_trains: bool, clip_norm: float | None, cp
         return FullySharded()
     if name in ZERO:
         if cpu or not torch.cuda.is_available():
-            raise ConfigError(f"trainer.strategy={name}: needs CUDA devices; use trainer=ddp or trainer=fsdp2")
+            raise ConfigError(
+                Problem("trainer.strategy", name, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2")
+            )
         return deepspeed_strategy(name, clip_norm=clip_norm)
     # In a micro-batch without images, a tower that trains gets no gradient.
     return DDPStrategy(find_unused_parameters=vision_trains)
@@ -65,8 +67,12 @@ def deepspeed_strategy(name: str, *, clip_norm: float | None) -> DeepSpeedStrate
         import deepspeed  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"trainer.strategy={name}: needs deepspeed, which is not installed; pip install 'geotune[gpu]', or use "
-            "trainer=ddp or trainer=fsdp2"
+            Problem(
+                "trainer.strategy",
+                name,
+                "needs deepspeed, which is not installed",
+                "pip install 'geotune[gpu]', or use trainer=ddp or trainer=fsdp2",
+            )
         ) from error
     config = {
         "zero_optimization": ZERO[name],
@@ -145,6 +151,11 @@ def prepare(name: str, backbone: Backbone, samples: Sequence[Sample]) -> None:
     for sample in samples:
         if not sample.images:
             raise ConfigError(
-                f"trainer.strategy={name}: sample {sample.id} has no image, but every micro-batch must pass one to "
-                "the vision tower, whose weights are sharded; use trainer=deepspeed_zero2 or trainer=ddp"
+                Problem(
+                    "trainer.strategy",
+                    name,
+                    f"sample {sample.id} has no image, but every micro-batch must pass one to the vision tower, "
+                    "whose weights are sharded",
+                    "use trainer=deepspeed_zero2 or trainer=ddp",
+                )
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -84,7 +84,9 @@ def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[Wan
         import wandb  # noqa: F401
         from lightning.pytorch.loggers import WandbLogger
     except ModuleNotFoundError as error:
-        raise ConfigError(f"wandb.mode={cfg.wandb.mode}: {error}; install wandb, or set wandb.mode=disabled") from error
+        raise ConfigError(
+            Problem("wandb.mode", cfg.wandb.mode, str(error), "install wandb, or set wandb.mode=disabled")
+        ) from error
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     return [
         WandbLogger(
