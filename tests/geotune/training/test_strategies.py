@@ -91,7 +91,7 @@ def child() -> None:
     def cut(self: Any) -> None:
         own(self)
         self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero and "broken" in str(self.run_dir):
+        if self.trainer.is_global_zero and "broken" in str(self.progress.run_dir):
             file = Path(self.trainer.datamodule.dataset.folder) / BROKEN
             file.write_bytes(file.read_bytes()[:100])
         self.trainer.strategy.barrier()
