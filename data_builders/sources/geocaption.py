@@ -50,10 +50,6 @@ class Geocaption(CallSettings, PhotoTable):
     version: ClassVar[int] = 1
     """Increase it when the same settings would produce different records."""
 
-    def __post_init__(self) -> None:
-        PhotoTable.__post_init__(self)
-        CallSettings.__post_init__(self)
-
     def build(self, writer: DatasetWriter) -> None:
         """Ask about every photo that has no valid answer yet, then write the samples in the table's order."""
         if writer.shard is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
-from geotune.config.training import LoraConfig, Scope
+from geotune.config.parts import LoraConfig, Scope
 from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ class _Reporting(Dataset[Batch | ConfigError]):
 class GeoData(LightningDataModule):
     """Serves training samples in updates that depend on the data, its settings, the seed and the position alone.
 
-    Call `load` before anything else. See `geotune.config.training.DataConfig` for the arguments. Raises ConfigError for
+    Call `load` before anything else. See `geotune.config.parts.DataConfig` for the arguments. Raises ConfigError for
     a setting that is out of range.
     """
 

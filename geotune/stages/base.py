@@ -22,7 +22,7 @@ from geotune.system.ranks import reduce_figures
 class Stage(LightningModule):
     """A way of training `backbone`. A subclass defines the loss of a micro-batch in `training_step`.
 
-    See `geotune.config.training.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range,
+    See `geotune.config.parts.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range,
     or if no parameter of `backbone` trains.
     """
 
