@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
-from geotune.config.training import LoraConfig, Scope
-from geotune.errors import ConfigError, Problem
+from geotune.config.parts import LoraConfig, Scope
+from geotune.errors import ABSENT, ConfigError, Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -161,9 +161,11 @@ def _check_adapters(model: nn.Module, wanted: set[str]) -> None:
     """Raise ConfigError unless the layers `wanted`, and no others, carry an adapter."""
     found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
     if wrong := sorted(found - wanted):
-        raise ConfigError(f"backbone.lora: {len(wrong)} layers got an adapter that was not asked for, e.g. {wrong[0]}")
+        count = f"{len(wrong)} layers got an adapter that was not asked for, e.g. {wrong[0]}"
+        raise ConfigError(Problem("backbone.lora", ABSENT, count))
     if missing := sorted(wanted - found):
-        raise ConfigError(f"backbone.lora: {len(missing)} layers got no adapter, e.g. {missing[0]}")
+        count = f"{len(missing)} layers got no adapter, e.g. {missing[0]}"
+        raise ConfigError(Problem("backbone.lora", ABSENT, count))
 
 
 @contextmanager

@@ -15,11 +15,10 @@ from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged_a
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
-from geotune.config.training import QUANTIZED_FULL, LoraConfig, Scope
+from geotune.config.parts import LoraConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded
-from geotune.errors import ConfigError
 from geotune.system.cache import LruBytes
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Backbone(nn.Module):
     and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
     the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
 
-    Args: see `geotune.config.training.BackboneConfig`.
+    Args: see `geotune.config.parts.BackboneConfig`.
 
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.
@@ -75,8 +74,6 @@ class Backbone(nn.Module):
         quantization: Literal["nf4"] | None = None,
     ) -> None:
         super().__init__()
-        if quantization is not None and language_model == "full":
-            raise ConfigError(QUANTIZED_FULL.format(quantization))
         self.path = path
         self.max_pixels = max_pixels
         self.dtype = DTYPES[dtype]

@@ -45,7 +45,7 @@ class GeoData:
     """The settings of the training samples: `load` makes the training set, `plan` its updates.
 
     The samples of an update depend on the data, these settings, the seed and the update's number alone. See
-    `geotune.config.training.DataConfig` for the arguments. Raises ConfigError for a setting that is out of range.
+    `geotune.config.parts.DataConfig` for the arguments. Raises ConfigError for a setting that is out of range.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class Stage(LightningModule):
     `load_extra_state`. What trains, logs and saves a run knows nothing else of a stage.
 
     `progress` is the progress of the run, in which the stage counts its updates. See
-    `geotune.config.training.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range, or
+    `geotune.config.parts.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range, or
     if no parameter of `backbone` trains.
     """
 
