@@ -23,7 +23,7 @@ def load_backbone(setup: Setup) -> Any:
     import torch
 
     from benchmarks.material import RandomQwen
-    from geotune.config.training import LoraConfig
+    from geotune.config.parts import LoraConfig
 
     with torch.device(setup.device):
         return RandomQwen(
