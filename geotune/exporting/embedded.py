@@ -80,11 +80,11 @@ def skill_figures(backbone: Backbone, exercises: Path, per_skill: int = 100) -> 
     """Return for each skill the share of exercises whose greedy answer equals the gold answer exactly."""
     by_skill: dict[str, list[Sample]] = {}
     for sample in read_samples(exercises):
-        by_skill.setdefault(sample.task, []).append(sample)
+        by_skill.setdefault(sample.task, []).append(sample.in_folder(exercises.parent))
     figures = {}
     for skill, samples in sorted(by_skill.items()):
         chosen = samples[:per_skill]
-        answers = generate(backbone, chosen, exercises.parent, max_new_tokens=160, batch_size=50)
+        answers = generate(backbone, chosen, max_new_tokens=160, batch_size=50)
         exact = sum(answer == sample.response for answer, sample in zip(answers, chosen, strict=True))
         figures[skill] = round(exact / len(chosen), 4)
     return figures

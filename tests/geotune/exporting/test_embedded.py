@@ -97,6 +97,6 @@ def test_a_tiny_internvl_loads_and_answers(tmp_path: Path, exercises: Path) -> N
     tiny.main(["internvl", str(exercises), str(tmp_path)])
     backbone = InternVL(BackboneConfig(path=str(tmp_path), max_pixels=3 * 64 * 64, dtype="float32"))
     sample = next(sample for sample in read_samples(exercises) if sample.images)
-    encoded = backbone.encode(sample, exercises.parent)
+    encoded = backbone.encode(sample.in_folder(exercises.parent))
     assert backbone(collate([encoded], backbone.encoder)).shape[0] == encoded.targets
-    assert len(generate(backbone, [sample], exercises.parent, max_new_tokens=4, batch_size=1)) == 1
+    assert len(generate(backbone, [sample.in_folder(exercises.parent)], max_new_tokens=4, batch_size=1)) == 1
