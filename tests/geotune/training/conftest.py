@@ -46,15 +46,16 @@ class FakeEvaluator:
                 """There is nothing to load."""
 
             def evaluate(self, trainer: Any, stage: Any, step: int) -> dict[str, Any]:
-                assert stage.step == step
-                assert stage.run_dir.is_dir()
+                assert stage.progress.step == step
+                run_dir = stage.progress.run_dir
+                assert run_dir.is_dir()
                 torch.rand(3)  # an evaluator may draw
                 weight = stage.backbone.base.model.language_model.layers[0].self_attn.q_proj.lora_B["default"].weight
                 FakeEvaluator.calls.append((step, float(weight.detach().abs().sum())))
                 if FakeEvaluator.drop:
                     FakeEvaluator.drop(step)
-                (stage.run_dir / "eval").mkdir(exist_ok=True)
-                (stage.run_dir / "eval" / f"step_{step:06d}.json").write_text("{}")
+                (run_dir / "eval").mkdir(exist_ok=True)
+                (run_dir / "eval" / f"step_{step:06d}.json").write_text("{}")
                 return {"step": step, "mean_accuracy": FakeEvaluator.accuracies.get(step)}
 
         return Evaluator()
