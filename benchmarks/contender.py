@@ -24,7 +24,7 @@ def load_backbone(setup: Setup) -> Any:
     import torch
 
     from benchmarks.material import RandomQwen
-    from geotune.config.training import LoraConfig
+    from geotune.config.parts import LoraConfig
 
     with torch.device(setup.device):
         return RandomQwen(
@@ -101,7 +101,7 @@ def loss_before(backbone: Any, dataset: Any, setup: Setup) -> float:
     with torch.no_grad():
         for start in range(0, CHECKED, setup.batch_size):
             samples = [dataset.samples[i] for i in range(start, min(start + setup.batch_size, CHECKED, len(dataset)))]
-            batch = join([encoder.encode(sample, dataset.folder) for sample in samples], encoder).to(setup.device)
+            batch = join([encoder.encode(sample) for sample in samples], encoder).to(setup.device)
             losses += float(nll_sum(backbone(batch), batch.labels))
             targets += len(batch.labels)
     return losses / targets

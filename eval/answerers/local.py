@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geotune.backbones.generation import generate, score_options
@@ -16,17 +15,12 @@ if TYPE_CHECKING:
 class LocalAnswerer:
     """Asks `backbone` in batches of `batch_size`; the caller sets eval mode and disables gradients."""
 
-    # Questions have absolute image paths, so no dataset folder is needed.
-    _FOLDER = Path()
-
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         self.backbone = backbone
         self.batch_size = batch_size
 
     def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
-        return generate(
-            self.backbone, list(samples), self._FOLDER, max_new_tokens=max_new_tokens, batch_size=self.batch_size
-        )
+        return generate(self.backbone, list(samples), max_new_tokens=max_new_tokens, batch_size=self.batch_size)
 
     def score_options(
         self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
@@ -34,7 +28,6 @@ class LocalAnswerer:
         return score_options(
             self.backbone,
             list(samples),
-            self._FOLDER,
             [list(texts) for texts in options],
             prefix=None if prefix is None else list(prefix),
             batch_size=self.batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,8 +62,8 @@ class DatasetSuite(Options):
                     self.check_gold(sample, get_task(sample.task), f"{key}.path={path}")
                     by_task[sample.task].append(sample)
             chosen = [sample for name in tasks for sample in self._subset(by_task[name], get_task(name))]
-            resolved: dict[str, str] = {}
-            chosen = [replace(sample, images=_absolute(sample, path.parent, resolved)) for sample in chosen]
+            _check_images(chosen, path.parent)
+            chosen = [sample.in_folder(path.parent.absolute()) for sample in chosen]
         except BadRecord as error:
             raise ConfigError(Problem(f"{key}.path", path, str(error), "fix or rebuild the dataset")) from error
         except OSError as error:
@@ -92,15 +92,17 @@ class DatasetSuite(Options):
         return sorted(subset, key=lambda sample: (sample.images, sample.id))
 
 
-def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[str, ...]:
-    """Return the absolute paths of a sample's images; raises BadRecord for a missing image. resolved: cache by name."""
-    for name in sample.images:
-        if name not in resolved:
+def _check_images(samples: Sequence[Sample], folder: Path) -> None:
+    """Raise BadRecord for the first image that leaves the dataset's `folder` by a relative name, or does not exist."""
+    checked: set[str] = set()
+    for sample in samples:
+        for name in sample.images:
+            if name in checked:
+                continue
             try:
-                path = resolve_image(folder, name).absolute()
+                path = resolve_image(folder, name)
             except BadRecord as error:
                 raise error.at("", sample.id) from None
             if not path.is_file():
-                raise BadRecord(sample.id, f"the image {path} does not exist")
-            resolved[name] = str(path)
-    return tuple(resolved[name] for name in sample.images)
+                raise BadRecord(sample.id, f"the image {path.absolute()} does not exist")
+            checked.add(name)

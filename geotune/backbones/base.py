@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged_adapters, trainable_summary
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
-from geotune.config.parts import LoraConfig, Scope
+from geotune.config.parts import BackboneConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded
@@ -28,6 +28,17 @@ DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 """Dtype of the frozen weights by the value of `backbone.dtype`."""
 FEATURE_CACHE_BYTES = 256 * 2**20
 """Size limit of the cache of image features."""
+CHUNK_TOKENS = 1024
+"""Number of tokens whose logits exist at a time in `Backbone.over_logits`."""
+
+
+def label_logprobs(logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Log-probability (n,) of each of the labels (n,) under softmax(logits / temperature), in float32.
+
+    logits: (n, vocabulary).
+    """
+    scaled = logits.float() if temperature == 1 else logits.float() / temperature
+    return scaled.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
@@ -45,8 +56,6 @@ class Backbone(nn.Module):
     and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
     the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
 
-    Args: see `geotune.config.parts.BackboneConfig`.
-
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.
     """
@@ -58,42 +67,37 @@ class Backbone(nn.Module):
     model_class: ClassVar[Any]
     """The family's class in transformers."""
 
-    def __init__(
-        self,
-        path: str,
-        max_pixels: int,
-        min_pixels: int | None = None,
-        dtype: Literal["bf16", "float32"] = "bf16",
-        attn: Literal["sdpa", "flex", "eager"] = "sdpa",
-        gradient_checkpointing: bool = False,
-        trust_remote_code: bool = False,
-        tower: Scope = "frozen",
-        projector: Scope = "frozen",
-        language_model: Scope = "lora",
-        lora: LoraConfig | None = None,
-        quantization: Literal["nf4"] | None = None,
-    ) -> None:
+    Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.path = path
-        self.max_pixels = max_pixels
-        self.dtype = DTYPES[dtype]
-        self.attn = attn
-        config = load_model_config(
-            path, family=self.family, backbone=type(self).__name__, trust_remote_code=trust_remote_code
+        self.path = config.path
+        self.max_pixels = config.max_pixels
+        self.dtype = DTYPES[config.dtype]
+        self.attn = config.attn
+        model_config = load_model_config(
+            config.path,
+            family=self.family,
+            backbone=type(self).__name__,
+            trust_remote_code=config.trust_remote_code,
         )
-        self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
-        self.quantized = quantization is not None
-        model = self._load_model(config, trust_remote_code)
-        self.lora = lora or LoraConfig()
-        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
+        self.encoder = self.load_encoder(config.path, max_pixels=config.max_pixels, min_pixels=config.min_pixels)
+        self.quantized = config.quantization is not None
+        model = self._load_model(model_config, config.trust_remote_code)
+        self.lora = config.lora
+        scopes: dict[str, Scope] = {
+            "tower": config.tower,
+            "projector": config.projector,
+            "language_model": config.language_model,
+        }
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
         if self.has_adapter:
             from geotune.backbones.fused_lora import fuse_lora
 
             fuse_lora(self.model)
-        self.tower_trains = tower != "frozen"
-        self.projector_trains = projector != "frozen"
-        if gradient_checkpointing:
+        self.tower_trains = config.tower != "frozen"
+        self.projector_trains = config.projector != "frozen"
+        if config.gradient_checkpointing:
             _enable_gradient_checkpointing(model)
         self._cache_features = not (self.tower_trains or self.projector_trains)
         self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
@@ -173,9 +177,9 @@ class Backbone(nn.Module):
                     module.training = False
         return self
 
-    def encode(self, sample: Sample, dataset_dir: Path, *, answer: bool = True) -> Encoded:
+    def encode(self, sample: Sample, *, answer: bool = True) -> Encoded:
         """Encode `sample`, without its last assistant turn if `answer` is false. Raises BadRecord."""
-        return self.encoder.encode(sample, dataset_dir, answer=answer)
+        return self.encoder.encode(sample, answer=answer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
         """Move or convert the weights, and clear the feature cache, whose tensors would stay behind."""
@@ -271,12 +275,46 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (N, vocabulary) in float32 at the N tokens `batch.logit_index`; the head runs on these alone."""
         with self._autocast():
-            mask: torch.Tensor | TreeMask | None = batch.attention
-            if batch.subtree_end is not None:
-                mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
-            hidden = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
-            logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.logit_index])
+            return self._logits(self._predicting(batch))
+
+    def _predicting(self, batch: Batch) -> torch.Tensor:
+        """Hidden states (N, hidden) at the N tokens `batch.logit_index`."""
+        mask: torch.Tensor | TreeMask | None = batch.attention
+        if batch.subtree_end is not None:
+            mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
+        hidden: torch.Tensor = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
+        return hidden.flatten(0, 1)[batch.logit_index]
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.base.lm_head(hidden)
         return logits.float()
+
+    def over_logits(
+        self, batch: Batch, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Results of `function(logits, labels)` on chunks of at most `CHUNK_TOKENS` supervised tokens, in order.
+
+        The function gets logits (n, vocabulary) in float32 and labels (n,), and must not draw random numbers. If there
+        are several chunks, logits are computed again in the backward pass instead of kept, so that no tensor of all
+        tokens and the whole vocabulary exists. There is at least one chunk, which is empty if nothing is supervised.
+        """
+
+        def on_chunk(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return function(self._logits(hidden), labels)
+
+        with self._autocast():
+            hidden = self._predicting(batch)
+            chunks = list(zip(hidden.split(CHUNK_TOKENS), batch.labels.split(CHUNK_TOKENS), strict=True))
+            if len(chunks) == 1:
+                return [on_chunk(*chunks[0])]
+            return [checkpoint(on_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+
+    def token_logprobs(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
+        """Log-probability (N,) of each label of `batch` under softmax(logits / temperature), in float32.
+
+        `batch.owner` says which sample or option a label belongs to.
+        """
+        return torch.cat(self.over_logits(batch, lambda logits, labels: label_logprobs(logits, labels, temperature)))
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:

@@ -35,9 +35,7 @@ class Parrot(nn.Module):
         self.choice = 0
         self.modes: set[tuple[bool, bool]] = set()
 
-    def generate(
-        self, samples: Sequence[Sample], dataset_dir: Path, *, max_new_tokens: int, batch_size: int
-    ) -> list[str]:
+    def generate(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[str]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         tasks = [get_task(sample.task) for sample in samples]
         return [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
@@ -45,7 +43,6 @@ class Parrot(nn.Module):
     def score_options(
         self,
         samples: Sequence[Sample],
-        dataset_dir: Path,
         options: Sequence[Sequence[str]],
         *,
         prefix: Sequence[str] | None = None,

@@ -208,9 +208,10 @@ def load_tiny(qwen_path: Path, internvl_path: Path) -> Callable[..., Any]:
     def load(family: str, **settings: Any) -> Any:
         from geotune.backbones.internvl import InternVL
         from geotune.backbones.qwen_vl import QwenVL
+        from geotune.config.parts import BackboneConfig
 
         kind, path, pixels = (QwenVL, qwen_path, 96 * 96) if family == "qwen" else (InternVL, internvl_path, 3 * 1024)
-        return kind(**{"path": str(path), "max_pixels": pixels, "dtype": "float32", **settings})
+        return kind(BackboneConfig(**{"path": str(path), "max_pixels": pixels, "dtype": "float32", **settings}))
 
     return load
 

@@ -72,7 +72,7 @@ def whole(load_tiny: Callable[..., Any], city: City) -> dict[str, torch.Tensor]:
     data = GeoData(path=str(folder / "city.jsonl"), batch_size=8)
     dataset = data.load(backbone.encoder, seed=3)
     chosen = data.plan(dataset, seed=3, accumulate=1, ranks=1).update(0)
-    batch = collate([backbone.encode(dataset.samples[index], folder) for index in chosen], backbone.encoder)
+    batch = collate([backbone.encode(dataset.samples[index]) for index in chosen], backbone.encoder)
     torch.nn.functional.cross_entropy(backbone(batch), batch.labels).backward()
     return {name: p.grad for name, p in backbone.base.named_parameters() if p.grad is not None}
 
@@ -180,8 +180,8 @@ def test_a_few_samples_are_learned_by_heart(load_tiny: Callable[..., Any], city:
     data = GeoData(str(folder / "city.jsonl"), 4, limit=4)
     known = {sample.id for sample in data.load(backbone.encoder, seed=3).samples}
     run(backbone, data, accumulate=1, updates=120, lr=1e-2, clip_norm=1.0)
-    chosen = [sample for sample in samples if sample.id in known]
-    texts = generate(backbone, chosen, folder, max_new_tokens=60, batch_size=4)
+    chosen = [sample.in_folder(folder) for sample in samples if sample.id in known]
+    texts = generate(backbone, chosen, max_new_tokens=60, batch_size=4)
     assert sum(text == sample.response for text, sample in zip(texts, chosen, strict=True)) >= 3
     for name, parameter in backbone.base.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name

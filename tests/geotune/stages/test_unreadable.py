@@ -84,7 +84,7 @@ def test_the_gradient_is_the_mean_over_what_is_left(
 
     backbone = load_tiny("qwen", language_model="full").train()
     kept = [samples[sample] for sample in first["ids"] if sample not in wrong]
-    batch = collate([backbone.encode(sample, city[0]) for sample in kept], backbone.encoder)
+    batch = collate([backbone.encode(sample.in_folder(city[0])) for sample in kept], backbone.encoder)
     assert first["targets"] == len(batch.labels)
     loss = torch.nn.functional.cross_entropy(backbone(batch), batch.labels)
     assert first["loss"] == pytest.approx(float(loss), rel=1e-5)

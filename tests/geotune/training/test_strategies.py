@@ -81,9 +81,11 @@ def child() -> None:
     """What each of the two processes does."""
     from omegaconf import OmegaConf
 
+    from geotune.backbones import base
     from geotune.stages.sft import SFT
 
     torch.set_num_threads(1)
+    base.CHUNK_TOKENS = 16  # several chunks in every micro-batch, unlike the runs alone
     if "DS_ACCELERATOR" in os.environ:
         deepspeed_on_the_cpu()
     own = SFT.on_train_start
@@ -92,7 +94,7 @@ def child() -> None:
         own(self)
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero and "broken" in str(self.progress.run_dir):
-            file = Path(self.trainer.datamodule.dataset.folder) / BROKEN
+            file = Path(self.trainer.datamodule.dataset.samples[0].images[0]).parent / BROKEN
             file.write_bytes(file.read_bytes()[:100])
         self.trainer.strategy.barrier()
 
@@ -318,7 +320,7 @@ def test_deepspeed_leaves_dtypes_and_batches_alone(load_tiny: Callable[..., Any]
     from geotune.encoding.collate import collate
 
     backbone = load_tiny("qwen", dtype="bf16")
-    batch = collate([backbone.encode(city[1][0], city[0])], backbone.encoder)
+    batch = collate([backbone.encode(city[1][0].in_folder(city[0]))], backbone.encoder)
     plugin = BackbonePrecision("32-true")
     assert plugin.convert_input(batch) is batch
     before = {name: p.dtype for name, p in backbone.named_parameters()}
