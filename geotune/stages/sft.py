@@ -19,7 +19,7 @@ class SFT(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Return the micro-batch's share of the update's mean loss, and its summed negative log-likelihood."""
-        nll = torch.stack(self.backbone.over_logits(batch, nll_sum)).sum()
+        nll = self.backbone.over_logits(batch, nll_sum).sum()
         # DDP averages over ranks and the trainer over micro-batches. Undo both, and divide by the update's token count.
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
         return {"loss": nll * scale, "nll": nll.detach()}
