@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged_adapters, trainable_summary
+from geotune.backbones.adapters import (
+    Parts,
+    adapters_are_merged,
+    apply_scopes,
+    full_state,
+    merged_adapters,
+    trainable_summary,
+)
+from geotune.backbones.copies import WeightCopies
+from geotune.backbones.output_head import LogitFunction, label_logprobs, use_output_head
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
@@ -28,17 +36,6 @@ DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 """Dtype of the frozen weights by the value of `backbone.dtype`."""
 FEATURE_CACHE_BYTES = 256 * 2**20
 """Size limit of the cache of image features."""
-CHUNK_TOKENS = 1024
-"""Number of tokens whose logits exist at a time in `Backbone.over_logits`."""
-
-
-def label_logprobs(logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Log-probability (n,) of each of the labels (n,) under softmax(logits / temperature), in float32.
-
-    logits: (n, vocabulary).
-    """
-    scaled = logits.float() if temperature == 1 else logits.float() / temperature
-    return scaled.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
@@ -101,6 +98,7 @@ class Backbone(nn.Module):
             _enable_gradient_checkpointing(model)
         self._cache_features = not (self.tower_trains or self.projector_trains)
         self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
+        self._copies = WeightCopies()
         self.patches = 0
         self.stop_ids = self._find_stop_ids(model)
         self.train(False)
@@ -133,6 +131,7 @@ class Backbone(nn.Module):
             use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         if self.quantized:
             quantize_language_model(model, self.parts, self.dtype)
+        use_output_head(model.lm_head)  # type: ignore[arg-type]
         return model
 
     def _find_stop_ids(self, model: Any) -> tuple[int, ...]:
@@ -182,8 +181,9 @@ class Backbone(nn.Module):
         return self.encoder.encode(sample, answer=answer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
-        """Move or convert the weights, and clear the feature cache, whose tensors would stay behind."""
+        """Move or convert the weights and their copies; clear the feature cache, whose tensors would stay behind."""
         self._feature_cache.clear()
+        self._copies.change(fn)
         return super()._apply(fn, recurse)
 
     @abstractmethod
@@ -275,7 +275,8 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (N, vocabulary) in float32 at the N tokens `batch.logit_index`; the head runs on these alone."""
         with self._autocast():
-            return self._logits(self._predicting(batch))
+            logits: torch.Tensor = self.base.lm_head(self._predicting(batch))
+        return logits.float()
 
     def _predicting(self, batch: Batch) -> torch.Tensor:
         """Hidden states (N, hidden) at the N tokens `batch.logit_index`."""
@@ -285,36 +286,21 @@ class Backbone(nn.Module):
         hidden: torch.Tensor = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
         return hidden.flatten(0, 1)[batch.logit_index]
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.base.lm_head(hidden)
-        return logits.float()
+    def over_logits(self, batch: Batch, function: LogitFunction) -> torch.Tensor:
+        """Results of `function(logits, labels)` on the supervised tokens, chunk by chunk, flattened and concatenated.
 
-    def over_logits(
-        self, batch: Batch, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> list[torch.Tensor]:
-        """Results of `function(logits, labels)` on chunks of at most `CHUNK_TOKENS` supervised tokens, in order.
-
-        The function gets logits (n, vocabulary) in float32 and labels (n,), and must not draw random numbers. If there
-        are several chunks, logits are computed again in the backward pass instead of kept, so that no tensor of all
-        tokens and the whole vocabulary exists. There is at least one chunk, which is empty if nothing is supervised.
+        No tensor of all tokens and the whole vocabulary exists, in the backward pass neither; see `OutputHead`.
         """
-
-        def on_chunk(hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return function(self._logits(hidden), labels)
-
         with self._autocast():
-            hidden = self._predicting(batch)
-            chunks = list(zip(hidden.split(CHUNK_TOKENS), batch.labels.split(CHUNK_TOKENS), strict=True))
-            if len(chunks) == 1:
-                return [on_chunk(*chunks[0])]
-            return [checkpoint(on_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+            found: torch.Tensor = self.base.lm_head(self._predicting(batch), batch.labels, function)
+        return found
 
     def token_logprobs(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
         """Log-probability (N,) of each label of `batch` under softmax(logits / temperature), in float32.
 
         `batch.owner` says which sample or option a label belongs to.
         """
-        return torch.cat(self.over_logits(batch, lambda logits, labels: label_logprobs(logits, labels, temperature)))
+        return self.over_logits(batch, lambda logits, labels: label_logprobs(logits, labels, temperature))
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
@@ -333,6 +319,33 @@ class Backbone(nn.Module):
             self.train(was_training)
             if self.tower_trains or self.projector_trains:
                 self._cache_features = False
+                self._feature_cache.clear()
+
+    def keep_copy(self, name: str) -> None:
+        """Keep a frozen copy of the trained weights as they are now, under a name that `weights_of` takes.
+
+        The copy takes the memory of the trained weights once more. It moves with the backbone, and is neither trained
+        nor saved nor exported. Raises ConfigError if a strategy shards the trained weights.
+        """
+        self._copies.keep(name, self.trained_parameters())
+
+    @contextmanager
+    def weights_of(self, name: str) -> Iterator[None]:
+        """Context for computing with the weights of `keep_copy(name)`, without autograd; see `WeightCopies`.
+
+        The gradients of a forward pass before it stay right. Enter `evaluation_mode` inside of it, not around it,
+        because that mode may merge adapters. Raises KeyError if there is no such copy, and ConfigError if a strategy
+        shards the trained weights.
+        """
+        assert not adapters_are_merged(self.base), "weights_of must not be entered inside evaluation_mode"
+        changes_features = self.tower_trains or self.projector_trains
+        if changes_features:
+            self._feature_cache.clear()
+        try:
+            with torch.no_grad(), self._copies.in_place_of(self.trained_parameters(), name):
+                yield
+        finally:
+            if changes_features:
                 self._feature_cache.clear()
 
     def _merged_adapters(self) -> AbstractContextManager[None]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geotune.backbones.base import Backbone, label_logprobs
+from geotune.backbones.base import Backbone
+from geotune.backbones.output_head import label_logprobs
 from geotune.backbones.sampling import Sampling, TokenChooser, greedy
 from geotune.encoding.collate import collate, collate_options, next_position
 from geotune.encoding.segments import Encoded, Segment

@@ -30,7 +30,7 @@ class SFT(Stage):
         """Return the micro-batch's share of the update's mean loss; sums: loss in nats, supervised tokens."""
         self._planned_targets = batch.update_targets
         self._unreadable_targets += batch.unreadable_targets
-        nll = torch.stack(self.backbone.over_logits(batch, nll_sum)).sum()
+        nll = self.backbone.over_logits(batch, nll_sum).sum()
         # DDP averages over ranks and the trainer over micro-batches. Undo both, and divide by the update's token count.
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
         return {"loss": nll * scale, "sums": {"nll": nll.detach(), "targets": len(batch.labels)}}

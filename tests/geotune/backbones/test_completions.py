@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from geotune.backbones.base import label_logprobs
 from geotune.backbones.generation import Completion, generate, sample
+from geotune.backbones.output_head import label_logprobs
 from geotune.backbones.sampling import Sampling
 from geotune.encoding.collate import collate, collate_tree
 from geotune.encoding.segments import Encoded

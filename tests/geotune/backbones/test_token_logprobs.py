@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geotune.backbones import base
-from geotune.backbones.base import label_logprobs
+from geotune.backbones import output_head
+from geotune.backbones.output_head import OutputHead, label_logprobs
 from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.sample import Sample
 from geotune.stages.sft import nll_sum
@@ -58,7 +58,7 @@ def test_chunks_equal_the_whole(
     wanted = (trained(batch) / temperature).log_softmax(-1).gather(1, batch.labels[:, None]).squeeze(1)
     wanted_gradients = gradients(trained, (wanted * weights_like(wanted)).sum())
     for chunk in (len(wanted), len(wanted) - 1, 7):
-        monkeypatch.setattr(base, "CHUNK_TOKENS", chunk)
+        monkeypatch.setattr(output_head, "CHUNK_TOKENS", chunk)
         found = trained.token_logprobs(batch, temperature)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
@@ -72,23 +72,18 @@ def test_chunks_equal_the_whole(
 def test_chunks_equal_the_whole_in_double_precision(
     load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The chunks differ from the whole by the order of sums alone; log-probabilities themselves are float32."""
+    """Gradients differ by the order of sums alone. The log-probabilities themselves are float32."""
     backbone = load_tiny("qwen", language_model="full").double().train()
-    monkeypatch.setattr(type(backbone), "_logits", lambda self, hidden: self.base.lm_head(hidden))
     batch = batch_for(backbone, city)
 
-    def double_logprobs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return logits.log_softmax(-1).gather(1, labels[:, None]).squeeze(1)
-
     def run(chunk: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        monkeypatch.setattr(base, "CHUNK_TOKENS", chunk)
-        found = torch.cat(backbone.over_logits(batch, double_logprobs))
+        monkeypatch.setattr(output_head, "CHUNK_TOKENS", chunk)
+        found = backbone.token_logprobs(batch)
         return found.detach(), gradients(backbone, (found * weights_like(found)).sum())
 
     whole, whole_gradients = run(10**6)
     chunks, chunk_gradients = run(9)
-    assert whole.dtype == torch.float64
-    torch.testing.assert_close(chunks, whole, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(chunks, whole, atol=1e-7, rtol=1e-7)
     for name, gradient in chunk_gradients.items():
         torch.testing.assert_close(gradient, whole_gradients[name], atol=1e-10, rtol=1e-10)
 
@@ -97,12 +92,12 @@ def test_one_chunk_is_the_old_loss_bit_for_bit(trained: Any, city: City, monkeyp
     batch = batch_for(trained, city)
     old = nll_sum(trained(batch), batch.labels)
     wanted = gradients(trained, old)
-    new = torch.stack(trained.over_logits(batch, nll_sum)).sum()
+    new = trained.over_logits(batch, nll_sum).sum()
     assert torch.equal(new, old)
     found = gradients(trained, new)
     assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
-    monkeypatch.setattr(base, "CHUNK_TOKENS", 11)
-    several = torch.stack(trained.over_logits(batch, nll_sum)).sum()
+    monkeypatch.setattr(output_head, "CHUNK_TOKENS", 11)
+    several = trained.over_logits(batch, nll_sum).sum()
     torch.testing.assert_close(several, old, atol=0, rtol=1e-6)
 
 
@@ -145,7 +140,7 @@ def test_no_tensor_holds_all_logits(load_tiny: Callable[..., Any], city: City, m
     assert len(batch.labels) > 2 * width > 40
     rows = {}
     for chunk in (len(batch.labels), 5):
-        monkeypatch.setattr(base, "CHUNK_TOKENS", chunk)
+        monkeypatch.setattr(output_head, "CHUNK_TOKENS", chunk)
         with LargestTensor(vocabulary) as largest:
             backbone.token_logprobs(batch).sum().backward()
         rows[chunk] = largest.rows
@@ -159,7 +154,7 @@ def test_bfloat16(load_tiny: Callable[..., Any], city: City, monkeypatch: pytest
     batch = batch_for(backbone, city)
     wanted = label_logprobs(backbone(batch), batch.labels)
     wanted_gradients = gradients(backbone, wanted.sum())
-    monkeypatch.setattr(base, "CHUNK_TOKENS", 16)
+    monkeypatch.setattr(output_head, "CHUNK_TOKENS", 16)
     found = backbone.token_logprobs(batch)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted, atol=2e-2, rtol=2e-2)
@@ -167,3 +162,13 @@ def test_bfloat16(load_tiny: Callable[..., Any], city: City, monkeypatch: pytest
     for name, gradient in found_gradients.items():
         scale = float(wanted_gradients[name].abs().max())
         torch.testing.assert_close(gradient, wanted_gradients[name], atol=3e-2 * scale + 1e-6, rtol=3e-2)
+
+
+def test_only_a_linear_layer_becomes_an_output_head() -> None:
+    layer = torch.nn.Linear(2, 3)
+    wanted = layer(torch.ones(4, 2))
+    output_head.use_output_head(layer)
+    assert isinstance(layer, OutputHead)
+    assert torch.equal(layer(torch.ones(4, 2)), wanted)
+    with pytest.raises(AssertionError, match="Embedding"):
+        output_head.use_output_head(torch.nn.Embedding(2, 3))

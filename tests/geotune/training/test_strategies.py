@@ -81,11 +81,11 @@ def child() -> None:
     """What each of the two processes does."""
     from omegaconf import OmegaConf
 
-    from geotune.backbones import base
+    from geotune.backbones import output_head
     from geotune.stages.sft import SFT
 
     torch.set_num_threads(1)
-    base.CHUNK_TOKENS = 16  # several chunks in every micro-batch, unlike the runs alone
+    output_head.CHUNK_TOKENS = 16  # several chunks in every micro-batch, unlike the runs alone
     if "DS_ACCELERATOR" in os.environ:
         deepspeed_on_the_cpu()
     own = SFT.on_train_start
