@@ -158,6 +158,11 @@ class TrainerConfig:
     """Number of updates between logged figures."""
     keep_last: int = 2
     """Number of newest checkpoints to keep, besides the best."""
+    best: str | None = None
+    """Figure that decides which checkpoint is the best, <suite>/<figure> or <suite>/<task>/<figure>; null means the
+    headline figure of the recipe's first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
+    best_direction: Literal["maximize", "minimize"] | None = None
+    """Direction of improvement of that figure; null minimizes one whose name ends in _km and maximizes any other."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from geotune.config.figure_names import figure_problems
 from geotune.config.rules import Rule, above_zero, at_least, is_builder, is_share
 from geotune.config.training import (
     QUANTIZED_FULL,
@@ -28,7 +29,7 @@ def check_train(cfg: TrainConfig) -> list[str]:
         *_strategy_rules(cfg),
         *(_evaluator_rules(cfg.evaluator) if cfg.evaluator is not None else []),
     ]
-    return [mistake for fine, mistake in rules if not fine]
+    return [mistake for fine, mistake in rules if not fine] + [str(problem) for problem in figure_problems(cfg)]
 
 
 def _backbone_rules(backbone: BackboneConfig) -> list[Rule]:

@@ -28,6 +28,7 @@ from geotune.runs.directory import (
 from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
 from geotune.system.strict_json import write_json
+from geotune.training.best import BestCheckpoint
 from geotune.training.evaluation_schedule import EvaluationSchedule
 from geotune.training.interruption import Interruption
 from geotune.training.random_state import rng_state, set_rng_state
@@ -57,7 +58,7 @@ class Checkpoints(Callback):
     """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C.
 
     Of the checkpoints, the newest `keep_last` and the best one are kept; the links `last` and `best` point to the
-    newest and the best one. Best is the checkpoint whose evaluation had the highest `mean_accuracy`.
+    newest and the best one. Best is the checkpoint whose evaluation had the best value of the figure of `best`.
 
     A checkpoint appears under its name only when it is complete, because it is written to a temporary folder that is
     then renamed. Must come after every other callback.
@@ -71,6 +72,7 @@ class Checkpoints(Callback):
         update_size: Samples per update.
         data_fingerprint: Fingerprint of the training set.
         plan: Settings that determine which samples an update holds.
+        best: The figure that decides which checkpoint is the best.
         resume: Checkpoint to resume from; None for a new run.
         wandb_id: Returns the id of the W&B run, or None.
 
@@ -89,6 +91,7 @@ class Checkpoints(Callback):
         update_size: int,
         data_fingerprint: str,
         plan: str,
+        best: BestCheckpoint | None = None,
         resume: Path | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -103,10 +106,7 @@ class Checkpoints(Callback):
         self.identity = RunIdentity(seed, update_size, data_fingerprint, plan)
         self.resume = resume
         self.wandb_id = wandb_id
-        self.best: float | None = None
-        """Highest `mean_accuracy` of a checkpoint so far."""
-        self.best_step: int | None = None
-        """Step of that checkpoint."""
+        self.best = best or BestCheckpoint()
         self.schedule = EvaluationSchedule(run_dir, every=every)
         self._interruption = Interruption()
         self._random_state: dict[str, Any] | None = None
@@ -172,21 +172,27 @@ class Checkpoints(Callback):
         self._random_state = restore_training(trainer, stage, checkpoint, state)
         # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
         if belongs_to(checkpoint, self.run_dir):
-            self._saved, self.best, self.best_step = state.step, state.best, state.best_step
+            self._saved = state.step
+            self.best.resume(state)
 
     def _evaluate(self, trainer: Trainer, stage: Stage) -> None:
         """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one."""
         for result in self.schedule.run(trainer, stage):
-            accuracy = result.get("mean_accuracy")
-            if accuracy is not None and stage.step == self._saved and (self.best is None or accuracy > self.best):
-                self.best, self.best_step = float(accuracy), stage.step
+            value = self.best.value_in(result)
+            if value is not None and stage.step == self._saved and self.best.improves(value):
+                self.best.value, self.best.step = float(value), stage.step
                 if trainer.is_global_zero:
                     self._mark_best(stage.step)
 
     def _mark_best(self, step: int) -> None:
         """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""
         folder = self.run_dir / CHECKPOINTS
-        state = replace(read_state(folder / step_name(step)), best=self.best, best_step=self.best_step)
+        state = replace(
+            read_state(folder / step_name(step)),
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
+        )
         write_json(folder / step_name(step) / STATE_FILE, asdict(state))
         replace_symlink(folder / "best", step_name(step))
         self._prune()
@@ -272,8 +278,9 @@ class Checkpoints(Callback):
             plan=self.identity.plan,
             optimizer=stage.optimizer,
             template_hash=backbone.template_hash,
-            best=self.best,
-            best_step=self.best_step,
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
             wandb_id=self.wandb_id(),
             left_out=stage.unreadable,
         )
@@ -284,5 +291,5 @@ class Checkpoints(Callback):
         """Delete all checkpoints but the newest `keep_last` and the best one."""
         steps = checkpoint_steps(self.run_dir)
         for step in steps[: -self.keep_last]:
-            if step != self.best_step:
+            if step != self.best.step:
                 shutil.rmtree(self.run_dir / CHECKPOINTS / step_name(step))

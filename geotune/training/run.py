@@ -12,6 +12,7 @@ from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import State, belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.saved_config import config_text
+from geotune.training.best import BestCheckpoint
 from geotune.training.checkpointing import Checkpoints
 from geotune.training.strategies import prepare
 from geotune.training.trainer import loggers_from, trainer_from
@@ -89,6 +90,7 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
         update_size=run.plan.update_size,
         data_fingerprint=run.dataset.fingerprint,
         plan=run.data.plan_name,
+        best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
         resume=run.checkpoint,
         wandb_id=lambda: next((logger.version for logger in run.loggers), None),
     )
