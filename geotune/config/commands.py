@@ -63,7 +63,8 @@ class SweepConfig(Options):
     trials: int = 20
     """Number of trials on all machines together; a restarted sweep runs new trials in place of those that failed."""
     metric: str | None = None
-    """Figure to improve, suite/key or suite/task/key; null means mean_accuracy of the recipe's first suite."""
+    """Figure to improve, <suite>/<figure> or <suite>/<task>/<figure>; null means the headline figure of the recipe's
+    first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
     direction: Literal["maximize", "minimize"] | None = None
     """Direction of improvement; null minimizes a figure whose name ends in _km and maximizes any other."""
     sampler: Literal["tpe", "random"] = "tpe"

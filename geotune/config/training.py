@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from geotune.config.figure_names import figure_problems
 from geotune.config.options import Options
 from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
 from geotune.config.rules import above_zero, at_least
@@ -41,6 +42,11 @@ class TrainerConfig(Options):
     """Number of updates between logged figures."""
     keep_last: int = 2
     """Number of newest checkpoints to keep, besides the best."""
+    best: str | None = None
+    """Figure that decides which checkpoint is the best, <suite>/<figure> or <suite>/<task>/<figure>; null means the
+    headline figure of the recipe's first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
+    best_direction: Literal["maximize", "minimize"] | None = None
+    """Direction of improvement of that figure; null minimizes one whose name ends in _km and maximizes any other."""
 
     def check(self) -> Iterator[Problem]:
         if self.max_steps is None and self.epochs is None:
@@ -103,6 +109,9 @@ class TrainConfig(Options):
             )
         if strategy in SHARDED:
             yield from self._check_sharded()
+        if self.trainer.best is not None:
+            suites = {} if self.evaluator is None else self.evaluator.suites
+            yield from figure_problems("trainer.best", self.trainer.best, suites)
         optimizer = self.stage.optimizer
         if strategy not in ("auto", "ddp") and optimizer != "adamw":
             yield Problem(

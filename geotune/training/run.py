@@ -14,6 +14,7 @@ from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.progress import RunProgress
 from geotune.runs.saved_config import config_text
+from geotune.training.best import BestCheckpoint
 from geotune.training.checkpointing import Checkpoints
 from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
@@ -123,6 +124,7 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
         every=cfg.trainer.checkpoint_every,
         keep_last=cfg.trainer.keep_last,
         config=config_text(cfg),
+        best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
         resume=run.resume,
         wandb_id=lambda: next((logger.version for logger in run.loggers), None),
     )
