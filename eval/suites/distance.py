@@ -9,11 +9,11 @@ from typing import Any
 
 from eval.metrics.distance import distance_metrics
 from eval.suites.base import DatasetSuite
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError
 from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
 from geotune.sample import Sample
-from geotune.tasks import TASKS, Task
+from geotune.tasks import Task, get_task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
 
 
@@ -29,8 +29,7 @@ class DistanceSuite(DatasetSuite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task not in TASKS:
-            raise ConfigError(Problem("task", self.task, "there is no such task", f"choose one of {', '.join(TASKS)}"))
+        get_task(self.task)
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)

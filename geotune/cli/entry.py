@@ -24,7 +24,7 @@ gives the exit status 1. Any other exception propagates and gives a traceback an
 
 Overrides, which take precedence over the recipe:
 
-    recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or recipe=<any file.yaml>
+    recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or any YAML file: builder=mine.yaml
     builder@data.build=synthetic         place a file of a group at a key; write `+builder@...` for a new key
     stage.lr=1e-4  data.tasks=[a,b]      set a value, which is read as the type of the key requires
     data.path=/photos (2024), a=b/{x}    set a text, which is everything after the first `=`
@@ -33,6 +33,9 @@ Overrides, which take precedence over the recipe:
 
 Quotes around a whole value are removed, a leading `~/` is the home folder, and `+key=` and `++key=` mean `key=`.
 Interpolation (`${...}`) works in recipe files; on the command line it is plain text.
+
+A config may name classes and tasks of the user's own, package.module.Class. They are looked for where Python looks for
+modules, and last in the working directory; `python -m` puts that first.
 """
 
 from __future__ import annotations
@@ -50,11 +53,13 @@ from geotune.cli.help import help_text
 from geotune.cli.run_folder import claimed_run_dir
 from geotune.config.composing import compose
 from geotune.errors import ConfigError
+from geotune.system.python_path import see_working_directory
 
 
 def run_command(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) -> int:
     """Run `function` on the config of the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    see_working_directory()
     try:
         if {"--help", "-h"} & set(arguments):
             show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))

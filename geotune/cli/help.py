@@ -81,8 +81,8 @@ def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:
     if path not in files_of(spec.choice):
         register_file(spec.choice, path)
     lines = ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in header_of(path))]
-    if spec.shorthand:
-        node: Any = OmegaConf.to_container(OmegaConf.load(path))
+    node: Any = OmegaConf.to_container(OmegaConf.load(path))
+    if spec.shorthand and "_target_" in node:  # an own file may take it from one that its defaults name
         fields = walk(resolve_target(node["_target_"], spec.choice))
         lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(fields, node)]
     return lines

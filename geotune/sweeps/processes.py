@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import RUN_DIR_VARIABLE
 from geotune.system.parallel import usable_cores
+from geotune.system.python_path import safe_path_variables
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -178,7 +179,7 @@ def start(
     with (folder / STDOUT).open("ab") as out, (folder / STDERR).open("ab") as err:
         launcher = subprocess.Popen(
             command,
-            env={**inherited, **variables, MARK: mark, "PYTHONUNBUFFERED": "1"},
+            env={**inherited, **safe_path_variables(), **variables, MARK: mark, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
