@@ -210,6 +210,9 @@ class TrainConfig:
     """Show the resolved recipe, the trainable modules and one sample, and stop."""
     resume: str | None = None
     """Checkpoint folder to resume from, or `last` for the newest of run_dir or else of the recipe's newest run."""
+    start: str | None = None
+    """Whose trained weights training begins with: a run (its best checkpoint or else its last), a checkpoint, an export
+    or another model's folder, or the name of a recipe for its newest run; null means the backbone as it is."""
     seed: int = 0
     """Seed of everything random in the run."""
     backbone: BackboneConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geotune.config.rules import Rule, above_zero, at_least, is_builder, is_share
+from geotune.config.rules import Rule, above_zero, at_least, is_builder, is_named, is_share
 from geotune.config.training import (
     QUANTIZED_FULL,
     BackboneConfig,
@@ -20,6 +20,7 @@ SHARDED = ("deepspeed_zero3_offload", "fsdp2")
 def check_train(cfg: TrainConfig) -> list[str]:
     """Return the mistakes in a training recipe that its types allow, each with key, value and remedy."""
     rules = [
+        is_named("start", cfg.start),
         at_least("seed", cfg.seed, 0),
         *_backbone_rules(cfg.backbone),
         *_stage_rules(cfg.stage),

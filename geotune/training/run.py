@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import State, belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.saved_config import config_text
 from geotune.training.checkpointing import Checkpoints
+from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
 from geotune.training.trainer import loggers_from, trainer_from
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.stages.base import Stage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,10 +56,12 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     checkpoint = find_checkpoint(cfg.resume, run_dir) if cfg.resume is not None else None
     state = read_state(checkpoint) if checkpoint is not None else None
+    start = resolve_start(cfg, checkpoint)
     evaluators = [] if cfg.evaluator is None else [instantiate_checked(cfg.evaluator, "evaluator")]
     for evaluator in evaluators:
         evaluator.prepare()
     backbone = instantiate_checked(cfg.backbone, "backbone")
+    started_from = load_start(backbone, start) if start is not None else None
     data = instantiate_checked(cfg.data, "data")
     dataset = data.load(backbone.encoder, seed=cfg.seed)
     stage = instantiate_checked(cfg.stage, "stage", backbone=backbone)
@@ -64,6 +70,8 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     run_id = state.wandb_id if state is not None and same_run else None
     loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
     trainer = trainer_from(cfg, loggers, vision_trains=backbone.tower_trains or backbone.projector_trains)
+    if started_from is not None and trainer.is_global_zero:
+        log.info("training starts from %s", started_from)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
     plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
     stage.total_updates = data.stop = total_updates(cfg.trainer, plan)
