@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from geotune.cli.commands import COMMANDS
 from geotune.config import recipe_files
+from geotune.config.chain import composition_of
 from geotune.config.compositions import COMPOSITIONS, Composition
 from geotune.config.parameters import (
     MISSING,
@@ -39,7 +40,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
     If `overrides` choose a file, the header of that file stands in place of the list of files. Raises ConfigError if
     the file does not exist.
     """
-    spec, named = COMPOSITIONS[command], COMMANDS[command]
+    spec, named = COMPOSITIONS[composition_of(command, overrides)], COMMANDS[command]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(spec.choice, "")
     keys = parameters_of(spec.schema)
     required = [f"{key}=<value>" for key, parameter in keys.items() if parameter.default is REQUIRED]

@@ -43,7 +43,8 @@ def resolve_name(name: Any, key: str, kind: str) -> Any:
             except ModuleNotFoundError as error:
                 if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                     raise  # the module exists, but an import inside it fails
-                meant = near(parts[depth - 1], dir(found)) if depth > 1 else ""
+                nowhere = "start the command in the folder that holds it, or name that folder in PYTHONPATH"
+                meant = near(parts[depth - 1], dir(found)) if depth > 1 else nowhere
                 raise ConfigError(Problem(key, name, f"there is no {module}", meant)) from None
         else:
             found = getattr(found, parts[depth - 1])

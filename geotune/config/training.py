@@ -203,7 +203,8 @@ class TrainConfig:
     """Config of `geotune train`."""
 
     recipe: str
-    """Name of the recipe: a file of recipes/recipe/."""
+    """Name of the recipe: a file of recipes/recipe/, or any YAML file. One with `chain` trains several legs one after
+    the other; --help with that recipe lists the keys of a chain."""
     run_dir: str | None = None
     """Folder of the run; null means runs/<recipe>/<date-time>."""
     dry_run: bool = False

@@ -123,6 +123,13 @@ def test_figures_of_an_evaluation() -> None:
         figure(EVALUATION, "geox/acuracy")
 
 
+def test_a_chain_is_not_swept(overrides: list[str], tmp_path: Path) -> None:
+    (tmp_path / "steps.yaml").write_text("chain: {a: {recipe: quickstart}}\n")
+    own, training = split_arguments([*overrides, f"recipe={tmp_path / 'steps.yaml'}"])
+    with pytest.raises(ConfigError, match="recipe: a sweep varies one training, not a chain"):
+        make_plan(compose("sweep", own), training)
+
+
 def test_direction_follows_the_metric(overrides: list[str]) -> None:
     def direction(*more: str) -> str:
         own, training = split_arguments([*overrides, *more])

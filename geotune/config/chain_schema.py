@@ -1,0 +1,51 @@
+"""Schema of a recipe with `chain`: runs that follow one another, each from the weights of the one before."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from geotune.config.rules import is_named
+
+LEG_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(kw_only=True)
+class ChainConfig:
+    """Config of `geotune train` for a recipe with `chain`; any other key of `geotune train` goes to every leg."""
+
+    recipe: str
+    """Name of the recipe: a file of recipes/recipe/, or any YAML file."""
+    chain: dict[str, Any]
+    """Legs by name, in order: the recipe of each and its overrides, as {recipe: <name>, stage.lr: 1e-4}. Each starts
+    from the last checkpoint of the leg before, unless it sets `start`. chain.<leg>.<key>=<value> sets a key of one leg,
+    and chain.<leg>=null leaves a leg out."""
+    start: str | None = None
+    """Whose trained weights the first leg begins with, as for a single run."""
+    run_dir: str | None = None
+    """Folder of the chain; null means runs/<recipe>/<date-time>."""
+    resume: str | None = None
+    """`last` to go on with the first unfinished leg, in run_dir or else in the recipe's newest chain."""
+    dry_run: bool = False
+    """Show every leg as the dry run of its training, and stop."""
+
+
+def check_chain(cfg: ChainConfig) -> list[str]:
+    """Return the mistakes in a recipe with `chain` that its types allow."""
+    legs = {name: node for name, node in cfg.chain.items() if node is not None}
+    rules = [
+        is_named("start", cfg.start),
+        is_named("run_dir", cfg.run_dir),
+        (
+            cfg.resume in (None, "last"),
+            f"resume={cfg.resume}: a chain goes on with its first unfinished leg; give resume=last run_dir=<folder>",
+        ),
+        (legs != {}, "chain={}: there is nothing to train; name at least one leg"),
+        *((LEG_NAME.fullmatch(name) is not None, f"chain.{name}: use letters, digits, _ and - alone") for name in legs),
+        *(
+            (isinstance(node, dict), f"chain.{name}={node}: give {{recipe: <name>, ...}}")
+            for name, node in legs.items()
+        ),
+    ]
+    return [mistake for fine, mistake in rules if not fine]
