@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from eval.metrics.distance import distance_metrics
 from eval.suites.base import DatasetSuite
-from geotune.config.rules import are_among
 from geotune.errors import ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
 from geotune.runs.suite_results import DISTANCE, SuiteResult, distance_rows
 from geotune.sample import Sample
-from geotune.tasks import TASKS, Task
+from geotune.tasks import Task, get_task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
 
 
@@ -32,7 +31,10 @@ class DistanceSuite(DatasetSuite):
 
     def check(self) -> Iterator[Problem]:
         yield from super().check()
-        yield from are_among("task", [self.task], TASKS)
+        try:
+            get_task(self.task)
+        except ConfigError as error:
+            yield from error.problems
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)
