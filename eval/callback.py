@@ -69,7 +69,7 @@ class InLoopEvaluator(Callback):
                 answerer, step, rank=trainer.global_rank, world_size=trainer.world_size, gather=gather_items
             )
         if trainer.is_global_zero:
-            self._report(trainer, Path(str(stage.run_dir)), step, result, predictions)
+            self._report(trainer, stage.progress.run_dir, step, result, predictions)  # type: ignore[union-attr,arg-type]
         return result
 
     def _report(

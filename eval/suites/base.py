@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from eval.suites.subset import balanced_subset
+from geotune.config.options import Options
+from geotune.config.rules import at_least, is_builder
 from geotune.data.building import ensure_dataset
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import read_samples
@@ -33,7 +35,7 @@ class Suite(Protocol):
 
 
 @dataclass(kw_only=True)
-class DatasetSuite:
+class DatasetSuite(Options):
     """Loads the samples of some tasks from one dataset of sharegpt records."""
 
     path: str
@@ -45,13 +47,10 @@ class DatasetSuite:
     seed: int = 0
     """Seed of the choice of questions."""
 
-    def __post_init__(self) -> None:
-        if self.samples_per_task is not None and self.samples_per_task < 1:
-            raise ConfigError(
-                Problem(
-                    "samples_per_task", self.samples_per_task, "ask at least 1 question per task, or set null for all"
-                )
-            )
+    def check(self) -> Iterator[Problem]:
+        remedy = "ask at least 1 question per task, or set null for all"
+        yield from at_least("samples_per_task", self.samples_per_task, 1, remedy)
+        yield from is_builder("build", self.build)
 
     def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
         """Load the chosen samples of `tasks`, in that order, with absolute image paths; raises ConfigError."""
@@ -107,13 +106,3 @@ def _check_images(samples: Sequence[Sample], folder: Path) -> None:
             if not path.is_file():
                 raise BadRecord(sample.id, f"the image {path.absolute()} does not exist")
             checked.add(name)
-
-
-def tasks_from(wanted: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Return the `wanted` tasks (None: all) in the order of `allowed`; raises ConfigError for any other name."""
-    if wanted is not None and not wanted:
-        raise ConfigError(Problem("tasks", [], f"name some of {', '.join(allowed)}, or set null for all"))
-    unknown = [name for name in wanted or () if name not in allowed]
-    if unknown:
-        raise ConfigError(Problem("tasks", ", ".join(unknown), f"this suite knows {', '.join(allowed)}"))
-    return tuple(name for name in allowed if wanted is None or name in wanted)

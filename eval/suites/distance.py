@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eval.metrics.distance import distance_metrics
 from eval.suites.base import DatasetSuite
+from geotune.config.rules import are_among
 from geotune.errors import ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
@@ -27,10 +28,9 @@ class DistanceSuite(DatasetSuite):
     task: str = "geolocate"
     """Name of the task whose answers give coordinates."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.task not in TASKS:
-            raise ConfigError(Problem("task", self.task, "there is no such task", f"choose one of {', '.join(TASKS)}"))
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
+        yield from are_among("task", [self.task], TASKS)
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -23,11 +23,10 @@ from geotune.backbones.output_head import LogitFunction, label_logprobs, use_out
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
-from geotune.config.training import QUANTIZED_FULL, LoraConfig, Scope
+from geotune.config.parts import BackboneConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded
-from geotune.errors import ConfigError
 from geotune.system.cache import LruBytes
 
 if TYPE_CHECKING:
@@ -54,8 +53,6 @@ class Backbone(nn.Module):
     and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
     the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
 
-    Args: see `geotune.config.training.BackboneConfig`.
-
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.
     """
@@ -67,44 +64,37 @@ class Backbone(nn.Module):
     model_class: ClassVar[Any]
     """The family's class in transformers."""
 
-    def __init__(
-        self,
-        path: str,
-        max_pixels: int,
-        min_pixels: int | None = None,
-        dtype: Literal["bf16", "float32"] = "bf16",
-        attn: Literal["sdpa", "flex", "eager"] = "sdpa",
-        gradient_checkpointing: bool = False,
-        trust_remote_code: bool = False,
-        tower: Scope = "frozen",
-        projector: Scope = "frozen",
-        language_model: Scope = "lora",
-        lora: LoraConfig | None = None,
-        quantization: Literal["nf4"] | None = None,
-    ) -> None:
+    Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        if quantization is not None and language_model == "full":
-            raise ConfigError(QUANTIZED_FULL.format(quantization))
-        self.path = path
-        self.max_pixels = max_pixels
-        self.dtype = DTYPES[dtype]
-        self.attn = attn
-        config = load_model_config(
-            path, family=self.family, backbone=type(self).__name__, trust_remote_code=trust_remote_code
+        self.path = config.path
+        self.max_pixels = config.max_pixels
+        self.dtype = DTYPES[config.dtype]
+        self.attn = config.attn
+        model_config = load_model_config(
+            config.path,
+            family=self.family,
+            backbone=type(self).__name__,
+            trust_remote_code=config.trust_remote_code,
         )
-        self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
-        self.quantized = quantization is not None
-        model = self._load_model(config, trust_remote_code)
-        self.lora = lora or LoraConfig()
-        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
+        self.encoder = self.load_encoder(config.path, max_pixels=config.max_pixels, min_pixels=config.min_pixels)
+        self.quantized = config.quantization is not None
+        model = self._load_model(model_config, config.trust_remote_code)
+        self.lora = config.lora
+        scopes: dict[str, Scope] = {
+            "tower": config.tower,
+            "projector": config.projector,
+            "language_model": config.language_model,
+        }
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
         if self.has_adapter:
             from geotune.backbones.fused_lora import fuse_lora
 
             fuse_lora(self.model)
-        self.tower_trains = tower != "frozen"
-        self.projector_trains = projector != "frozen"
-        if gradient_checkpointing:
+        self.tower_trains = config.tower != "frozen"
+        self.projector_trains = config.projector != "frozen"
+        if config.gradient_checkpointing:
             _enable_gradient_checkpointing(model)
         self._cache_features = not (self.tower_trains or self.projector_trains)
         self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)

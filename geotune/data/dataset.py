@@ -154,7 +154,7 @@ def load_dataset(
     max_image_pixels: int,
     prefix_tree: bool = True,
 ) -> SampleDataset:
-    """Load the training set in `file`; see `geotune.config.training.DataConfig` for the settings.
+    """Load the training set in `file`; see `geotune.config.parts.DataConfig` for the settings.
 
     Raises ConfigError for a bad record or an unreadable image, and if no sample is left to train on.
     """

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from geotune.backbones.generation import generate
 from geotune.backbones.weights import save_processor
+from geotune.config.parts import BackboneConfig
 from geotune.errors import ConfigError
 from geotune.exporting.untrained import create_tiny, create_tiny_internvl
 from geotune.records import read_samples
@@ -50,7 +51,7 @@ def export_embedded(checkpoint: Path, out: Path, skills: Path | None = None) -> 
     config = OmegaConf.load(checkpoint / "config.yaml")
     settings: dict[str, Any] = {"max_pixels": config.backbone.max_pixels, "dtype": "float32"}
     trained: dict[str, Any] = dict.fromkeys(("tower", "projector", "language_model"), "full")
-    backbone = QwenVL(path=config.backbone.path, **settings, **trained)
+    backbone = QwenVL(BackboneConfig(path=config.backbone.path, **settings, **trained))
     load_weights(backbone, checkpoint)
     save_processor(backbone, out)
     model: Any = backbone.base
@@ -67,7 +68,7 @@ def export_embedded(checkpoint: Path, out: Path, skills: Path | None = None) -> 
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if skills is not None:
-        provenance["skills_word_for_word"] = skill_figures(QwenVL(path=str(out), **settings), skills)
+        provenance["skills_word_for_word"] = skill_figures(QwenVL(BackboneConfig(path=str(out), **settings)), skills)
     start = Path(config.backbone.path) / PROVENANCE
     if start.is_file():
         provenance["started_from"] = json.loads(start.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
 from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError
 from geotune.runs.predictions import read_predictions
+from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.system.ranks import gather_items
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
@@ -63,7 +64,7 @@ class Stage(LightningModule):
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self.backbone = Parrot()
-        self.run_dir = run_dir
+        self.progress = RunProgress(run_dir, total=20)
 
 
 def nodes(city: Path) -> dict[str, Any]:

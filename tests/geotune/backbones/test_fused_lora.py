@@ -12,7 +12,7 @@ from peft.tuners.lora.layer import Linear
 
 from geotune.backbones.fused_lora import FusedLinear
 from geotune.backbones.generation import generate
-from geotune.config.training import LoraConfig
+from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import collate
 from geotune.sample import Sample
 from geotune.stages.sft import nll_sum

@@ -178,8 +178,8 @@ def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> No
     folder, _ = city
     data = GeoData(path=str(folder / "city.jsonl"), batch_size=3)
     dataset = data.load(encoder, seed=4)
-    plan = data.plan(accumulate=2, ranks=2)
-    sampler = UpdateSampler(plan, accumulate=plan.accumulate, rank=1, start=1, stop=3)
+    plan = data.plan(dataset, seed=4, accumulate=2, ranks=2)
+    sampler = UpdateSampler(plan, rank=1, start=1, stop=3)
     loader: Any = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, collate_fn=lambda b: b)
     batches = list(loader)
     assert [b.update for b in batches] == [1, 1, 2, 2]
@@ -244,15 +244,15 @@ def test_datasets_are_mixed_by_weight(encoder: Any, copy: tuple[Path, list[Sampl
     assert mixed.samples[24].id == "other/city/0"
     assert mixed.samples[24].images[0].startswith(str(other))
     assert not set(mixed.places[:24]) & set(mixed.places[24:])
-    plan = data.plan(accumulate=1, ranks=1)
+    plan = data.plan(mixed, seed=0, accumulate=1, ranks=1)
     shown = [index for number in range(plan.updates_for(2)) for index in plan.update(number)][:56]
     assert 6 <= sum(index >= 24 for index in shown) <= 11
     batch = mixed[MicroBatch((0, 24), 0, 9)]
     assert batch.ids == ("city/0", "other/city/0")
     plain = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}, prefix_tree=False)
-    plain.load(encoder, seed=0)
-    assert plain.plan(accumulate=1, ranks=1).updates_for(1) == 7
-    assert plain.dataset.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
+    rows = plain.load(encoder, seed=0)
+    assert plain.plan(rows, seed=0, accumulate=1, ranks=1).updates_for(1) == 7
+    assert rows.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
     with pytest.raises(ConfigError, match=r"data\.mix.*=0: give a weight above 0"):
         GeoData(path="a", batch_size=1, mix={"b": 0})
 

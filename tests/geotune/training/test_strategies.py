@@ -93,7 +93,7 @@ def child() -> None:
     def cut(self: Any) -> None:
         own(self)
         self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero and "broken" in str(self.run_dir):
+        if self.trainer.is_global_zero and "broken" in str(self.progress.run_dir):
             file = Path(self.trainer.datamodule.dataset.samples[0].images[0]).parent / BROKEN
             file.write_bytes(file.read_bytes()[:100])
         self.trainer.strategy.barrier()
@@ -137,7 +137,7 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
     """The folder of all runs: alone and in two processes, made once."""
     if (runs / "failed.txt").exists():
         return runs
-    own = shutil.copytree(city[0], runs / "broken_city")
+    own, other = (shutil.copytree(city[0], runs / name) for name in ("broken_city", "another_broken_city"))
     alone = {"data.batch_size": 4}
     several = {"trainer.devices": 2, "trainer.strategy": "fsdp2"}
     full = {"backbone.language_model": "full", "backbone.gradient_checkpointing": True}
@@ -171,6 +171,7 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
         [
             *(config(name, zero[name]) for name in ZERO),
             *(config(f"{name}_again", zero[name], again[name]) for name in ZERO),
+            config("deepspeed_zero2_broken", zero["deepspeed_zero2"], {"data.path": str(other)}),
         ],
         DS_ACCELERATOR="cpu",
     )
@@ -264,6 +265,14 @@ def test_an_image_broken_for_both_ranks(two: Path, city: City) -> None:
         assert (update["targets"] < planned["targets"]) == bool(wrong)
     listed = {line["id"] for line in lines_of(run, "bad_samples.jsonl")}
     assert listed == set(read_state(run / "checkpoints" / "last").left_out)
+
+
+def test_deepspeed_scales_the_gradient_of_what_is_left(two: Path) -> None:
+    """Its way to the gradients is another one; the image is the one that is broken for `ddp_broken`."""
+    found, wanted = lines_of(two / "deepspeed_zero2_broken"), lines_of(two / "ddp_broken")
+    assert any("left_out" in update for update in wanted)
+    assert [u.get("left_out") for u in found] == [u.get("left_out") for u in wanted]
+    same_updates(two / "ddp_broken", two / "deepspeed_zero2_broken")
 
 
 # --- what a strategy can't do, and what it is made of ---
