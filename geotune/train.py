@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command
@@ -22,9 +23,14 @@ log = logging.getLogger("geotune.train")  # not __name__, which is "__main__" un
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Build everything that `cfg` names, train it, and return the last evaluation with the run's own figures.
 
-    With `cfg.dry_run` the function prints what would run and returns an empty dict. Raises ConfigError for a mistake of
-    the user, and KeyboardInterrupt once an interrupted run has written its checkpoint.
+    With `cfg.dry_run` the function prints what would run and returns an empty dict. A config with `chain` trains its
+    legs one after the other, each in a process of its own. Raises ConfigError for a mistake of the user, and
+    KeyboardInterrupt once an interrupted run has written its checkpoint.
     """
+    if "chain" in cfg:
+        from geotune.training.chain import run_chain
+
+        return run_chain(cfg, show=partial(print, flush=True))
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries

@@ -5,32 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 from eval.suites.subset import balanced_subset
 from geotune.config.options import Options
+from geotune.config.parts import AnswerMode
 from geotune.config.rules import at_least, is_builder
 from geotune.data.building import ensure_dataset
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import read_samples
 from geotune.runs.predictions import Prediction
+from geotune.runs.suite_results import SuiteResult
 from geotune.sample import Sample
 from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
 
+"""Ways to answer a question; `eval.evaluator.Evaluator` says what they mean."""
+ANSWER_MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
+
 
 class Suite(Protocol):
-    """A benchmark: it loads samples, and computes figures from the predictions on them."""
+    """A benchmark: it loads samples, and measures the predictions on them.
+
+    `eval.suites.conformance.check_suite` checks a suite of your own against this contract. A suite may have two more
+    attributes, both None unless it sets them:
+
+    - `headline`: name below the suite of the figure that stands for it as a whole, as `mean_accuracy`. The headline of
+      a recipe's first suite decides which checkpoint is the best, and is the default metric of a sweep. Set it on the
+      class, so that it is known before anything is measured.
+    - `answer_mode`: one of `ANSWER_MODES`, for a suite that is not asked in the evaluator's mode.
+    """
 
     def load(self, key: str) -> list[Sample]:
-        """Load the questions, task by task, with absolute image paths.
+        """Load at least one question, task by task, with unique ids, gold answers and absolute image paths.
 
-        key: position of the suite in the config, for error messages. Raises ConfigError.
+        The questions and their order are the same each time. key: position of the suite in the config, for error
+        messages. Raises ConfigError for a mistake of the user.
         """
         ...
 
-    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Compute the suite's entry in an evaluation's JSON from at least one prediction."""
+    def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
+        """Measure the answers to questions of this suite.
+
+        A pure function: it changes nothing, reads no files, draws no random numbers, and gives the same result for
+        the same arguments and for the pairs of them in any order. The kind, the headline and the columns never change.
+        A prediction without an answer (its text could not be read, or the question was never answered) counts as
+        wrong and stays in every denominator. A figure that has no value, such as an accuracy over no answers, is None,
+        never NaN or infinite; `SuiteResult` says what else the figures and rows must be.
+
+        samples: at least one of those that `load` gave. predictions: one for each sample, in the order of `samples`.
+        """
         ...
 
 
@@ -46,6 +70,10 @@ class DatasetSuite(Options):
     """Number of questions per task, balanced over gold answers and spread over places; null: all."""
     seed: int = 0
     """Seed of the choice of questions."""
+    answer_mode: AnswerMode | None = None
+    """How answers are found: `generate`, `choice` or `explain_choice`; null: as the evaluator's `answer_mode` says."""
+    headline: ClassVar[str | None] = None
+    """Name of the figure that stands for the whole suite."""
 
     def check(self) -> Iterator[Problem]:
         remedy = "ask at least 1 question per task, or set null for all"

@@ -63,7 +63,8 @@ class SweepConfig(Options):
     trials: int = 20
     """Number of trials on all machines together; a restarted sweep runs new trials in place of those that failed."""
     metric: str | None = None
-    """Figure to improve, suite/key or suite/task/key; null means mean_accuracy of the recipe's first suite."""
+    """Figure to improve, <suite>/<figure> or <suite>/<task>/<figure>; null means the headline figure of the recipe's
+    first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
     direction: Literal["maximize", "minimize"] | None = None
     """Direction of improvement; null minimizes a figure whose name ends in _km and maximizes any other."""
     sampler: Literal["tpe", "random"] = "tpe"
@@ -134,7 +135,8 @@ class ExportConfig(Options):
     """Config of `geotune export`."""
 
     checkpoint: str
-    """Checkpoint: a step_<N> folder, a link to one (last, best), or a run's folder for its best or else its last."""
+    """Checkpoint: a step_<N> folder, a link to one (last, best), a run's folder for its best or else its last, or the
+    name of a recipe for its newest run. A chain means its last finished leg."""
     out: str
     """Folder to write, with adapter/, merged/ and export_report.json."""
     base_model: str | None = None
@@ -156,7 +158,8 @@ class LocateConfig(Options):
     image: str
     """Photo to locate, or a folder whose images are all located, at any depth."""
     checkpoint: str | None = None
-    """Checkpoint, run folder, exported folder or model folder; null means the embedded backbone without training."""
+    """Checkpoint, run folder, exported folder, model folder, or the name of a recipe for its newest run; null means the
+    embedded backbone without training. A chain means its last finished leg."""
     base_model: str | None = None
     """Folder or hub id of the backbone below a checkpoint or an adapter; null means the one that training used."""
     samples: int = 16

@@ -74,7 +74,8 @@ def _compose_groups(
             OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         )
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        where = f"{spec.choice}={groups.get(spec.choice)}" if spec.choice else f"recipes/{command}.yaml"
+        chosen = Path(groups.get(spec.choice, "")).name  # a file of the user's own has folders before its name
+        where = f"{spec.choice}={chosen}" if spec.choice else f"recipes/{command}.yaml"
         raise ConfigError(f"{where}: {first_lines(error)}") from error
     return tree, choices
 

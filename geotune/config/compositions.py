@@ -1,4 +1,7 @@
-"""Table of how each command's config is composed: its schema, and the group that the user chooses from."""
+"""Table of how each command's config is composed: its schema, and the group that the user chooses from.
+
+`geotune train` has two: `train`, and `chain` for a recipe with that key.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from geotune.config.chain_schema import ChainConfig
 from geotune.config.commands import (
     BuildConfig,
     ExportConfig,
@@ -41,6 +45,12 @@ COMPOSITIONS = {
         choice="recipe",
         kept_at="recipe",
         fallbacks={"evaluator": "in_loop"},
+    ),
+    "chain": Composition(
+        ChainConfig,
+        example="geotune train recipe=my_chain.yaml",
+        choice="recipe",
+        kept_at="recipe",
     ),
     "sweep": Composition(
         SweepConfig,

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from geotune.config.figure_names import suite_name_problems
 from geotune.config.options import Options, PartOptions
 from geotune.config.rules import above_zero, at_least, is_builder, is_share
 from geotune.errors import ABSENT, Problem
 
+AnswerMode = Literal["generate", "choice", "explain_choice"]
 Scope = Literal["frozen", "lora", "full"]
 
 
@@ -177,7 +179,7 @@ class EvaluatorConfig(PartOptions):
 
     suites: dict[str, Any]
     """Suites by name: each a node with `_target_` and its fields."""
-    answer_mode: Literal["generate", "choice", "explain_choice"] = "generate"
+    answer_mode: AnswerMode = "generate"
     """How answers are found: generated, or by scoring the legal answers after the prompt or after an explanation."""
     every: int | None = None
     """Number of updates between evaluations; null means at each checkpoint."""
@@ -191,6 +193,7 @@ class EvaluatorConfig(PartOptions):
     def check(self) -> Iterator[Problem]:
         if not self.suites:
             yield Problem("suites", {}, "there is nothing to evaluate", "add a suite, or set evaluator=null")
+        yield from suite_name_problems(self.suites)
         for key in ("every", "batch_size", "max_new_tokens"):
             yield from at_least(key, getattr(self, key), 1)
         for name, suite in self.suites.items():

@@ -18,11 +18,25 @@ def resolve_target(target: Any, where: str) -> Callable[..., Any]:
 
     where: key of the node that names it, for messages. Raises ConfigError if there is no such class or function.
     """
-    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")) or "." not in target:
+    key = f"{where}._target_"
+    found = resolve_name(target, key, "a class, package.module.Class")
+    if not callable(found):
         raise ConfigError(
-            Problem(f"{where}._target_", target, "expected the dotted name of a class, package.module.Class")
+            Problem(key, target, "this is no class", "give the dotted name of a class, package.module.Class")
         )
-    parts = target.split(".")
+    resolved: Callable[..., Any] = found
+    return resolved
+
+
+def resolve_name(name: Any, key: str, kind: str) -> Any:
+    """Import and return the object that a dotted name means.
+
+    key: key that holds the name. kind: description of the expected object and its name. Both are for messages. Raises
+    ConfigError if there is no such object.
+    """
+    if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")) or "." not in name:
+        raise ConfigError(Problem(key, name, f"expected the dotted name of {kind}"))
+    parts = name.split(".")
     found: Any = None
     for depth in range(1, len(parts) + 1):
         module = ".".join(parts[:depth])
@@ -32,16 +46,11 @@ def resolve_target(target: Any, where: str) -> Callable[..., Any]:
             except ModuleNotFoundError as error:
                 if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                     raise  # the module exists, but an import inside it fails
-                meant = near(parts[depth - 1], dir(found)) if depth > 1 else ""
-                raise ConfigError(Problem(f"{where}._target_", target, f"there is no {module}", meant)) from None
+                nowhere = "start the command in the folder that holds it, or name that folder in PYTHONPATH"
+                meant = near(parts[depth - 1], dir(found)) if depth > 1 else nowhere
+                raise ConfigError(Problem(key, name, f"there is no {module}", meant)) from None
         else:
             found = getattr(found, parts[depth - 1])
-    if not callable(found):
-        raise ConfigError(
-            Problem(
-                f"{where}._target_", target, "this is no class", "give the dotted name of a class, package.module.Class"
-            )
-        )
     return found
 
 

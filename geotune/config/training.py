@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from geotune.config.figure_names import figure_problems
 from geotune.config.options import Options
 from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
-from geotune.config.rules import above_zero, at_least
+from geotune.config.rules import above_zero, at_least, is_named
 from geotune.errors import Problem
 
 Strategy = Literal["auto", "ddp", "deepspeed_zero2", "deepspeed_zero3_offload", "fsdp2"]
@@ -41,6 +42,11 @@ class TrainerConfig(Options):
     """Number of updates between logged figures."""
     keep_last: int = 2
     """Number of newest checkpoints to keep, besides the best."""
+    best: str | None = None
+    """Figure that decides which checkpoint is the best, <suite>/<figure> or <suite>/<task>/<figure>; null means the
+    headline figure of the recipe's first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
+    best_direction: Literal["maximize", "minimize"] | None = None
+    """Direction of improvement of that figure; null minimizes one whose name ends in _km and maximizes any other."""
 
     def check(self) -> Iterator[Problem]:
         if self.max_steps is None and self.epochs is None:
@@ -74,13 +80,17 @@ class TrainConfig(Options):
     """Config of `geotune train`."""
 
     recipe: str
-    """Name of the recipe: a file of recipes/recipe/."""
+    """Name of the recipe: a file of recipes/recipe/, or any YAML file. One with `chain` trains several legs one after
+    the other; --help with that recipe lists the keys of a chain."""
     run_dir: str | None = None
     """Folder of the run; null means runs/<recipe>/<date-time>."""
     dry_run: bool = False
     """Show the resolved recipe, the trainable modules and one sample, and stop."""
     resume: str | None = None
     """Checkpoint folder to resume from, or `last` for the newest of run_dir or else of the recipe's newest run."""
+    start: str | None = None
+    """Whose trained weights training begins with: a run (its best checkpoint or else its last), a checkpoint, an export
+    or another model's folder, or the name of a recipe for its newest run; null means the backbone as it is."""
     seed: int = 0
     """Seed of everything random in the run."""
     backbone: BackboneConfig
@@ -92,6 +102,7 @@ class TrainConfig(Options):
 
     def check(self) -> Iterator[Problem]:
         """Yield the mistakes that span several parts."""
+        yield from is_named("start", self.start)
         yield from at_least("seed", self.seed, 0)
         backbone, strategy = self.backbone, self.trainer.strategy
         if {backbone.tower, backbone.projector, backbone.language_model} == {"frozen"}:
@@ -103,6 +114,9 @@ class TrainConfig(Options):
             )
         if strategy in SHARDED:
             yield from self._check_sharded()
+        if self.trainer.best is not None:
+            suites = {} if self.evaluator is None else self.evaluator.suites
+            yield from figure_problems("trainer.best", self.trainer.best, suites)
         optimizer = self.stage.optimizer
         if strategy not in ("auto", "ddp") and optimizer != "adamw":
             yield Problem(

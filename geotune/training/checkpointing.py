@@ -30,6 +30,7 @@ from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
 from geotune.system.strict_json import write_json
+from geotune.training.best import BestCheckpoint
 from geotune.training.evaluation_schedule import EvaluationSchedule
 from geotune.training.interruption import Interruption
 from geotune.training.random_state import rng_state, set_rng_state
@@ -43,7 +44,7 @@ class Checkpoints(Callback):
     """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C.
 
     Of the checkpoints, the newest `keep_last` and the best one are kept; the links `last` and `best` point to the
-    newest and the best one. Best is the checkpoint whose evaluation had the highest `mean_accuracy`.
+    newest and the best one. Best is the checkpoint whose evaluation had the best value of the figure of `best`.
 
     A checkpoint appears under its name only when it is complete, because it is written to a temporary folder that is
     then renamed. Must come after every other callback.
@@ -54,6 +55,7 @@ class Checkpoints(Callback):
         every: Number of updates between checkpoints; there is also one at the end of the run.
         keep_last: Number of newest checkpoints to keep.
         config: The resolved recipe, as YAML.
+        best: The figure that decides which checkpoint is the best.
         resume: Checkpoint that the run resumes from; None for a new run.
         wandb_id: Returns the id of the W&B run, or None.
 
@@ -69,6 +71,7 @@ class Checkpoints(Callback):
         every: int,
         keep_last: int,
         config: str,
+        best: BestCheckpoint | None = None,
         resume: SavedRun | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -83,12 +86,11 @@ class Checkpoints(Callback):
         self.config = config
         self.resume = resume
         self.wandb_id = wandb_id
+        self.best = best or BestCheckpoint()
         # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
         own = resume.state if resume is not None and belongs_to(resume.folder, progress.run_dir) else None
-        self.best: float | None = own.best if own else None
-        """Highest `mean_accuracy` of a checkpoint so far."""
-        self.best_step: int | None = own.best_step if own else None
-        """Step of that checkpoint."""
+        if own is not None:
+            self.best.resume(own)
         self.schedule = EvaluationSchedule(progress, every=every)
         self._interruption = Interruption()
         self._random_state: dict[str, Any] | None = None
@@ -146,16 +148,21 @@ class Checkpoints(Callback):
         """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one."""
         step = self.progress.step
         for result in self.schedule.run(trainer, stage):
-            accuracy = result.get("mean_accuracy")
-            if accuracy is not None and step == self._saved and (self.best is None or accuracy > self.best):
-                self.best, self.best_step = float(accuracy), step
+            value = self.best.value_in(result)
+            if value is not None and step == self._saved and self.best.improves(value):
+                self.best.value, self.best.step = float(value), step
                 if trainer.is_global_zero:
                     self._mark_best(step)
 
     def _mark_best(self, step: int) -> None:
         """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""
         folder = self.progress.run_dir / CHECKPOINTS
-        state = replace(read_state(folder / step_name(step)), best=self.best, best_step=self.best_step)
+        state = replace(
+            read_state(folder / step_name(step)),
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
+        )
         write_json(folder / step_name(step) / STATE_FILE, asdict(state))
         replace_symlink(folder / "best", step_name(step))
         self._prune()
@@ -243,8 +250,9 @@ class Checkpoints(Callback):
             plan=self.identity.plan,
             optimizer=stage.optimizer,
             template_hash=backbone.template_hash,
-            best=self.best,
-            best_step=self.best_step,
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
             wandb_id=self.wandb_id(),
             left_out=progress.unreadable,
         )
@@ -255,7 +263,7 @@ class Checkpoints(Callback):
         """Delete all checkpoints but the newest `keep_last` and the best one."""
         steps = checkpoint_steps(self.progress.run_dir)
         for step in steps[: -self.keep_last]:
-            if step != self.best_step:
+            if step != self.best.step:
                 shutil.rmtree(self.progress.run_dir / CHECKPOINTS / step_name(step))
 
 

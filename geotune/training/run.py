@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.progress import RunProgress
 from geotune.runs.saved_config import config_text
+from geotune.training.best import BestCheckpoint
 from geotune.training.checkpointing import Checkpoints
 from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
+from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
 from geotune.training.trainer import loggers_from, trainer_from
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.stages.base import Stage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,12 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     """Build the parts of a run. The evaluation questions come first, because a mistake in them shows up quickly."""
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     resume = saved_run(cfg.resume, run_dir) if cfg.resume is not None else None
+    start = resolve_start(cfg, resume.folder if resume is not None else None)
     evaluators = [] if cfg.evaluator is None else [instantiate_checked(cfg.evaluator, "evaluator")]
     for evaluator in evaluators:
         evaluator.prepare()
     backbone = instantiate_checked(cfg.backbone, "backbone")
+    started_from = load_start(backbone, start) if start is not None else None
     settings = instantiate_checked(cfg.data, "data")
     dataset = settings.load(backbone.encoder, seed=cfg.seed)
     # A run that resumes from another run's checkpoint is a run of its own, in W&B too.
@@ -66,6 +73,8 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     run_id = resume.state.wandb_id if resume is not None and same_run else None
     loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
     trainer = trainer_from(cfg, loggers, vision_trains=backbone.tower_trains or backbone.projector_trains)
+    if started_from is not None and trainer.is_global_zero:
+        log.info("training starts from %s", started_from)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
     plan = settings.plan(dataset, seed=cfg.seed, accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
     progress = progress_of(run_dir, total_updates(cfg.trainer, plan), resume)
@@ -123,6 +132,7 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
         every=cfg.trainer.checkpoint_every,
         keep_last=cfg.trainer.keep_last,
         config=config_text(cfg),
+        best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
         resume=run.resume,
         wandb_id=lambda: next((logger.version for logger in run.loggers), None),
     )
