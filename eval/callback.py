@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,6 +28,7 @@ from geotune.runs.directory import (
 )
 from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
+from geotune.runs.progress import RunProgress
 from geotune.system.ranks import gather_items
 from geotune.system.strict_json import write_json
 
@@ -75,7 +76,8 @@ class InLoopEvaluator(Callback):
         Raises RuntimeError if a suite can't measure its predictions at the first evaluation of the run, when nothing
         is lost yet; at later evaluations the suite's entry is marked as failed.
         """
-        run_dir = Path(str(stage.run_dir))
+        progress: RunProgress = cast(Any, stage).progress
+        run_dir = progress.run_dir
         # The first process decides for all of them: another one may see older files.
         [is_first, *_] = gather_items([not has_evaluation(run_dir)])
         answerer = LocalAnswerer(stage.backbone, self.evaluator.batch_size)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ import numpy as np
 from data_builders.audit.rules import FOLDS, fold_of
 from geotune.sample import Sample
 from geotune.system.digests import digest64
-from geotune.tasks import TASKS
+from geotune.tasks import get_task, is_task
 
 PER_GROUP = 240
 """Number of samples per task and source that the audit examines closely."""
@@ -136,11 +136,11 @@ class Survey:
     @staticmethod
     def options(task: str) -> tuple[str, ...]:
         """The legal answers of a task; empty if geotune does not know the task or its answers are open-ended."""
-        return TASKS[task].options if task in TASKS else ()
+        return get_task(task).options if is_task(task) else ()
 
     def options_of(self, task: str) -> list[str]:
         """The answers of a task to choose from: the legal ones and those that occur. Empty for an open-ended task."""
-        if task in self.open or (task in TASKS and not self.options(task)):
+        if task in self.open or (is_task(task) and not self.options(task)):
             return []
         return sorted({*self.options(task), *self.answers[task]})
 

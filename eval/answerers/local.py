@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL
@@ -23,8 +22,6 @@ class LocalAnswerer:
     Outcomes come after every `BATCHES_PER_CALL` batches, in the order of the questions.
     """
 
-    # Questions have absolute image paths, so no dataset folder is needed.
-    _FOLDER = Path()
     can_score = True
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
@@ -34,9 +31,7 @@ class LocalAnswerer:
     def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
         for part in self._calls(len(questions)):
             asked, asked_at, began = list(questions[part]), utc_now(), time.perf_counter()
-            texts = generate(
-                self.backbone, asked, self._FOLDER, max_new_tokens=max_new_tokens, batch_size=self.batch_size
-            )
+            texts = generate(self.backbone, asked, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
             seconds = (time.perf_counter() - began) / len(asked)
             for question, text in zip(asked, texts, strict=True):
                 status, count = self._ending(text, max_new_tokens)
@@ -53,7 +48,6 @@ class LocalAnswerer:
             scores = score_options(
                 self.backbone,
                 asked,
-                self._FOLDER,
                 [list(texts.values()) for texts in options[part]],
                 prefix=None if prefix is None else list(prefix[part]),
                 batch_size=self.batch_size,

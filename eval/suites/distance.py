@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from eval.metrics.distance import distance_metrics
@@ -13,7 +13,7 @@ from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
 from geotune.runs.suite_results import DISTANCE, SuiteResult, distance_rows
 from geotune.sample import Sample
-from geotune.tasks import TASKS, Task
+from geotune.tasks import Task, get_task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
 
 
@@ -29,10 +29,12 @@ class DistanceSuite(DatasetSuite):
     # Unlike the median, the mean score moves with every answer, near or far, and counts a missing one as 0.
     headline = "geoscore"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.task not in TASKS:
-            raise ConfigError(Problem("task", self.task, "there is no such task", f"choose one of {', '.join(TASKS)}"))
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
+        try:
+            get_task(self.task)
+        except ConfigError as error:
+            yield from error.problems
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)

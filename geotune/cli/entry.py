@@ -17,22 +17,27 @@ once. A new command needs an entry in `geotune.cli.commands.COMMANDS`, an entry 
 The function receives a complete config: every key of the schema in `geotune.config` is set, values are validated and
 interpolations are resolved, and reading an unknown key raises. Arguments below the `_target_` of a builder or a suite
 are checked against that target. For `train`, `cfg.run_dir` is set and the folder exists and is writable, unless
-`cfg.dry_run` is set; it is the same folder in the child processes of DDP. The function's return value is ignored.
+`cfg.dry_run` is set; it is the same folder in the child processes of DDP. A recipe with `chain` gives the config of
+`geotune.config.chain` instead. The function's return value is ignored.
 
 A ConfigError is a mistake of the user: its message goes to stderr without a traceback, and the exit status is 2. Ctrl-C
 gives the exit status 1. Any other exception propagates and gives a traceback and the exit status 1.
 
 Overrides, which take precedence over the recipe:
 
-    recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or recipe=<any file.yaml>
+    recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or any YAML file: builder=mine.yaml
     builder@data.build=synthetic         place a file of a group at a key; write `+builder@...` for a new key
     stage.lr=1e-4  data.tasks=[a,b]      set a value, which is read as the type of the key requires
     data.path=/photos (2024), a=b/{x}    set a text, which is everything after the first `=`
     evaluator=null  ~data.limit          set a key to null, and reset a key to its default
     places=200                           set a field of the builder, short for builder.places=200 (`build` only)
+    chain.words.stage.lr=1e-4            set a key of the leg `words` of a chain; a key without that goes to every leg
 
 Quotes around a whole value are removed, a leading `~/` is the home folder, and `+key=` and `++key=` mean `key=`.
 Interpolation (`${...}`) works in recipe files; on the command line it is plain text.
+
+A config may name classes and tasks of the user's own, package.module.Class. They are looked for where Python looks for
+modules, and last in the working directory; `python -m` puts that first.
 """
 
 from __future__ import annotations
@@ -48,19 +53,23 @@ from omegaconf import DictConfig
 from geotune.cli.commands import PACKAGES
 from geotune.cli.help import help_text
 from geotune.cli.run_folder import claimed_run_dir
+from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
 from geotune.errors import ConfigError
+from geotune.system.python_path import see_working_directory
 
 
 def run_command(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) -> int:
     """Run `function` on the config of the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    see_working_directory()
     try:
         if {"--help", "-h"} & set(arguments):
             show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
             return 0
         _configure_logging()
-        cfg = compose(command, arguments)
+        is_chain = composition_of(command, arguments) == "chain"
+        cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
         with claimed_run_dir(cfg):
             function(cfg)
     except ConfigError as error:

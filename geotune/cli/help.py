@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from geotune.cli.commands import COMMANDS
 from geotune.config import recipe_files
+from geotune.config.chain import composition_of
 from geotune.config.compositions import COMPOSITIONS, Composition
 from geotune.config.parameters import (
     MISSING,
@@ -39,7 +40,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
     If `overrides` choose a file, the header of that file stands in place of the list of files. Raises ConfigError if
     the file does not exist.
     """
-    spec, named = COMPOSITIONS[command], COMMANDS[command]
+    spec, named = COMPOSITIONS[composition_of(command, overrides)], COMMANDS[command]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(spec.choice, "")
     keys = parameters_of(spec.schema)
     required = [f"{key}=<value>" for key, parameter in keys.items() if parameter.default is REQUIRED]
@@ -81,8 +82,8 @@ def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:
     if path not in files_of(spec.choice):
         register_file(spec.choice, path)
     lines = ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in header_of(path))]
-    if spec.shorthand:
-        node: Any = OmegaConf.to_container(OmegaConf.load(path))
+    node: Any = OmegaConf.to_container(OmegaConf.load(path))
+    if spec.shorthand and "_target_" in node:  # an own file may take it from one that its defaults name
         fields = walk(resolve_target(node["_target_"], spec.choice))
         lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(fields, node)]
     return lines

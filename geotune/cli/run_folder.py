@@ -10,7 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from geotune.config.overrides import escape_interpolation
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
+from geotune.runs.chain import is_chain
 from geotune.runs.directory import RUN_DIR_VARIABLE, default_run_dir
 from geotune.system.files import make_folder
 
@@ -25,7 +26,12 @@ def claimed_run_dir(cfg: DictConfig) -> Iterator[None]:
     if "run_dir" not in cfg:
         yield
         return
-    chosen = cfg.run_dir if cfg.run_dir is not None else default_run_dir(cfg.recipe, cfg.resume)
+    chain = "chain" in cfg
+    chosen = cfg.run_dir if cfg.run_dir is not None else default_run_dir(cfg.recipe, cfg.resume, chain=chain)
+    if is_chain(Path(chosen)) and not chain:
+        raise ConfigError(
+            Problem("run_dir", chosen, "this is the folder of a chain", "choose the chain's recipe, or another folder")
+        )
     cfg.run_dir = escape_interpolation(chosen)
     if cfg.dry_run:
         yield

@@ -56,9 +56,6 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     if problems:
         typed = {".".join(key) for key, _ in values}
         raise ConfigError(*(_explained(problem, spec, choices, typed) for problem in problems))
-    mistakes = spec.check(config)
-    if mistakes:
-        raise ConfigError(*mistakes)
     complete = OmegaConf.create(escape_interpolation(asdict(config)))
     OmegaConf.set_struct(complete, True)
     return complete
@@ -77,7 +74,8 @@ def _compose_groups(
             OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         )
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        where = f"{spec.choice}={groups.get(spec.choice)}" if spec.choice else f"recipes/{command}.yaml"
+        chosen = Path(groups.get(spec.choice, "")).name  # a file of the user's own has folders before its name
+        where = f"{spec.choice}={chosen}" if spec.choice else f"recipes/{command}.yaml"
         raise ConfigError(f"{where}: {first_lines(error)}") from error
     return tree, choices
 

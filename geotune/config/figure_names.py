@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal
 
-from geotune.config.training import TrainConfig
 from geotune.config.wording import near
 from geotune.errors import Problem
 
@@ -17,31 +16,22 @@ def direction_of(figure: str, given: Direction | None = None) -> Direction:
     return given or ("minimize" if figure.endswith("_km") else "maximize")
 
 
-def figure_problem(key: str, figure: str, suites: Collection[str]) -> Problem | None:
-    """Return the mistake in a figure's name, the value of `key`, or None. suites: names of the recipe's suites."""
+def figure_problems(key: str, figure: str, suites: Collection[str]) -> Iterator[Problem]:
+    """Yield the mistake in a figure's name, the value of `key`. suites: names of the recipe's suites."""
     suite, slash, rest = figure.partition("/")
-    if not slash or not rest:
-        return Problem(
-            key, figure, "write <suite>/<figure> or <suite>/<task>/<figure>", f"the suites are {', '.join(suites)}"
+    known = f"the suites are {', '.join(suites)}"
+    if not suites:
+        yield Problem(
+            key, figure, "there is no evaluator to give a figure", "leave the key out, or choose an evaluator"
         )
-    if suite not in suites:
-        meant = near(suite, suites, rest=f"/{rest}")
-        return Problem(key, figure, f"there is no suite {suite}", meant or f"the suites are {', '.join(suites)}")
-    return None
+    elif not slash or not rest:
+        yield Problem(key, figure, "write <suite>/<figure> or <suite>/<task>/<figure>", known)
+    elif suite not in suites:
+        yield Problem(key, figure, f"there is no suite {suite}", near(suite, suites, rest=f"/{rest}") or known)
 
 
-def figure_problems(cfg: TrainConfig) -> list[Problem]:
-    """Return the mistakes of a recipe in the names of its suites, and in the figure that its best checkpoint has."""
-    suites = [] if cfg.evaluator is None else list(cfg.evaluator.suites)
-    found = [
-        Problem("evaluator.suites", name, "a suite's name is the first part of its figures' names", "leave out the /")
-        for name in suites
-        if "/" in name
-    ]
-    if cfg.trainer.best is None:
-        return found
-    if cfg.evaluator is None:
-        missing = "there is no evaluator to give a figure"
-        return [*found, Problem("trainer.best", cfg.trainer.best, missing, "leave the key out, or choose an evaluator")]
-    wrong = figure_problem("trainer.best", cfg.trainer.best, suites)
-    return found if wrong is None else [*found, wrong]
+def suite_name_problems(suites: Iterable[str]) -> Iterator[Problem]:
+    """Yield the suites whose names can't begin the name of a figure."""
+    for name in suites:
+        if "/" in name:
+            yield Problem("suites", name, "a suite's name is the first part of its figures' names", "leave out the /")

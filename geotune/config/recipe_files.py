@@ -1,17 +1,19 @@
-"""Files of `recipes/`: the groups, the choices in each group, and recipe files that lie elsewhere."""
+"""Files of `recipes/`: the groups, the choices in each group, and the user's own files, which lie elsewhere."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geotune.config.wording import near
 from geotune.errors import ConfigError, Problem
+from geotune.system.digests import digest64
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 """Folder beside this package; in an installation it is the package data of `recipes`."""
@@ -32,27 +34,42 @@ def files_of(group: str) -> list[Path]:
     return sorted((RECIPES / group).glob("*.yaml"))
 
 
+def targets_of(group: str) -> set[str]:
+    """Return the classes that the files of a group name by `_target_`."""
+    nodes = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in files_of(group))
+    return {node["_target_"] for node in nodes if isinstance(node, dict) and "_target_" in node}
+
+
+def is_own_file(choice: str) -> bool:
+    """Return whether a choice names a YAML file instead of a file of the group."""
+    return Path(choice).suffix in (".yaml", ".yml")
+
+
 def chosen_file(key: str, choice: str) -> Path:
-    """Return the file that `<key>=<choice>` names: a file of the group, or any YAML file for a recipe or a sweep.
+    """Return the file that `<key>=<choice>` names: a file of the group, or any YAML file.
 
     Raises ConfigError if the group has no such file.
     """
     group = key.partition("@")[0]
-    if group in ("recipe", "sweep") and Path(choice).suffix in (".yaml", ".yml"):
+    if is_own_file(choice):
         return Path(choice)
     names = choices_of(group)
     if choice not in names:
         meant = near(choice, names)
-        known = f"there are {', '.join(names)}"
+        known = f"there are {', '.join(names)}, or name a YAML file"
         raise ConfigError(Problem(key, choice, f"there is no such {group}", f"{known}; {meant}" if meant else known))
     return RECIPES / group / f"{choice}.yaml"
 
 
-def register_file(group: str, path: Path) -> str:
-    """Add a YAML file that lies elsewhere to the group `recipe` or `sweep`. Returns its name in the group.
+def register_file(group: str, path: Path, within: tuple[Path, ...] = ()) -> str:
+    """Add a YAML file that lies elsewhere to a group. Returns its name in the group, which ends in the file's stem.
 
-    Raises ConfigError if the file is no recipe.
+    The file's `defaults` may name files of our groups, and YAML files beside it. within: files whose defaults lead to
+    this one. Raises ConfigError if the file can't be read, holds no mapping or is among its own defaults.
     """
+    here = path.resolve()
+    if here in within:
+        raise ConfigError(Problem(group, path, "the file is among its own defaults", "remove it from `defaults`"))
     try:
         node = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -68,10 +85,37 @@ def register_file(group: str, path: Path) -> str:
         raise ConfigError(
             Problem(group, path, f"a {group} is a mapping of keys, but this file holds a list", f"see recipes/{group}/")
         )
+    if isinstance(node.get("defaults"), ListConfig):
+        node.defaults = [_own_default(group, entry, path.parent, (*within, here)) for entry in node.defaults]
+    # The digest keeps files of one name in different folders apart.
+    name = f"file/{digest64(str(here)):016x}/{path.stem}"
     ConfigStore.instance().store(
-        name=path.stem, node=node, group=f"{group}/file", package="_global_", provider=str(path)
+        name=path.stem,
+        node=node,
+        group=f"{group}/{name.rpartition('/')[0]}",
+        package="_global_" if group in ("recipe", "sweep") else None,
+        provider=str(path),
     )
-    return f"file/{path.stem}"
+    return name
+
+
+def _own_default(group: str, entry: Any, folder: Path, within: tuple[Path, ...]) -> Any:
+    """Return an entry of the `defaults` of a user's file in `folder` as Hydra finds it, and register files beside it.
+
+    `base` or `base.yaml` is a file beside, or else one of our group; `/builder@data.build: mine.yaml` is a file beside.
+    """
+    if isinstance(entry, DictConfig):
+        named = {}
+        for key, choice in entry.items():
+            own = isinstance(choice, str) and is_own_file(choice)
+            of = str(key).split()[-1].lstrip("/").partition("@")[0]
+            named[key] = register_file(of, folder / choice, within) if own else choice
+        return named
+    if not isinstance(entry, str) or entry == "_self_" or entry.startswith("/"):
+        return entry
+    beside = [folder / f"{entry}{suffix}" for suffix in ("", ".yaml", ".yml")]
+    own_file = next((path for path in beside if is_own_file(path.name) and path.is_file()), None)
+    return f"/{group}/{entry if own_file is None else register_file(group, own_file, within)}"
 
 
 def header_of(path: Path) -> list[str]:

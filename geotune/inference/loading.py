@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from geotune.backbones.weights import load_adapter
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
 from geotune.errors import ConfigError, Problem
-from geotune.runs.directory import find_step
+from geotune.runs.chain import run_in
+from geotune.runs.directory import find_step, newest_run
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
@@ -25,6 +27,7 @@ FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotu
 """Class of each family of backbones, by the `model_type` in config.json."""
 RECIPE_FILE = "recipe.yaml"
 """File of an exported folder that holds the recipe of its training."""
+log = logging.getLogger(__name__)
 FROZEN = {"tower": "frozen", "projector": "frozen", "language_model": "frozen"}
 
 
@@ -41,8 +44,13 @@ class Source:
     """The complete recipe of the training; empty if it is not known."""
 
 
-def find_source(checkpoint: str | None) -> Source:
+def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
     """Find the model that `checkpoint` names. None means the embedded backbone.
+
+    It is the folder of a run (its best checkpoint or else its last), of a chain (its last finished leg), of a
+    checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint.
+
+    key: key of the config that holds `checkpoint`, for messages.
 
     Raises:
         ConfigError: there is no such folder, or it holds no model that this project can load.
@@ -50,14 +58,43 @@ def find_source(checkpoint: str | None) -> Source:
     if checkpoint is None:
         node: Any = OmegaConf.to_container(OmegaConf.load(RECIPES / "backbone" / "tiny.yaml"), resolve=True)
         return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
+    try:
+        return _source_in(_folder_of(checkpoint, key), checkpoint)
+    except ConfigError as error:
+        named = (replace(problem, key=key) if problem.key == "checkpoint" else problem for problem in error.problems)
+        raise ConfigError(*named) from error
+
+
+def _folder_of(checkpoint: str, key: str) -> Path:
+    """Return the folder that `checkpoint` names; a folder comes before a recipe of the same name."""
     named = Path(checkpoint)
-    if not named.is_dir():
+    is_name = len(named.parts) == 1 and not named.is_absolute()
+    newest = newest_run(checkpoint) if is_name and checkpoint not in (".", "..") else None
+    if named.is_dir():
+        if newest is not None:
+            log.warning(
+                "%s=%s is the folder of this name, not the recipe; for its newest run give %s", key, checkpoint, newest
+            )
+        return named
+    if newest is None:
+        tried = f", and no run in {Path('runs', checkpoint)} has a checkpoint" if is_name else ""
         raise ConfigError(
-            Problem("checkpoint", checkpoint, "there is no such folder", "name a checkpoint or an exported folder")
+            Problem(
+                "checkpoint", checkpoint, f"there is no such folder{tried}", "name a checkpoint or an exported folder"
+            )
         )
-    if step := find_step(checkpoint):
+    return newest
+
+
+def _source_in(named: Path, checkpoint: str) -> Source:
+    """Find the model in the folder `named`."""
+    if step := find_step(str(named)):
         config = read_recipe(step / "config.yaml", checkpoint)
         return Source(step, "checkpoint", config["backbone"], config)
+    if run_in(named) is None:
+        raise ConfigError(
+            Problem("checkpoint", checkpoint, "no leg of this chain is finished", "name the folder of a leg")
+        )
     for folder in (named, named / "merged", named / "adapter"):
         recipe = folder / RECIPE_FILE
         config = read_recipe(recipe, checkpoint) if recipe.is_file() else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geotune.errors import ConfigError, Problem
+from geotune.runs.chain import CHAIN_FILE, is_chain, run_in
 
 CHECKPOINTS = "checkpoints"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
@@ -112,19 +113,29 @@ def find_step(checkpoint: str) -> Path | None:
     """Return the complete step folder that `checkpoint` names, or None.
 
     `checkpoint` is a step folder, a link to one, or a run directory, which stands for its best or else last checkpoint.
+    A chain's folder stands for its last finished leg. Raises ConfigError if the file of a chain can't be read.
     """
-    named = Path(checkpoint)
+    named = run_in(Path(checkpoint))
+    if named is None:
+        return None
     candidates = [named, *(folder / link for folder in (named / CHECKPOINTS, named) for link in ("best", "last"))]
     if steps := checkpoint_steps(named):
         candidates.append(named / CHECKPOINTS / step_name(steps[-1]))
     return next((folder.resolve() for folder in candidates if (folder / STATE_FILE).is_file()), None)
 
 
-def default_run_dir(recipe: str, resume: str | None) -> str:
+def newest_run(recipe: str) -> Path | None:
+    """Return the newest folder in runs/<recipe>/ that stands for a checkpoint; None if there is none."""
+    found = [(step.stat().st_mtime, run) for run in Path("runs", recipe).glob("*/") if (step := find_step(str(run)))]
+    return max(found)[1] if found else None
+
+
+def default_run_dir(recipe: str, resume: str | None, *, chain: bool = False) -> str:
     """Return `runs/<recipe>/<date-time>`, or for `resume=last` the recipe's newest run that has a checkpoint.
 
-    A child process of a distributed run returns the folder that the first process chose. Raises ConfigError if no run
-    has a checkpoint, or if a child process was not told the folder.
+    chain: whether the recipe is that of a chain, which resumes its newest chain. A child process of a distributed run
+    returns the folder that the first process chose. Raises ConfigError if no run has a checkpoint, or if a child
+    process was not told the folder.
     """
     if "LOCAL_RANK" in os.environ:  # all processes of a distributed run must use one folder
         if RUN_DIR_VARIABLE not in os.environ:
@@ -134,12 +145,13 @@ def default_run_dir(recipe: str, resume: str | None) -> str:
         return os.environ[RUN_DIR_VARIABLE]
     runs = Path("runs", recipe)
     if resume == "last":
-        saved = [run for run in runs.glob("*/") if checkpoint_steps(run)]
+        begun, mark, has = (
+            (is_chain, CHAIN_FILE, "is a chain") if chain else (has_checkpoint, CHECKPOINTS, "has a checkpoint")
+        )
+        saved = [run for run in runs.glob("*/") if begun(run)]
         if not saved:
-            raise ConfigError(
-                Problem("resume", "last", f"no run in {runs} has a checkpoint", "give run_dir=<folder of the run>")
-            )
-        return str(max(saved, key=lambda run: (run / CHECKPOINTS).stat().st_mtime))
+            raise ConfigError(Problem("resume", "last", f"no run in {runs} {has}", "give run_dir=<folder of the run>"))
+        return str(max(saved, key=lambda run: (run / mark).stat().st_mtime))
     dated = runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     later = (dated.with_name(f"{dated.name}-{count}") for count in range(2, 100))
     return str(dated if not dated.exists() else next(path for path in later if not path.exists()))

@@ -11,15 +11,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from geotune.config.chain import is_chain_recipe
 from geotune.config.commands import SweepConfig
 from geotune.config.composing import compose
-from geotune.config.figure_names import Direction, direction_of, figure_problem
+from geotune.config.figure_names import Direction, direction_of, figure_problems
+from geotune.config.override_text import as_overrides
 from geotune.config.parameters import parameters_of
 from geotune.config.targets import resolve_target
 from geotune.config.trees import flatten
 from geotune.config.wording import near
-from geotune.errors import ConfigError, Problem
-from geotune.sweeps.space import VARIANT, Dimension, as_overrides, read_space, read_variants
+from geotune.errors import ABSENT, ConfigError, Problem
+from geotune.sweeps.space import VARIANT, Dimension, read_space, read_variants
 
 KEYS_SET_BY_SWEEP = {
     "run_dir": "each trial has a folder of its own; give sweep_dir=<folder>",
@@ -160,9 +162,8 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
         )
     if not plan.metric:
         raise ConfigError(Problem("metric", None, "no suite of the recipe has a headline figure", "name a figure"))
-    wrong = figure_problem("metric", plan.metric, list(suites))
-    if wrong is not None:
-        raise ConfigError(wrong)
+    if wrong := list(figure_problems("metric", plan.metric, suites)):
+        raise ConfigError(*wrong)
     return plan
 
 
@@ -172,6 +173,10 @@ def compose_training(training: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: the overrides do not compose to a valid training.
     """
+    if is_chain_recipe(training):
+        raise ConfigError(
+            Problem("recipe", ABSENT, "a sweep varies one training, not a chain of them", "name the recipe of one leg")
+        )
     try:
         return compose("train", training)
     except ConfigError as error:

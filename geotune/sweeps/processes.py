@@ -6,9 +6,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import RUN_DIR_VARIABLE
 from geotune.system.parallel import usable_cores
+from geotune.system.processes import follow_parent
+from geotune.system.python_path import safe_path_variables
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -30,8 +31,6 @@ MARK = "GEOTUNE_TRIAL"
 
 Sessions and process groups can't serve for that, because torchrun and W&B start new sessions."""
 STDOUT, STDERR = "stdout.txt", "stderr.txt"
-PR_SET_PDEATHSIG = 1
-"""Option of prctl(2), from linux/prctl.h: the signal that a process gets when its parent dies."""
 LINGER = 10.0
 """Seconds that helper processes (W&B's service, data loaders) have to end by themselves after their trial."""
 
@@ -178,12 +177,12 @@ def start(
     with (folder / STDOUT).open("ab") as out, (folder / STDERR).open("ab") as err:
         launcher = subprocess.Popen(
             command,
-            env={**inherited, **variables, MARK: mark, "PYTHONUNBUFFERED": "1"},
+            env={**inherited, **safe_path_variables(), **variables, MARK: mark, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             start_new_session=True,
-            preexec_fn=_follow_parent(),
+            preexec_fn=follow_parent(),
         )
     return ProcessTree(mark, workers=workers, grace=grace, launcher=launcher)
 
@@ -240,21 +239,3 @@ def _send(tree: Sequence[Process], number: signal.Signals) -> None:
             process.send_signal(number)
         except psutil.Error:  # it has ended meanwhile
             continue
-
-
-def _follow_parent() -> Callable[[], None]:
-    """Return the function that a child process runs before the trial.
-
-    It makes SIGINT reach the trial even if the sweep was started in the background. On Linux the trial also gets SIGINT
-    when the sweep is killed.
-    """
-    import ctypes
-
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-    def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-
-    return prepare

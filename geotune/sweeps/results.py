@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from geotune.config.composing import compose
+from geotune.config.override_text import as_overrides
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.rows import STATES, TrialRow, best_of, rows, short_names, show_figure, show_value
-from geotune.sweeps.space import VARIANT, as_overrides
+from geotune.sweeps.space import VARIANT
 from geotune.system.files import open_atomically
 from geotune.system.strict_json import write_json
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geotune.sweeps.space import text
+from geotune.config.override_text import text
 from geotune.sweeps.study import TrialAttribute, latest_attempts
 
 if TYPE_CHECKING:

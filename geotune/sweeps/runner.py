@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotune.config.override_text import as_overrides
 from geotune.runs.directory import METRICS_FILE, evaluations, has_checkpoint, is_last, read_json
 from geotune.runs.figures import figure, table_figures
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.processes import ProcessTree, Slot, start, stderr_tail
-from geotune.sweeps.space import as_overrides
 from geotune.sweeps.study import Queue, TrialAttribute
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from geotune.config.conversion import convert
+from geotune.config.override_text import text
 from geotune.config.trees import flatten
 from geotune.errors import ABSENT, ConfigError, Problem
 
@@ -125,32 +125,6 @@ def read_variants(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for name, node in tree.items()
         if node is not None
     }
-
-
-def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Return one `key=value` override for each key; parsing them gives the same values."""
-    return [f"{key}={text(value)}" for key, value in values.items()]
-
-
-_NOT_PLAIN = re.compile(
-    r"\s*(null|true|false|[+-]?[\d.]\S*|[+-]?inf|nan|\[.*\]|'.*'|\".*\"|)\s*|~(/.*)?", re.I | re.DOTALL
-)
-
-
-def text(value: Any) -> str:
-    """Write a value as in an override. A string gets quotes if it would be parsed as another type without them."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_item(item) for item in value)}]"
-    if isinstance(value, str) and _NOT_PLAIN.fullmatch(value):
-        return f'"{value}"' if value.startswith("'") else f"'{value}'"
-    return str(value)
-
-
-def _item(value: Any) -> str:
-    plain = text(value)
-    return f"'{plain}'" if isinstance(value, str) and plain == value and re.search(r"[,\[\]'\"]", value) else plain
 
 
 def label(choice: Any) -> bool | int | float | str | None:

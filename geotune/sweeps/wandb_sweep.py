@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from geotune.config.override_text import text
 from geotune.sweeps.plan import SweepPlan
-from geotune.sweeps.space import Dimension, label, text
+from geotune.sweeps.space import Dimension, label
 from geotune.system.files import open_atomically
 
 ONLINE = ("wandb.mode=online",)

@@ -26,6 +26,7 @@ from geotune.exporting.model_card import evaluation_text
 from geotune.runs.figures import figure, table_figures
 from geotune.runs.outcomes import read_outcomes
 from geotune.runs.predictions import read_predictions
+from geotune.runs.progress import RunProgress
 from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.system.ranks import gather_items
@@ -45,9 +46,7 @@ class Parrot(nn.Module):
         self.encoder = SimpleNamespace(tokens=str.split)
         self.modes: set[tuple[bool, bool]] = set()
 
-    def generate(
-        self, samples: Sequence[Sample], dataset_dir: Path, *, max_new_tokens: int, batch_size: int
-    ) -> list[str]:
+    def generate(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[str]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == samples[0].task:
             raise RuntimeError("power cut")
@@ -57,7 +56,6 @@ class Parrot(nn.Module):
     def score_options(
         self,
         samples: Sequence[Sample],
-        dataset_dir: Path,
         options: Sequence[Sequence[str]],
         *,
         prefix: Sequence[str] | None = None,
@@ -79,7 +77,7 @@ class Stage(LightningModule):
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self.backbone = Parrot()
-        self.run_dir = run_dir
+        self.progress = RunProgress(run_dir, total=20)
 
 
 def nodes(city: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from geotune.errors import ConfigError
 from geotune.runs import directory
+from geotune.runs.chain import Leg, write_chain
 from geotune.runs.directory import (
     RUN_DIR_VARIABLE,
     State,
@@ -26,6 +27,7 @@ from geotune.runs.directory import (
     has_checkpoint,
     is_finished,
     is_last,
+    newest_run,
     read_state,
 )
 
@@ -91,6 +93,29 @@ def test_resume_last_means_the_newest_run_with_a_checkpoint(alone: Path) -> None
         os.utime(Path("runs/quickstart", name, "checkpoints"), (1e9 - age, 1e9 - age))
     Path("runs/quickstart/empty/checkpoints/step_000004").mkdir(parents=True)
     assert default_run_dir("quickstart", "last") == "runs/quickstart/newer"
+
+
+def test_resume_last_of_a_chain_means_the_newest_chain(alone: Path) -> None:
+    a_checkpoint(Path("runs/steps/single"), 2)
+    with pytest.raises(ConfigError, match=r"resume=last: no run in runs/steps is a chain"):
+        default_run_dir("steps", "last", chain=True)
+    for age, name in ((10, "newer"), (50, "older")):
+        write_chain(Path("runs/steps", name), [Leg("a", "1_a", [])])
+        os.utime(Path("runs/steps", name, "chain.json"), (1e9 - age, 1e9 - age))
+    assert default_run_dir("steps", "last", chain=True) == "runs/steps/newer"
+    assert default_run_dir("steps", "last") == "runs/steps/single"
+
+
+def test_the_newest_run_of_a_recipe_has_a_checkpoint(alone: Path) -> None:
+    assert newest_run("steps") is None
+    for age, name in ((10, "newer"), (50, "older")):
+        step = a_checkpoint(Path("runs/steps", name), 2)
+        os.utime(step, (1e9 - age, 1e9 - age))
+    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [])])
+    assert newest_run("steps") == Path("runs/steps/newer"), "no leg of the chain is finished"
+    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], state="finished")])
+    a_checkpoint(Path("runs/steps/chain/1_a"), 2)
+    assert newest_run("steps") == Path("runs/steps/chain")
 
 
 def test_a_child_process_takes_the_folder_that_it_is_told(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from geotune import sweep
 from geotune.config.composing import compose
+from geotune.errors import ConfigError
 from geotune.sweeps.plan import make_plan, split_arguments
 from geotune.sweeps.wandb_sweep import wandb_sweep
 
@@ -100,6 +101,13 @@ def test_no_sweep_of_that_name(overrides: list[str], capsys: pytest.CaptureFixtu
         assert message in capsys.readouterr().err
     assert sweep.main([overrides[0]]) == 2
     assert "there are lora, tasks, tower" in capsys.readouterr().err
+
+
+def test_a_chain_is_not_swept(overrides: list[str], tmp_path: Path) -> None:
+    (tmp_path / "steps.yaml").write_text("chain: {a: {recipe: quickstart}}\n")
+    own, training = split_arguments([*overrides, f"recipe={tmp_path / 'steps.yaml'}"])
+    with pytest.raises(ConfigError, match="recipe: a sweep varies one training, not a chain"):
+        make_plan(compose("sweep", own), training)
 
 
 def test_direction_follows_the_metric(overrides: list[str]) -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geotune.config.override_text import text
 from geotune.config.overrides import apply_value, escape_interpolation
 from geotune.errors import ConfigError
-from geotune.sweeps.space import Dimension, read_space, read_variants, text
+from geotune.sweeps.space import Dimension, read_space, read_variants
 
 
 def test_keys_are_dotted_or_nested_and_later_ones_win() -> None:

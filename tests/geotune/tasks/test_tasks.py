@@ -45,7 +45,7 @@ def test_names_and_facts() -> None:
 
 def test_get_task() -> None:
     assert get_task("judge") is TASKS["judge"]
-    with pytest.raises(ConfigError, match=r"'pose'.*pose_fixed, pose_random"):
+    with pytest.raises(ConfigError, match=r"task=pose: there is no such task; .*pose_fixed, pose_random"):
         get_task("pose")
 
 

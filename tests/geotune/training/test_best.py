@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from geotune.config.figure_names import figure_problems
-from geotune.config.training import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig, TrainConfig, TrainerConfig
+from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
+from geotune.config.training import TrainConfig, TrainerConfig
 from geotune.errors import ConfigError
 from geotune.runs.directory import State
 from geotune.training.best import BestCheckpoint
@@ -91,14 +91,17 @@ def test_a_resumed_run(stored: str | None, named: str | None, kept: bool, caplog
     assert ("the best value starts anew" in caplog.text) != kept
 
 
+SUITE = {"_target_": "x"}
+
+
 def recipe(best: str | None, suites: dict[str, Any] | None) -> TrainConfig:
     return TrainConfig(
         recipe="r",
-        backbone=BackboneConfig(_target_="x", path="p", max_pixels=1),
+        backbone=BackboneConfig(path="p", max_pixels=1),
         stage=StageConfig(),
         data=DataConfig(path="p", batch_size=1),
         trainer=TrainerConfig(max_steps=1, best=best),
-        evaluator=None if suites is None else EvaluatorConfig(_target_="x", suites=suites),
+        evaluator=None if suites is None else EvaluatorConfig(suites=suites),
     )
 
 
@@ -106,19 +109,23 @@ def recipe(best: str | None, suites: dict[str, Any] | None) -> TrainConfig:
     ("best", "suites", "problems"),
     [
         (None, None, []),
-        (None, {"far": {}}, []),
-        ("far/median_km", {"far": {}}, []),
-        ("far/a/b", {"far": {}}, []),
-        ("far", {"far": {}}, ["trainer.best=far: write <suite>/<figure> or"]),
-        ("far/", {"far": {}}, ["trainer.best=far/: write <suite>/<figure> or"]),
-        ("fare/x", {"far": {}}, ["trainer.best=fare/x: there is no suite fare; did you mean far/x?"]),
+        (None, {"far": SUITE}, []),
+        ("far/median_km", {"far": SUITE}, []),
+        ("far/a/b", {"far": SUITE}, []),
+        ("far", {"far": SUITE}, ["trainer.best=far: write <suite>/<figure> or"]),
+        ("far/", {"far": SUITE}, ["trainer.best=far/: write <suite>/<figure> or"]),
+        ("fare/x", {"far": SUITE}, ["trainer.best=fare/x: there is no suite fare; did you mean far/x?"]),
         ("far/x", None, ["trainer.best=far/x: there is no evaluator to give a figure"]),
-        (None, {"a/b": {}}, ["evaluator.suites=a/b: a suite's name is the first part"]),
+        (None, {"a/b": SUITE}, ["suites=a/b: a suite's name is the first part"]),
     ],
 )
 def test_what_is_known_before_anything_is_evaluated(
     best: str | None, suites: dict[str, Any] | None, problems: list[str]
 ) -> None:
-    found = [str(problem) for problem in figure_problems(recipe(best, suites))]
+    found: list[str] = []
+    try:
+        recipe(best, suites)
+    except ConfigError as error:
+        found = [str(problem) for problem in error.problems]
     assert len(found) == len(problems)
     assert all(text.startswith(start) for text, start in zip(found, problems, strict=True))

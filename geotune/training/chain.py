@@ -1,0 +1,317 @@
+"""A chain of runs: its legs one after the other, each a training in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geotune.config.composing import compose
+from geotune.config.override_text import as_overrides
+from geotune.errors import ABSENT, ConfigError, Problem
+from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chain
+from geotune.runs.directory import (
+    CHECKPOINTS,
+    METRICS_FILE,
+    checkpoint_steps,
+    find_checkpoint,
+    has_checkpoint,
+    is_finished,
+    read_json,
+    read_state,
+)
+from geotune.system.processes import follow_parent
+from geotune.system.python_path import safe_path_variables
+from geotune.training.starting import differences, misfit
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+"""Variables by which launchers tell a process its rank."""
+LONGEST_WAIT = 3600.0
+"""Seconds that a process waits for the first one to end its leg, which may still have figures to upload."""
+POLL = 0.5
+"""Seconds between two looks at the state that the first process writes."""
+LOCK_FILE = ".chain.lock"
+"""File of a chain's folder whose lock the processes that train there hold."""
+log = logging.getLogger(__name__)
+
+
+def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
+    """Train the unfinished legs of a chain, and return the final figures of its last leg.
+
+    Under a launcher every process runs the chain, and each starts its own process of a leg; the first one alone writes
+    the state. With `cfg.dry_run` the dry run of every leg is shown.
+
+    cfg: config of `geotune.config.chain`. show: prints a text.
+
+    Raises ConfigError for a mistake of the user, KeyboardInterrupt after Ctrl-C once the running leg has written its
+    checkpoint, and SystemExit with the exit status of a leg that failed.
+    """
+    folder, rank = Path(cfg.run_dir).absolute(), _rank()
+    overrides = {name: list(leg.overrides) for name, leg in cfg.chain.items()}
+    legs = [Leg(name, f"{number}_{name}", list(leg.own)) for number, (name, leg) in enumerate(cfg.chain.items(), 1)]
+    _check_starts(legs, overrides)
+    if cfg.dry_run:
+        _set_starts(legs, folder, cfg.start)
+        with _Child().signals() as child:
+            _show_legs(legs, overrides, child, show)
+        return {}
+    if cfg.resume is not None and not is_chain(folder):
+        raise ConfigError(Problem("resume", "last", f"{folder} holds no {CHAIN_FILE}", "start without resume"))
+    with _claimed(folder, rank) as lock, _Child(lock).signals() as child:
+        if cfg.resume is not None:
+            legs = _continued(legs, folder)
+        elif rank == 0:
+            _refuse_used(folder)
+        _set_starts(legs, folder, cfg.start)
+        for number, leg in enumerate(legs, 1):
+            if leg.state == "finished":
+                continue
+            if rank == 0:
+                log.info("leg %d of %d, %s: %s", number, len(legs), leg.name, folder / leg.folder)
+                leg.state, leg.started_at, leg.exit_status = "running", leg.started_at or _now(), None
+                write_chain(folder, legs)
+            group = as_overrides({"wandb.group": f"{cfg.recipe}-{folder.name}"})
+            given = [*group, *overrides[leg.name], *_position(leg, folder)]
+            status = child.run(given, _rendezvous(leg, rank))
+            if rank == 0:
+                leg.state = "finished" if status == 0 else "waiting" if child.stopped else "failed"
+                leg.exit_status, leg.ended_at = status, _now()
+                write_chain(folder, legs)
+            elif status == 0:
+                status = _status_of_first(leg.name, folder)
+            if status or child.stopped:
+                raise _stop(leg, number, len(legs), status, child.stopped, folder)
+    return read_json(folder / legs[-1].folder / METRICS_FILE) or {}
+
+
+@contextmanager
+def _claimed(folder: Path, rank: int) -> Iterator[int | None]:
+    """Hold the lock of the chain's folder, which the process of a leg holds as well. Yields its file descriptor.
+
+    If the chain was killed, its last leg may still be writing a checkpoint: wait for it. Other processes than the first
+    follow that one, without a lock.
+    """
+    import fcntl
+
+    if rank != 0:
+        yield None
+        return
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("run_dir=%s: another process still trains here; waiting until it ends", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _check_starts(legs: Sequence[Leg], overrides: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError if a leg can't start from the weights that the leg before will have trained."""
+    nodes = [compose("train", overrides[leg.name]).backbone for leg in legs]
+    for at in range(1, len(legs)):
+        if not _names_start(legs[at]) and (changes := differences(nodes[at - 1], nodes[at])):
+            raise misfit(f"leg {legs[at - 1].name}", changes, where=f"chain.{legs[at].name}.")
+
+
+def _names_start(leg: Leg) -> bool:
+    """Return whether the recipe of the chain gives the leg a start of its own, which may be null."""
+    return any(override.lstrip("+~").partition("=")[0] == "start" for override in leg.overrides)
+
+
+def _set_starts(legs: Sequence[Leg], folder: Path, start: str | None) -> None:
+    """Set what each leg starts from: the first leg from `start` (None: as before), any other from the one before it."""
+    if start is not None:
+        legs[0].start = str(Path(start).absolute()) if Path(start).is_dir() else start
+    for before, leg in pairwise(legs):
+        leg.start = None if _names_start(leg) else str(folder / before.folder / CHECKPOINTS / "last")
+
+
+def _continued(legs: Sequence[Leg], folder: Path) -> list[Leg]:
+    """Return the legs as the chain in `folder` left them.
+
+    Raises ConfigError if its legs were others, or if it is finished.
+    """
+    earlier = read_chain(folder)
+    then, now = [leg.name for leg in earlier], [leg.name for leg in legs]
+    changes = [] if then == now else [f"its legs were {', '.join(then)}, now they are {', '.join(now)}"]
+    for before in earlier:
+        own = next((leg.overrides for leg in legs if leg.name == before.name), before.overrides)
+        if own != before.overrides:
+            gone, new = _without(before.overrides, own), _without(own, before.overrides)
+            told = [f"no longer has {gone}"] * (gone != "") + [f"now has {new}"] * (new != "")
+            changes.append(f"leg {before.name} {' and '.join(told) or 'has its overrides in another order'}")
+    if changes:
+        remedy = "give the chain as it was, or start a new one without resume"
+        raise ConfigError(Problem("resume", "last", f"{folder}: {'; '.join(changes)}", remedy))
+    for leg in earlier:
+        if leg.state != "finished" and _is_complete(folder / leg.folder):  # killed before it was written down
+            leg.state = "finished"
+    if all(leg.state == "finished" for leg in earlier):
+        raise ConfigError(
+            Problem("resume", "last", f"{folder}: every leg is finished, nothing is left to train", "start a new chain")
+        )
+    return earlier
+
+
+def _without(one: Sequence[str], other: Sequence[str]) -> str:
+    """Return the overrides of `one` that `other` lacks."""
+    return " ".join(override for override in one if override not in other)
+
+
+def _is_complete(run: Path) -> bool:
+    """Return whether a leg has trained to its end and written its final figures."""
+    if not has_checkpoint(run):
+        return False
+    checkpoint = find_checkpoint("last", run)
+    state = read_state(checkpoint)
+    return state.step >= state.total_updates and is_finished(checkpoint, state.step)
+
+
+def _refuse_used(folder: Path) -> None:
+    """Raise ConfigError if the folder holds a chain or a run already."""
+    if is_chain(folder) or checkpoint_steps(folder):
+        what = "a chain" if is_chain(folder) else "a run"
+        raise ConfigError(
+            Problem("run_dir", folder, f"this folder holds {what} already", "give resume=last, or another folder")
+        )
+
+
+def _position(leg: Leg, folder: Path) -> list[str]:
+    """Return the overrides that say where a leg writes and where it begins."""
+    run = folder / leg.folder
+    values: dict[str, Any] = {"run_dir": str(run), "resume": "last" if has_checkpoint(run) else None}
+    return as_overrides(values if leg.start is None else {**values, "start": leg.start})
+
+
+def _show_legs(
+    legs: Sequence[Leg], overrides: Mapping[str, Sequence[str]], child: _Child, show: Callable[[str], None]
+) -> None:
+    """Show the dry run of every leg. Raises SystemExit if one fails."""
+    for number, leg in enumerate(legs, 1):
+        later = number > 1 and leg.start is not None
+        begins = f", which starts from the last checkpoint of leg {number - 1}" if later else ""
+        show(f"# Leg {number} of {len(legs)}: {leg.name}{begins}\n")
+        # The checkpoint that a later leg starts from does not exist yet.
+        start = {} if leg.start is None else {"start": None if later else leg.start}
+        status = child.run([*overrides[leg.name], *as_overrides({**start, "run_dir": leg.folder}), "dry_run=true"], {})
+        if status or child.stopped:
+            raise _stop(leg, number, len(legs), status, child.stopped, None)
+        show("")
+
+
+class _Child:
+    """The process of the running leg, to which this process passes Ctrl-C and SIGTERM.
+
+    The leg has a session of its own: a terminal sends Ctrl-C to this process alone, so the leg gets it exactly once.
+    """
+
+    def __init__(self, lock: int | None = None) -> None:
+        self.lock = lock
+        """File descriptor that the process of a leg inherits."""
+        self.stopped: int = 0
+        """Number of the first signal that asked the chain to stop; 0 if none did."""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def signals(self) -> Iterator[_Child]:
+        """Pass signals on within the block; outside the main thread, which alone receives signals, change nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        self.stopped = self.stopped or number
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def run(self, overrides: Sequence[str], variables: Mapping[str, str]) -> int:
+        """Train with these overrides and environment variables. Returns the exit status, as a shell would see it."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "geotune.train", *overrides],
+            env={**os.environ, **safe_path_variables(), **variables},
+            pass_fds=() if self.lock is None else (self.lock,),
+            start_new_session=True,
+            preexec_fn=follow_parent(),
+        )
+        if self.stopped:  # before there was a process to pass the signal on to
+            self._process.send_signal(self.stopped)
+        status = self._process.wait()
+        return status if status >= 0 else 128 - status
+
+
+def _stop(leg: Leg, number: int, count: int, status: int, stopped: int, folder: Path | None) -> BaseException:
+    """Say how a chain that stopped goes on. Returns the exception that ends this process with the right status."""
+    if _rank() == 0 and folder is not None:
+        how = "interrupted" if stopped else f"exit status {status}"
+        log.warning(
+            "the chain stopped in leg %d of %d, %s (%s); go on with resume=last run_dir=%s",
+            *(number, count, leg.name, how, folder),
+        )
+    if stopped == signal.SIGINT:
+        return KeyboardInterrupt()
+    return SystemExit(128 + stopped if stopped else status)
+
+
+def _status_of_first(name: str, folder: Path) -> int:
+    """Wait until the first process has ended its leg of that name, and return its exit status.
+
+    The next leg may begin only then: its processes could meet those of this leg otherwise.
+    """
+    until = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < until:
+        leg = next(leg for leg in read_chain(folder) if leg.name == name)
+        if leg.exit_status is not None:
+            return leg.exit_status
+        time.sleep(POLL)
+    raise ConfigError(
+        Problem(f"chain.{name}", ABSENT, f"the first process has not ended this leg after {LONGEST_WAIT:.0f} s")
+    )
+
+
+def _rendezvous(leg: Leg, rank: int) -> dict[str, str]:
+    """Return the environment variables by which the processes of a leg find each other.
+
+    The processes of a job that torchrun started meet in a store of torchrun, which still holds the addresses of the leg
+    before. So each leg gets a store of its own on a free port of the first process, which tells it to the others.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    from torch.distributed import TCPStore
+
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=LONGEST_WAIT))
+    key = f"geotune/{leg.folder}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank == 0:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set(key, str(free.getsockname()[1]))
+    return {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": store.get(key).decode()}
+
+
+def _rank() -> int:
+    """Return the rank of this process in the job of its launcher; 0 without a launcher."""
+    return next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

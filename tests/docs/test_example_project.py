@@ -1,0 +1,71 @@
+"""The example project of docs/extending.md, in a copy: its builder, its task, its suite and its recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "docs" / "example_project"
+TASK = "brightness.task.BRIGHTNESS"
+SCRIPT = "import sys\nfrom geotune.__main__ import main\nsys.exit(main())\n"
+SMALL = ["data.build.photos=8", "data.batch_size=2", "trainer.max_steps=2", "wandb.mode=disabled"]
+SMALL += ["evaluator.suites.brightness.build.photos=4", "run_dir=run"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("example") / "project"
+    shutil.copytree(EXAMPLE, folder)
+    (folder.parent / "geotune").write_text(SCRIPT)  # the console script
+    return folder
+
+
+def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("GEOTUNE_RUN_DIR", None)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_its_builder_by_the_console_script(project: Path) -> None:
+    (project / "eval").mkdir()
+    (project / "eval" / "__init__.py").write_text("raise ImportError('the wrong package')\n")
+    run(project, "../geotune", "build", "builder=photos.yaml", "out=datasets/photos", "photos=20")
+    report = json.loads((project / "datasets" / "photos" / "build_report.json").read_text())
+    assert report["tasks"] == {TASK: 20}
+    assert report["name"] == "photos"
+    shown = run(project, "../geotune", "build", "builder=photos.yaml", "--help").stdout
+    assert "Number of photos. [64]" in shown
+
+
+def test_its_recipe_by_the_console_script(project: Path) -> None:
+    shown = run(project, "../geotune", "train", "recipe=brightness.yaml", "dry_run=true", *SMALL).stdout
+    assert f"{TASK}  " in shown
+    shutil.rmtree(project / "eval")
+
+
+def test_its_recipe_by_python_m(project: Path) -> None:
+    run(project, "-m", "geotune.train", "recipe=brightness.yaml", *SMALL)
+    metrics = json.loads((project / "run" / "metrics.json").read_text())
+    suite = metrics["suites"]["brightness"]
+    assert (metrics["step"], suite["tasks"][TASK]["n"]) == (2, 4)
+    lines = (project / "run" / "predictions" / "step_000002.jsonl").read_text().splitlines()
+    assert {json.loads(line)["task"] for line in lines} == {TASK}
+    assert (project / "run" / "accuracy.png").is_file()
+
+
+def test_the_documentation_names_its_commands() -> None:
+    commands = [line for line in (EXAMPLE / "README.md").read_text().splitlines() if line.startswith("geotune ")]
+    text = (ROOT / "docs" / "extending.md").read_text()
+    assert len(commands) == 3
+    assert all(command in text for command in commands)
