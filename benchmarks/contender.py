@@ -24,16 +24,18 @@ def load_backbone(setup: Setup) -> Any:
     import torch
 
     from benchmarks.material import RandomQwen
-    from geotune.config.parts import LoraConfig
+    from geotune.config.parts import BackboneConfig, LoraConfig
 
     with torch.device(setup.device):
         return RandomQwen(
-            setup.model,
-            setup.max_pixels,
-            dtype=setup.dtype,  # type: ignore[arg-type]
-            attn="flex" if setup.name == "flex" else "sdpa",
-            gradient_checkpointing=setup.checkpointing,
-            lora=LoraConfig(r=8, alpha=32),
+            BackboneConfig(
+                setup.model,
+                setup.max_pixels,
+                dtype=setup.dtype,  # type: ignore[arg-type]
+                attn="flex" if setup.name == "flex" else "sdpa",
+                gradient_checkpointing=setup.checkpointing,
+                lora=LoraConfig(r=8, alpha=32),
+            )
         )
 
 
@@ -43,6 +45,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     from omegaconf import OmegaConf
 
     from benchmarks.material import parameter_counts
+    from geotune.config.parts import DataConfig, StageConfig
     from geotune.config.training import TrainerConfig
     from geotune.data.datamodule import GeoData, TrainingData
     from geotune.runs.progress import RunProgress
@@ -68,20 +71,25 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     backbone.disable_feature_cache()
     encoder._pixels.limit = 0
     settings = GeoData(
-        setup.questions,
-        setup.batch_size,
-        prefix_tree=setup.name in TREES,
-        group_size=setup.batch_size,
+        DataConfig(
+            setup.questions,
+            setup.batch_size,
+            prefix_tree=setup.name in TREES,
+            group_size=setup.batch_size,
+        )
     )
     dataset = settings.load(encoder, seed=0)
     plan = settings.plan(dataset, seed=0, accumulate=setup.accumulate, ranks=1)
     data = TrainingData(dataset, plan, seed=0, start=0, stop=setup.total, num_workers=setup.workers)
     lengths = {sample.id: int(length) for sample, length in zip(dataset.samples, dataset.lengths, strict=True)}
     progress = RunProgress(Path(), setup.total)
-    stage = SFT(backbone, progress, lr=LEARNING_RATE, warmup=0, schedule="constant")
+    stage = SFT(backbone, StageConfig(lr=LEARNING_RATE, warmup=0, schedule="constant"), progress)
     turns.report(loss=loss_before(backbone, dataset, setup), **parameter_counts(backbone.base))
     options = TrainerConfig(
-        accumulate=setup.accumulate, devices=1, accelerator="gpu" if setup.device == "cuda" else "cpu"
+        max_steps=setup.total,
+        accumulate=setup.accumulate,
+        devices=1,
+        accelerator="gpu" if setup.device == "cuda" else "cpu",
     )
     trainer = trainer_from(OmegaConf.create({"trainer": asdict(options), "run_dir": None}), [], vision_trains=False)
     trainer.callbacks.append(TurnCallback())  # type: ignore[attr-defined]

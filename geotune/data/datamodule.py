@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from geotune.config.parts import DataConfig
 from geotune.data.building import ensure_dataset
 from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
 from geotune.data.row_plan import RowPlan
@@ -18,7 +16,7 @@ from geotune.data.sampler import MicroBatch, UpdatePlan, UpdateSampler
 from geotune.data.tree_plan import TreePlan
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
-from geotune.errors import ConfigError, Problem, as_typed
+from geotune.errors import ConfigError, as_typed
 
 
 def _identity(batch: Any) -> Any:
@@ -44,82 +42,31 @@ class _Reporting(Dataset[Batch | ConfigError]):
 class GeoData:
     """The settings of the training samples: `load` makes the training set, `plan` its updates.
 
-    The samples of an update depend on the data, these settings, the seed and the update's number alone. See
-    `geotune.config.parts.DataConfig` for the arguments. Raises ConfigError for a setting that is out of range.
+    The samples of an update depend on the data, these settings, the seed and the update's number alone.
     """
 
-    def __init__(
-        self,
-        path: str,
-        batch_size: int,
-        build: dict[str, Any] | None = None,
-        num_workers: int = 0,
-        tasks: Sequence[str] | None = None,
-        limit: int | None = None,
-        max_length: int = 4096,
-        max_image_pixels: int = 50_000_000,
-        max_bad_samples: int = 10,
-        prefix_tree: bool = True,
-        group_size: int = 13,
-        max_tokens: int | None = None,
-        max_images: int | None = None,
-        mix: dict[str, float] | None = None,
-    ) -> None:
-        if batch_size < 1:
-            raise ConfigError(Problem("data.batch_size", batch_size, "must be at least 1"))
-        for key, value in (("group_size", group_size), ("max_tokens", max_tokens), ("max_images", max_images)):
-            if value is not None and value < 1:
-                raise ConfigError(Problem(f"data.{key}", value, "must be at least 1"))
-            if key != "group_size" and value is not None and not prefix_tree:
-                raise ConfigError(
-                    Problem(f"data.{key}", value, "needs data.prefix_tree=true", "without it set data.batch_size")
-                )
-        for other, weight in (mix or {}).items():
-            if not 0 < weight < math.inf:
-                raise ConfigError(
-                    Problem(f"data.mix.{other}", weight, "give a weight above 0, or leave the dataset out")
-                )
-        self.path = path
-        self.mix = mix or {}
-        self.batch_size = batch_size
-        self.build = build
-        self.num_workers = num_workers
-        self.tasks = tasks
-        self.limit = limit
-        self.max_length = max_length
-        self.max_image_pixels = max_image_pixels
-        self.max_bad_samples = max_bad_samples
-        self.prefix_tree = prefix_tree
-        self.group_size = group_size
-        self.max_tokens = max_tokens
-        self.max_images = max_images
+    Config: ClassVar[type[DataConfig]] = DataConfig
+
+    def __init__(self, config: DataConfig) -> None:
+        self.config = config
 
     def load(self, encoder: Encoder, *, seed: int) -> SampleDataset:
         """Load and check all data, and build what is missing. Returns the training set.
 
         Raises ConfigError if data is missing, bad or empty.
         """
-        first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder, seed)
-        others = [self._load_file(ensure_dataset(path, None, key="data.mix"), encoder, seed) for path in self.mix]
-        return mix_datasets([first, *others], [1.0, *self.mix.values()]) if others else first
-
-    def _load_file(self, file: Path, encoder: Encoder, seed: int) -> SampleDataset:
-        return load_dataset(
-            file,
-            encoder,
-            tasks=self.tasks,
-            limit=self.limit,
-            seed=seed,
-            max_length=self.max_length,
-            max_image_pixels=self.max_image_pixels,
-            prefix_tree=self.prefix_tree,
-        )
+        config = self.config
+        first = load_dataset(ensure_dataset(config.path, config.build, key="data.path"), encoder, config, seed=seed)
+        files = [ensure_dataset(path, None, key="data.mix") for path in config.mix]
+        others = [load_dataset(file, encoder, config, seed=seed) for file in files]
+        return mix_datasets([first, *others], [1.0, *config.mix.values()]) if others else first
 
     @property
     def plan_name(self) -> str:
         """The settings of data that determine which samples an update holds; a resumed run must have the same."""
-        limits = f", {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
-        return f"prefix_tree={as_typed(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
+        config = self.config
+        limits = ", ".join(f"{key}={getattr(config, key)}" for key in ("group_size", "max_tokens", "max_images"))
+        return f"prefix_tree={as_typed(config.prefix_tree)}{f', {limits}' if config.prefix_tree else ''}, tasks evenly"
 
     def plan(self, data: SampleDataset, *, seed: int, accumulate: int, ranks: int) -> UpdatePlan:
         """Return the plan of updates of a training set that `load` made.
@@ -127,21 +74,22 @@ class GeoData:
         accumulate: micro-batches per update and rank. Raises ConfigError if a sample exceeds the limits on a
         micro-batch.
         """
-        if not self.prefix_tree:
-            return RowPlan(data.lengths, data.targets, self.batch_size, accumulate, ranks, seed, data.mix, data.tasks)
+        config = self.config
+        if not config.prefix_tree:
+            return RowPlan(data.lengths, data.targets, config.batch_size, accumulate, ranks, seed, data.mix, data.tasks)
         return TreePlan(
             data.paths,
             data.sizes,
             data.is_image,
             data.targets,
             data.places,
-            self.batch_size,
+            config.batch_size,
             accumulate,
             ranks,
             seed,
-            self.group_size,
-            self.max_tokens,
-            self.max_images,
+            config.group_size,
+            config.max_tokens,
+            config.max_images,
             data.mix,
             data.tasks,
         )

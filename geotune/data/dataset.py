@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from geotune.config.parts import DataConfig
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
 from geotune.data.sample_file import ChosenSamples, SampleFile
@@ -143,24 +144,14 @@ def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int 
     return numbers
 
 
-def load_dataset(
-    file: Path,
-    encoder: Encoder,
-    *,
-    tasks: Sequence[str] | None,
-    limit: int | None,
-    seed: int,
-    max_length: int,
-    max_image_pixels: int,
-    prefix_tree: bool = True,
-) -> SampleDataset:
-    """Load the training set in `file`; see `geotune.config.parts.DataConfig` for the settings.
+def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int) -> SampleDataset:
+    """Load the training set in `file` as the options of the data say; their `path` and `mix` are not looked at.
 
     Raises ConfigError for a bad record or an unreadable image, and if no sample is left to train on.
     """
     source = SampleFile(file)
-    chosen = choose_samples(source, tasks=tasks, limit=limit, seed=seed)
-    measure = Measure(source, encoder, chosen, max_length, max_image_pixels)
+    chosen = choose_samples(source, tasks=config.tasks, limit=config.limit, seed=seed)
+    measure = Measure(source, encoder, chosen, config.max_length, config.max_image_pixels)
     try:
         folder = measure.folder()
     except BadRecord as error:
@@ -182,7 +173,7 @@ def load_dataset(
         tuple(source.task_names),
         summary["fingerprint"],
         [(sample, reason) for sample, reason in summary["rejected"]],
-        prefix_tree,
+        config.prefix_tree,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,8 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from geotune.backbones.base import Backbone
 from geotune.backbones.placement import placement_of, shard
+from geotune.config.parts import StageConfig
 from geotune.encoding.collate import Batch
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError
 from geotune.runs.progress import RunProgress
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
 
@@ -36,50 +37,22 @@ class Stage(LightningModule):
     A subclass defines `training_step` and `metrics`, and, where it has them, `gradient_scale`, `extra_state` and
     `load_extra_state`. What trains, logs and saves a run knows nothing else of a stage.
 
-    `progress` is the progress of the run, in which the stage counts its updates. See
-    `geotune.config.parts.StageConfig` for the other arguments. Raises ConfigError if a setting is out of range, or
-    if no parameter of `backbone` trains.
+    `progress` is the progress of the run, in which the stage counts its updates. Raises ConfigError if no parameter of
+    `backbone` trains.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        progress: RunProgress,
-        lr: float = 1e-4,
-        optimizer: Literal["adamw", "muon"] = "adamw",
-        weight_decay: float = 0.0,
-        betas: Sequence[float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        warmup: int | float = 0.05,
-        schedule: Literal["cosine", "linear", "constant"] = "cosine",
-        min_lr_ratio: float = 0.0,
-        clip_norm: float | None = 1.0,
-        max_skipped: int = 5,
-    ) -> None:
+    Config: ClassVar[type[StageConfig]] = StageConfig
+    """Options of the stage; a subclass with options of its own names a subclass of `StageConfig`."""
+
+    def __init__(self, backbone: Backbone, config: StageConfig, progress: RunProgress) -> None:
         super().__init__()
         if not any(parameter.requires_grad for parameter in backbone.parameters()):
             raise ConfigError(
                 "backbone.tower, backbone.projector and backbone.language_model are all frozen: set one to lora or full"
             )
-        if lr <= 0:
-            raise ConfigError(Problem("stage.lr", lr, "must be above 0"))
-        if clip_norm is not None and clip_norm <= 0:
-            raise ConfigError(Problem("stage.clip_norm", clip_norm, "must be above 0, or null for no clipping"))
-        if max_skipped < 1:
-            raise ConfigError(Problem("stage.max_skipped", max_skipped, "must be at least 1"))
-        if not 0 <= min_lr_ratio <= 1:
-            raise ConfigError(Problem("stage.min_lr_ratio", min_lr_ratio, "must be between 0 and 1"))
         self.backbone = backbone
-        self.lr = lr
-        self.optimizer = optimizer
-        self.weight_decay = weight_decay
-        self.betas = (betas[0], betas[1])
-        self.eps = eps
-        self.warmup = warmup
-        self.schedule = schedule
-        self.min_lr_ratio = min_lr_ratio
-        self.clip_norm = clip_norm
-        self.max_skipped = max_skipped
+        self.config = config
+        """Options of the stage."""
         self.progress = progress
         """Progress of the run."""
         self.ends_update = False
@@ -144,21 +117,17 @@ class Stage(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning-rate schedule, which advances with every update."""
-        named = list(self.backbone.named_parameters())
+        config, named = self.config, list(self.backbone.named_parameters())
+        settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
         optimizer: Optimizer
-        if self.optimizer == "muon":
-            optimizer = MuonAdamW(named, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        if config.optimizer == "muon":
+            optimizer = MuonAdamW(named, weight_decay=config.weight_decay, **settings)
         else:
-            groups = parameter_groups(named, self.weight_decay)
-            optimizer = AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps)
+            optimizer = AdamW(parameter_groups(named, config.weight_decay), **settings)
         total = self.progress.total
-        warmup = warmup_updates(self.warmup, total)
-        scheduler = LambdaLR(
-            optimizer,
-            lambda step: lr_factor(
-                step, total=total, warmup=warmup, schedule=self.schedule, min_ratio=self.min_lr_ratio
-            ),
-        )
+        shape: dict[str, Any] = {"schedule": config.schedule, "min_ratio": config.min_lr_ratio}
+        warmup = warmup_updates(config.warmup, total)
+        scheduler = LambdaLR(optimizer, lambda step: lr_factor(step, total=total, warmup=warmup, **shape))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
@@ -174,7 +143,8 @@ class Stage(LightningModule):
         if scale is not None:
             placement.scale(parameters, scale)
         self._lr = float(optimizer.param_groups[0]["lr"])
-        norm = placement.clip(parameters, float("inf") if self.clip_norm is None else self.clip_norm)
+        limit = self.config.clip_norm
+        norm = placement.clip(parameters, float("inf") if limit is None else limit)
         self._grad_norm = None if norm is None else float(norm)
         if norm is not None and not torch.isfinite(norm):
             for parameter in parameters:

@@ -10,21 +10,14 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from geotune.errors import ConfigError, Problem
-
 Schedule = Literal["cosine", "linear", "constant"]
 
 
 def warmup_updates(warmup: int | float, total: int) -> int:
     """Return the number of warm-up updates.
 
-    `warmup` is a whole number of updates, or a fraction of the `total` updates below 1, which is rounded up. Raises
-    ConfigError for any other value.
+    `warmup` is a whole number of updates, or a fraction of the `total` updates below 1, which is rounded up.
     """
-    if warmup < 0 or (isinstance(warmup, float) and warmup >= 1 and not warmup.is_integer()):
-        raise ConfigError(
-            Problem("stage.warmup", warmup, "must be a whole number of updates, or a fraction of them below 1")
-        )
     return math.ceil(warmup * total) if warmup < 1 else int(warmup)
 
 

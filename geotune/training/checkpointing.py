@@ -248,7 +248,7 @@ class Checkpoints(Callback):
             seed=self.identity.seed,
             data_fingerprint=self.identity.data_fingerprint,
             plan=self.identity.plan,
-            optimizer=stage.optimizer,
+            optimizer=stage.config.optimizer,
             template_hash=backbone.template_hash,
             best=self.best.value,
             best_step=self.best.step,

@@ -170,7 +170,7 @@ class Monitor(Callback):
                     "resume=last, or raise data.max_bad_samples",
                 )
             )
-        if progress.skipped_in_a_row >= stage.max_skipped:
+        if progress.skipped_in_a_row >= stage.config.max_skipped:
             raise RuntimeError(
                 f"update {step}: the gradient was not finite {progress.skipped_in_a_row} times in a row "
                 f"(stage.max_skipped={stage.max_skipped}); lower stage.lr, or look at its samples: {', '.join(ids)}"

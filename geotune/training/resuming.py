@@ -63,7 +63,7 @@ def check_same_run(resume: SavedRun, identity: RunIdentity, stage: Stage) -> Non
             "keep data.batch_size x trainer.accumulate x devices",
         ),
         ("plan of updates", state.plan, identity.plan, "keep the settings of `data` that it names"),
-        ("optimizer", state.optimizer, stage.optimizer, f"set stage.optimizer={state.optimizer}"),
+        ("optimizer", state.optimizer, stage.config.optimizer, f"set stage.optimizer={state.optimizer}"),
         (
             "chat template or system prompt",
             state.template_hash,

@@ -84,7 +84,7 @@ def build_run(cfg: DictConfig) -> TrainingRun:
         seed=cfg.seed,
         start=resume.state.position if resume is not None else 0,
         stop=progress.total,
-        num_workers=settings.num_workers,
+        num_workers=settings.config.num_workers,
     )
     stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
     identity = RunIdentity(cfg.seed, plan.update_size, dataset.fingerprint, settings.plan_name)

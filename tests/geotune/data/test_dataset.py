@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from geotune.config.parts import DataConfig
 from geotune.data import image_sizes, measures
 from geotune.data.datamodule import GeoData
 from geotune.data.dataset import SampleDataset, load_dataset
@@ -40,15 +41,9 @@ def copy(city: City, tmp_path: Path) -> tuple[Path, list[Sample]]:
     return folder, city[1]
 
 
-def load(folder: Path, encoder: Any, **settings: Any) -> SampleDataset:
-    options: dict[str, Any] = {
-        "tasks": None,
-        "limit": None,
-        "seed": 0,
-        "max_length": 4096,
-        "max_image_pixels": 10**6,
-    }
-    return load_dataset(folder / "city.jsonl", encoder, **(options | settings))
+def load(folder: Path, encoder: Any, seed: int = 0, **settings: Any) -> SampleDataset:
+    config = DataConfig(**({"path": "", "batch_size": 1, "max_image_pixels": 10**6} | settings))
+    return load_dataset(folder / "city.jsonl", encoder, config, seed=seed)
 
 
 def test_sizes_and_items(encoder: Any, city: City) -> None:
@@ -72,7 +67,7 @@ def test_tasks_and_limit(encoder: Any, city: City) -> None:
     assert len(load(folder, encoder, limit=99)) == 24
     with pytest.raises(ConfigError, match=r"data\.tasks=.*only pose_fixed, pose_random"):
         load(folder, encoder, tasks=["judge"])
-    with pytest.raises(ConfigError, match=r"data\.limit=0"):
+    with pytest.raises(ConfigError, match=r"limit=0"):
         load(folder, encoder, limit=0)
 
 
@@ -176,7 +171,7 @@ def test_control_tokens_in_a_record(encoder: Any, copy: tuple[Path, list[Sample]
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> None:
     folder, _ = city
-    data = GeoData(path=str(folder / "city.jsonl"), batch_size=3)
+    data = GeoData(DataConfig(path=str(folder / "city.jsonl"), batch_size=3))
     dataset = data.load(encoder, seed=4)
     plan = data.plan(dataset, seed=4, accumulate=2, ranks=2)
     sampler = UpdateSampler(plan, rank=1, start=1, stop=3)
@@ -238,7 +233,7 @@ def test_datasets_are_mixed_by_weight(encoder: Any, copy: tuple[Path, list[Sampl
     other = tmp_path / "other"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns(".geotune"))
     write_samples(other / "city.jsonl", [replace(sample, id=f"other/{sample.id}") for sample in samples[:8]])
-    data = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5})
+    data = GeoData(DataConfig(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}))
     mixed = data.load(encoder, seed=0)
     assert len(mixed) == 32
     assert mixed.samples[24].id == "other/city/0"
@@ -249,16 +244,16 @@ def test_datasets_are_mixed_by_weight(encoder: Any, copy: tuple[Path, list[Sampl
     assert 6 <= sum(index >= 24 for index in shown) <= 11
     batch = mixed[MicroBatch((0, 24), 0, 9)]
     assert batch.ids == ("city/0", "other/city/0")
-    plain = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}, prefix_tree=False)
+    plain = GeoData(DataConfig(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}, prefix_tree=False))
     rows = plain.load(encoder, seed=0)
     assert plain.plan(rows, seed=0, accumulate=1, ranks=1).updates_for(1) == 7
     assert rows.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
-    with pytest.raises(ConfigError, match=r"data\.mix.*=0: give a weight above 0"):
-        GeoData(path="a", batch_size=1, mix={"b": 0})
+    with pytest.raises(ConfigError, match=r"mix.*=0: give a weight above 0"):
+        GeoData(DataConfig(path="a", batch_size=1, mix={"b": 0}))
 
 
 def test_no_data(encoder: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.path=.*nowhere"):
-        GeoData(path=str(tmp_path / "nowhere"), batch_size=2).load(encoder, seed=0)
-    with pytest.raises(ConfigError, match=r"data\.batch_size=0"):
-        GeoData(path="a", batch_size=0)
+        GeoData(DataConfig(path=str(tmp_path / "nowhere"), batch_size=2)).load(encoder, seed=0)
+    with pytest.raises(ConfigError, match=r"batch_size=0"):
+        GeoData(DataConfig(path="a", batch_size=0))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from geotune.errors import ConfigError
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
 
 
@@ -19,9 +18,6 @@ def test_warmup_counts_or_shares() -> None:
     assert warmup_updates(0.05, 30) == 2
     assert warmup_updates(200, 1000) == 200
     assert warmup_updates(0, 1000) == 0
-    for wrong in (-1, 1.5):
-        with pytest.raises(ConfigError, match=rf"stage\.warmup={wrong}"):
-            warmup_updates(wrong, 10)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

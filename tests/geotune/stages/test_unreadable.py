@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from geotune.config.parts import DataConfig
 from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
 from geotune.errors import ConfigError
@@ -113,7 +114,7 @@ def test_too_many_stop_the_run(recipe: Callable[..., Any], own_city: Path, break
 
 def test_an_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
     backbone = load_tiny("qwen")
-    data = GeoData(str(own_city), 4)
+    data = GeoData(DataConfig(str(own_city), 4))
     dataset = data.load(backbone.encoder, seed=0)
     plan = data.plan(dataset, seed=0, accumulate=1, ranks=1)
     shutil.copyfile(own_city / "map0.png", own_city / BROKEN)

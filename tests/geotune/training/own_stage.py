@@ -8,22 +8,13 @@ from typing import Any
 
 import torch
 
-from geotune.backbones.base import Backbone
-from geotune.config.parts import StageConfig
 from geotune.encoding.collate import Batch
-from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, StepOutput
 from geotune.stages.sft import nll_sum
 
 
 class OwnStage(Stage):
     """Learns the answers with a weight that shrinks from update to update, as a schedule of a reward might."""
-
-    Config = StageConfig
-
-    def __init__(self, backbone: Backbone, progress: RunProgress, config: StageConfig) -> None:
-        options = {name: value for name, value in vars(config).items() if name != "_target_"}
-        super().__init__(backbone, progress, **options)
 
     weight = 1.0
     history = torch.zeros(0)
