@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL
-from geotune.backbones.generation import generate, score_options
-from geotune.runs.outcomes import Outcome, Status, TokenCounts, utc_now
+from geotune.backbones.generation import complete, score_options
+from geotune.runs.outcomes import Outcome, TokenCounts, utc_now
 from geotune.sample import Sample
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ class LocalAnswerer:
     def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
         for part in self._calls(len(questions)):
             asked, asked_at, began = list(questions[part]), utc_now(), time.perf_counter()
-            texts = generate(self.backbone, asked, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
+            completions = complete(self.backbone, asked, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
             seconds = (time.perf_counter() - began) / len(asked)
-            for question, text in zip(asked, texts, strict=True):
-                status, count = self._ending(text, max_new_tokens)
-                tokens = TokenCounts(output=count)
+            for question, completion in zip(asked, completions, strict=True):
                 yield Outcome(
-                    id=question.id, status=status, text=text, tokens=tokens, seconds=seconds, asked_at=asked_at
+                    id=question.id,
+                    status="answered" if completion.stopped else "cut_off",
+                    text=completion.text(self.backbone.encoder),
+                    tokens=TokenCounts(output=len(completion.tokens) - completion.stopped),
+                    seconds=seconds,
+                    asked_at=asked_at,
                 )
 
     def score_options(
@@ -63,11 +66,3 @@ class LocalAnswerer:
         """Yield the parts of `count` questions that the backbone is given together."""
         size = self.batch_size * BATCHES_PER_CALL
         return (slice(start, start + size) for start in range(0, count, size))
-
-    def _ending(self, text: str, max_new_tokens: int) -> tuple[Status, int]:
-        """Return the status of a generated text and its number of tokens.
-
-        The text is encoded again, because its generation does not say how it ended.
-        """
-        count = len(self.backbone.encoder.tokens(text))
-        return ("cut_off" if count >= max_new_tokens else "answered"), count

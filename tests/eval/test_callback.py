@@ -34,6 +34,13 @@ from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from tests.wandb_offline import wandb_records
 
 
+def completion_of(text: str, max_new_tokens: int) -> Any:
+    """A completion of one token per word, and a stop token if there is room for it."""
+    words = text.split()
+    stopped = len(words) < max_new_tokens
+    return SimpleNamespace(tokens=(*words, *["<stop>"] * stopped), stopped=stopped, text=lambda encoder: text)
+
+
 class Parrot(nn.Module):
     """A backbone that answers each question with its legal answer number `choice`."""
 
@@ -43,15 +50,16 @@ class Parrot(nn.Module):
         self.head = nn.Linear(1, 1)
         self.choice = 0
         self.breaks_at: str | None = None
-        self.encoder = SimpleNamespace(tokens=str.split)
+        self.encoder = None
         self.modes: set[tuple[bool, bool]] = set()
 
-    def generate(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[str]:
+    def complete(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[Any]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == samples[0].task:
             raise RuntimeError("power cut")
         tasks = [get_task(sample.task) for sample in samples]
-        return [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
+        texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
+        return [completion_of(text, max_new_tokens) for text in texts]
 
     def score_options(
         self,
@@ -67,7 +75,7 @@ class Parrot(nn.Module):
 @pytest.fixture(autouse=True)
 def parrot_instead_of_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call the methods of a `Parrot` instead of the functions that generate and score with a real backbone."""
-    for name in ("generate", "score_options"):
+    for name in ("complete", "score_options"):
         monkeypatch.setattr(
             local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw)
         )
