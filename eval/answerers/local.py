@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL
-from geotune.backbones.generation import generate, score_options
-from geotune.runs.outcomes import Outcome, Status, TokenCounts, utc_now
+from geotune.backbones.generation import sample, score_options, similar_batches
+from geotune.runs.outcomes import Outcome, TokenCounts, utc_now
 from geotune.sample import Sample
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class LocalAnswerer:
     """Asks `backbone` in batches of `batch_size`; the caller sets eval mode and disables gradients.
 
-    Outcomes come after every `BATCHES_PER_CALL` batches, in the order of the questions.
+    Similar questions of `BATCHES_PER_CALL` batches are grouped. Texts come after every batch, scores after every
+    `BATCHES_PER_CALL` batches.
     """
 
     can_score = True
@@ -30,15 +31,23 @@ class LocalAnswerer:
 
     def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
         for part in self._calls(len(questions)):
-            asked, asked_at, began = list(questions[part]), utc_now(), time.perf_counter()
-            texts = generate(self.backbone, asked, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
-            seconds = (time.perf_counter() - began) / len(asked)
-            for question, text in zip(asked, texts, strict=True):
-                status, count = self._ending(text, max_new_tokens)
-                tokens = TokenCounts(output=count)
-                yield Outcome(
-                    id=question.id, status=status, text=text, tokens=tokens, seconds=seconds, asked_at=asked_at
-                )
+            began = time.perf_counter()
+            prompts = [self.backbone.encode(question, answer=False) for question in questions[part]]
+            encoding = (time.perf_counter() - began) / len(prompts)
+            for chosen in similar_batches(prompts, self.batch_size):
+                asked_at, began = utc_now(), time.perf_counter()
+                batch = [prompts[index] for index in chosen]
+                answers = sample(self.backbone, batch, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
+                seconds = encoding + (time.perf_counter() - began) / len(batch)
+                for index, [completion] in zip(chosen, answers, strict=True):
+                    yield Outcome(
+                        id=questions[part][index].id,
+                        status="answered" if completion.stopped else "cut_off",
+                        text=completion.text(self.backbone.encoder),
+                        tokens=TokenCounts(output=len(completion.tokens)),
+                        seconds=seconds,
+                        asked_at=asked_at,
+                    )
 
     def score_options(
         self, questions: Sequence[Sample], options: Sequence[Mapping[str, str]], prefix: Sequence[str] | None
@@ -63,11 +72,3 @@ class LocalAnswerer:
         """Yield the parts of `count` questions that the backbone is given together."""
         size = self.batch_size * BATCHES_PER_CALL
         return (slice(start, start + size) for start in range(0, count, size))
-
-    def _ending(self, text: str, max_new_tokens: int) -> tuple[Status, int]:
-        """Return the status of a generated text and its number of tokens.
-
-        The text is encoded again, because its generation does not say how it ended.
-        """
-        count = len(self.backbone.encoder.tokens(text))
-        return ("cut_off" if count >= max_new_tokens else "answered"), count
