@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL
-from geotune.backbones.generation import complete, score_options
+from geotune.backbones.generation import sample, score_options, similar_batches
 from geotune.runs.outcomes import Outcome, TokenCounts, utc_now
 from geotune.sample import Sample
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class LocalAnswerer:
     """Asks `backbone` in batches of `batch_size`; the caller sets eval mode and disables gradients.
 
-    Outcomes come after every `BATCHES_PER_CALL` batches, in the order of the questions.
+    Similar questions of `BATCHES_PER_CALL` batches are grouped. Texts come after every batch, scores after every
+    `BATCHES_PER_CALL` batches.
     """
 
     can_score = True
@@ -30,18 +31,23 @@ class LocalAnswerer:
 
     def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
         for part in self._calls(len(questions)):
-            asked, asked_at, began = list(questions[part]), utc_now(), time.perf_counter()
-            completions = complete(self.backbone, asked, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
-            seconds = (time.perf_counter() - began) / len(asked)
-            for question, completion in zip(asked, completions, strict=True):
-                yield Outcome(
-                    id=question.id,
-                    status="answered" if completion.stopped else "cut_off",
-                    text=completion.text(self.backbone.encoder),
-                    tokens=TokenCounts(output=len(completion.tokens) - completion.stopped),
-                    seconds=seconds,
-                    asked_at=asked_at,
-                )
+            began = time.perf_counter()
+            prompts = [self.backbone.encode(question, answer=False) for question in questions[part]]
+            encoding = (time.perf_counter() - began) / len(prompts)
+            for chosen in similar_batches(prompts, self.batch_size):
+                asked_at, began = utc_now(), time.perf_counter()
+                batch = [prompts[index] for index in chosen]
+                answers = sample(self.backbone, batch, max_new_tokens=max_new_tokens, batch_size=self.batch_size)
+                seconds = encoding + (time.perf_counter() - began) / len(batch)
+                for index, [completion] in zip(chosen, answers, strict=True):
+                    yield Outcome(
+                        id=questions[part][index].id,
+                        status="answered" if completion.stopped else "cut_off",
+                        text=completion.text(self.backbone.encoder),
+                        tokens=TokenCounts(output=len(completion.tokens)),
+                        seconds=seconds,
+                        asked_at=asked_at,
+                    )
 
     def score_options(
         self, questions: Sequence[Sample], options: Sequence[Mapping[str, str]], prefix: Sequence[str] | None

@@ -58,7 +58,7 @@ def sample(
     assert batch_size >= 1
     completions: list[list[Completion]] = [[] for _ in prompts]
     with backbone.evaluation_mode():
-        for chosen in _batches(prompts, max(1, batch_size // n)):
+        for chosen in similar_batches(prompts, max(1, batch_size // n)):
             prefilled = _Prefilled(backbone, [prompts[index] for index in chosen])
             for start in range(0, n, batch_size):
                 numbers = range(start, min(start + batch_size, n))
@@ -136,7 +136,7 @@ def score_options(
         branches.append([turn[shared:] for turn in turns])
     scores: list[list[float]] = [[] for _ in encoded]
     with backbone.evaluation_mode():
-        for chosen in _batches(trunks, batch_size):
+        for chosen in similar_batches(trunks, batch_size):
             batch = collate_options(
                 [trunks[i] for i in chosen], [branches[i] for i in chosen], backbone.encoder, [known[i] for i in chosen]
             )
@@ -230,7 +230,7 @@ def _prompts(backbone: Backbone, samples: Sequence[Sample]) -> list[Encoded]:
     return [backbone.encode(sample, answer=False) for sample in samples]
 
 
-def _batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+def similar_batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
     """Indices of samples in batches of similar length, longest first; samples with the same images are neighbors."""
     order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, encoded[i].images, i))
     for start in range(0, len(order), batch_size):

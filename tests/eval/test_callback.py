@@ -34,11 +34,16 @@ from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from tests.wandb_offline import wandb_records
 
 
-def completion_of(text: str, max_new_tokens: int) -> Any:
-    """A completion of one token per word, and a stop token if there is room for it."""
-    words = text.split()
-    stopped = len(words) < max_new_tokens
-    return SimpleNamespace(tokens=(*words, *["<stop>"] * stopped), stopped=stopped, text=lambda encoder: text)
+@dataclass(frozen=True)
+class Words:
+    """A completion of which each word is a token."""
+
+    words: str
+    tokens: list[str]
+    stopped: bool
+
+    def text(self, encoder: Any) -> str:
+        return self.words
 
 
 class Parrot(nn.Module):
@@ -50,16 +55,20 @@ class Parrot(nn.Module):
         self.head = nn.Linear(1, 1)
         self.choice = 0
         self.breaks_at: str | None = None
-        self.encoder = None
+        self.encoder: Any = None
         self.modes: set[tuple[bool, bool]] = set()
 
-    def complete(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[Any]:
+    def encode(self, question: Sample, *, answer: bool) -> Any:
+        assert not answer
+        return SimpleNamespace(length=1, images=question.images, task=question.task)
+
+    def sample(self, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int) -> list[list[Any]]:
         self.modes.add((self.training, torch.is_grad_enabled()))
-        if self.breaks_at == samples[0].task:
+        if self.breaks_at == prompts[0].task:
             raise RuntimeError("power cut")
-        tasks = [get_task(sample.task) for sample in samples]
+        tasks = [get_task(prompt.task) for prompt in prompts]
         texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
-        return [completion_of(text, max_new_tokens) for text in texts]
+        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] for text in texts]
 
     def score_options(
         self,
@@ -75,7 +84,7 @@ class Parrot(nn.Module):
 @pytest.fixture(autouse=True)
 def parrot_instead_of_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call the methods of a `Parrot` instead of the functions that generate and score with a real backbone."""
-    for name in ("complete", "score_options"):
+    for name in ("sample", "score_options"):
         monkeypatch.setattr(
             local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw)
         )
@@ -243,7 +252,7 @@ def test_images_side_by_side() -> None:
 
 def one_of_two(rank: int, city: Path, folder: Path) -> None:
     """Evaluate as one of two processes."""
-    for name in ("generate", "score_options"):
+    for name in ("sample", "score_options"):
         setattr(local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw))
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     fit: Any = SimpleNamespace(global_rank=rank, world_size=2, is_global_zero=rank == 0, loggers=[])
