@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.turns import CHECKED, LEARNING_RATE, TREES, Setup, Turns
@@ -23,7 +24,7 @@ def load_backbone(setup: Setup) -> Any:
     import torch
 
     from benchmarks.material import RandomQwen
-    from geotune.config.training import LoraConfig
+    from geotune.config.parts import LoraConfig
 
     with torch.device(setup.device):
         return RandomQwen(
@@ -43,9 +44,9 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
 
     from benchmarks.material import parameter_counts
     from geotune.config.training import TrainerConfig
-    from geotune.data.datamodule import GeoData
+    from geotune.data.datamodule import GeoData, TrainingData
+    from geotune.runs.progress import RunProgress
     from geotune.stages.sft import SFT
-    from geotune.training.checkpointing import ends_update
     from geotune.training.trainer import trainer_from
 
     class TurnCallback(Callback):
@@ -57,7 +58,7 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
                 padded=batch.input_ids.numel(),
                 patches=sum(image.shape[-1] * image.shape[-2] for image in batch.pixels) // patch_area,
             )
-            if ends_update(trainer, batch_idx):
+            if pl_module.ends_update:
                 turns.end_update()
 
     backbone = load_backbone(setup)
@@ -66,22 +67,23 @@ def train_geotune(setup: Setup, turns: Turns) -> None:
     # With a dataset larger than the caches, no image of an earlier batch would be found there.
     backbone.disable_feature_cache()
     encoder._pixels.limit = 0
-    data = GeoData(
+    settings = GeoData(
         setup.questions,
         setup.batch_size,
         prefix_tree=setup.name in TREES,
         group_size=setup.batch_size,
-        num_workers=setup.workers,
     )
-    dataset = data.load(encoder, seed=0)
+    dataset = settings.load(encoder, seed=0)
+    plan = settings.plan(dataset, seed=0, accumulate=setup.accumulate, ranks=1)
+    data = TrainingData(dataset, plan, seed=0, start=0, stop=setup.total, num_workers=setup.workers)
     lengths = {sample.id: int(length) for sample, length in zip(dataset.samples, dataset.lengths, strict=True)}
-    stage = SFT(backbone, lr=LEARNING_RATE, warmup=0, schedule="constant")
-    stage.total_updates = data.stop = setup.total
+    progress = RunProgress(Path(), setup.total)
+    stage = SFT(backbone, progress, lr=LEARNING_RATE, warmup=0, schedule="constant")
     turns.report(loss=loss_before(backbone, dataset, setup), **parameter_counts(backbone.base))
-    settings = TrainerConfig(
+    options = TrainerConfig(
         accumulate=setup.accumulate, devices=1, accelerator="gpu" if setup.device == "cuda" else "cpu"
     )
-    trainer = trainer_from(OmegaConf.create({"trainer": asdict(settings), "run_dir": None}), [], vision_trains=False)
+    trainer = trainer_from(OmegaConf.create({"trainer": asdict(options), "run_dir": None}), [], vision_trains=False)
     trainer.callbacks.append(TurnCallback())  # type: ignore[attr-defined]
     trainer.fit(stage, datamodule=data)
 
@@ -99,7 +101,7 @@ def loss_before(backbone: Any, dataset: Any, setup: Setup) -> float:
     with torch.no_grad():
         for start in range(0, CHECKED, setup.batch_size):
             samples = [dataset.samples[i] for i in range(start, min(start + setup.batch_size, CHECKED, len(dataset)))]
-            batch = join([encoder.encode(sample, dataset.folder) for sample in samples], encoder).to(setup.device)
+            batch = join([encoder.encode(sample) for sample in samples], encoder).to(setup.device)
             losses += float(nll_sum(backbone(batch), batch.labels))
             targets += len(batch.labels)
     return losses / targets

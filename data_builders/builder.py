@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from data_builders.writer import DatasetWriter, read_shard
+from geotune.config.options import Options
 from geotune.data.building import builder_config, config_fingerprint
 
 
-class Builder(ABC):
-    """Base class of the builders. A subclass is a dataclass whose fields a recipe sets; it defines `build`.
+@dataclass
+class Builder(Options, ABC):
+    """Base class of the builders. A subclass is a dataclass whose fields a recipe sets; it defines `build` and `check`.
 
     A subclass may have a class variable `version`, to be increased when the same fields would produce different
     records.

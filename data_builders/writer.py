@@ -84,8 +84,12 @@ class DatasetWriter:
             raise ConfigError(Problem("max_reject_fraction", max_reject_fraction, "must lie between 0 and 1"))
         if not name or name != Path(name).name or name.startswith(".") or "," in name:
             raise ConfigError(
-                f"name={name!r}: the dataset's name becomes a file name, and LLaMA-Factory splits names at commas; "
-                "give a plain word"
+                Problem(
+                    "name",
+                    name,
+                    "the dataset's name becomes a file name, and LLaMA-Factory splits names at commas",
+                    "give a plain word",
+                )
             )
         self.out = Path(out).absolute()
         if set("[]") & set(str(self.out)):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,14 +14,26 @@ from torch import nn
 
 from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
-from eval.plots.accuracy import plot_accuracy
+from eval.plots.accuracy import accuracy_plots, plot_accuracy
 from eval.report.terminal import evaluation_tables
-from eval.suites.base import Suite
+from eval.suites.base import AnswerMode, Suite
 from geotune.config.instantiation import instantiate_checked
-from geotune.runs.directory import evaluation_path, predictions_path, read_json
+from geotune.runs.directory import (
+    evaluation_path,
+    has_evaluation,
+    outcome_files,
+    outcomes_path,
+    predictions_path,
+    read_json,
+)
+from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
+from geotune.runs.progress import RunProgress
 from geotune.system.ranks import gather_items
 from geotune.system.strict_json import write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +42,8 @@ class InLoopEvaluator(Callback):
     """Evaluates the backbone of a training run, and reports to files, the terminal and W&B.
 
     The callback does not decide when to evaluate: the component that writes checkpoints reads `every` and `at_start`,
-    and calls `evaluate`. In the run directory it writes `eval/step_<N>.json`, `predictions/step_<N>.jsonl` and
-    `accuracy.png`.
+    and calls `evaluate`. In the run directory it appends to `outcomes/step_<N>.jsonl` while it asks, and then writes
+    `predictions/step_<N>.jsonl`, `eval/step_<N>.json` and `accuracy.png`.
 
     suites: suites, or their config nodes (`_target_` and fields), by name. every: number of updates between
     evaluations; None: evaluate at each checkpoint. at_start: evaluate before the first update. answer_mode, batch_size,
@@ -41,7 +53,7 @@ class InLoopEvaluator(Callback):
     def __init__(
         self,
         suites: dict[str, Any],
-        answer_mode: str = "generate",
+        answer_mode: AnswerMode = "generate",
         every: int | None = None,
         at_start: bool = True,
         batch_size: int = 16,
@@ -61,34 +73,85 @@ class InLoopEvaluator(Callback):
         """Evaluate `stage.backbone` at `step` and report; every process calls this and gets the same result.
 
         Returns the content of `eval/step_<N>.json`, whose `mean_accuracy` is None without a multiple-choice suite.
+        Raises RuntimeError if a suite can't measure its predictions at the first evaluation of the run, when nothing
+        is lost yet; at later evaluations the suite's entry is marked as failed.
         """
+        progress: RunProgress = cast(Any, stage).progress
+        run_dir = progress.run_dir
+        # The first process decides for all of them: another one may see older files.
+        [is_first, *_] = gather_items([not has_evaluation(run_dir)])
         answerer = LocalAnswerer(stage.backbone, self.evaluator.batch_size)  # type: ignore[arg-type]
         # no_grad, not inference_mode: a backbone may cache tensors (rotary tables, embeddings) that training reads.
-        with evaluation_mode(stage), torch.no_grad():
+        with (
+            outcomes_of(run_dir, step, trainer.global_rank, trainer.world_size) as writer,
+            evaluation_mode(stage),
+            torch.no_grad(),
+        ):
             result, predictions = self.evaluator.run(
-                answerer, step, rank=trainer.global_rank, world_size=trainer.world_size, gather=gather_items
+                answerer,
+                step,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                gather=gather_items,
+                record=lambda suite, outcome: writer.append([outcome], suite),
+                strict=is_first,
             )
         if trainer.is_global_zero:
-            self._report(trainer, Path(str(stage.run_dir)), step, result, predictions)
+            self._report(trainer, run_dir, step, result, predictions)
         return result
 
     def _report(
         self, trainer: Trainer, run_dir: Path, step: int, result: dict[str, Any], predictions: list[Prediction]
     ) -> None:
-        """Write the files of an evaluation, print its table, and log it to W&B."""
-        from lightning.pytorch.loggers import WandbLogger
-        from rich.console import Console
+        """Write the files of an evaluation, then print its tables, draw its plots, and log it to W&B.
 
-        from eval.report.wandb_log import log_evaluation
+        What fails after the files are written is logged, and the run goes on.
+        """
+        from lightning.pytorch.loggers import WandbLogger
 
         write_predictions(predictions_path(run_dir, step), predictions)
         write_json(evaluation_path(run_dir, step), result)
-        plot_accuracy(run_dir)
-        Console().print(evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None))
-        samples = {name: self.evaluator.samples(name) for name in self.evaluator.suites}
+        for suite, path in accuracy_plots(result, run_dir):
+            with going_on(f"step {step}: the plot of suite {suite}"):
+                plot_accuracy(run_dir, suite, path)
+        with going_on(f"step {step}: the table in the terminal"):
+            self._print(run_dir, step, result)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                log_evaluation(logger.experiment, result, samples, predictions)
+                self._log(logger, result, predictions)
+
+    def _print(self, run_dir: Path, step: int, result: dict[str, Any]) -> None:
+        from rich.console import Console
+
+        Console().print(evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None))
+
+    def _log(self, logger: WandbLogger, result: dict[str, Any], predictions: list[Prediction]) -> None:
+        """Log an evaluation to W&B; its figures without a table of predictions if the table can't be made."""
+        from eval.report.wandb_log import log_evaluation, prediction_table
+
+        table, samples = None, {name: self.evaluator.samples(name) for name in self.evaluator.suites}
+        with going_on(f"step {result['step']}: the table of predictions for W&B"):
+            table = prediction_table(samples, predictions)
+        with going_on(f"step {result['step']}: logging to W&B"):
+            log_evaluation(logger.experiment, result, table)
+
+
+@contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """Log an error of the block instead of raising it: a report that fails must not end a training run."""
+    try:
+        yield
+    except Exception:
+        log.warning("%s failed; the run goes on", what, exc_info=True)
+
+
+def outcomes_of(run_dir: Path, step: int, rank: int, world_size: int) -> OutcomeWriter:
+    """Start the file of a process's outcomes anew; the first process removes those of processes that are no more."""
+    if rank == 0:
+        for path in outcome_files(run_dir, step):
+            if path not in {outcomes_path(run_dir, step, other) for other in range(world_size)}:
+                path.unlink()
+    return OutcomeWriter(outcomes_path(run_dir, step, rank), fresh=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The evaluator asks an answerer the questions of suites, and turns its answers into predictions and figures.
+"""The evaluator asks an answerer the questions of suites; predictions and figures are functions of the outcomes.
 
 It does not depend on training, files or loggers.
 """
@@ -6,7 +6,6 @@ It does not depend on training, files or loggers.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,38 +13,38 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from eval.answerers.base import Answerer
-from eval.suites.base import Suite
-from geotune.errors import BadRecord, ConfigError, Problem
+from eval.answerers.base import BATCHES_PER_CALL, Answerer
+from eval.suites.base import ANSWER_MODES, AnswerMode, Suite
+from geotune.errors import BadRecord, ConfigError, Problem, first_line
+from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
+from geotune.runs.reading import NOT_ASKED, predictions_from
+from geotune.runs.suite_results import FAILED, SuiteResult
 from geotune.sample import Sample, Turn
-from geotune.tasks import Parsed, Task, get_task
-
-ANSWER_MODES = ("generate", "choice", "explain_choice")
-"""Ways to answer a question; `Evaluator` says what they mean."""
-
-BATCHES_PER_CALL = 8
-"""Number of batches in one call of the answerer, so that it can group similar questions."""
+from geotune.tasks import Task, get_task
 
 log = logging.getLogger(__name__)
 
 Gather = Callable[[list[Prediction]], list[Prediction]]
 """Gathers the predictions of all processes on every process."""
+Record = Callable[[str, Outcome], None]
+"""Keeps an outcome of the suite of that name."""
 
 
 @dataclass
 class Evaluator:
-    """Asks every question of its suites in one answer mode.
+    """Asks every question of its suites.
 
-    `generate`: the text that the answerer generates is parsed. `choice`: the legal answers are scored directly after
-    the prompt. `explain_choice`: the answerer explains first, then the legal answers are scored. Tasks without options
-    use `generate` in every mode; each suite's entry in the result names the mode that it used. Prompts are those of the
-    dataset, except that `explain_choice` replaces the task's short prompt by its explaining prompt.
+    The answer mode is the suite's own, else the evaluator's. `generate`: the text that the answerer generates is
+    parsed. `choice`: the legal answers are scored directly after the prompt. `explain_choice`: the answerer explains
+    first, then the legal answers are scored. Tasks without options use `generate` in every mode; each suite's entry in
+    the result names the mode that it used. Prompts are those of the dataset, except that `explain_choice` replaces the
+    task's short prompt by its explaining prompt.
     """
 
     suites: Mapping[str, Suite]
     """Suites by name."""
-    answer_mode: str = "generate"
+    answer_mode: AnswerMode = "generate"
     """One of `ANSWER_MODES`."""
     batch_size: int = 16
     """Questions per forward pass of the answerer."""
@@ -54,8 +53,11 @@ class Evaluator:
     _samples: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.answer_mode not in ANSWER_MODES:
-            raise ConfigError(Problem("answer_mode", self.answer_mode, f"choose one of {', '.join(ANSWER_MODES)}"))
+        own_modes = {name: getattr(suite, "answer_mode", None) for name, suite in self.suites.items()}
+        modes = {"answer_mode": self.answer_mode} | {f"suites.{name}.answer_mode": m for name, m in own_modes.items()}
+        for key, mode in modes.items():
+            if mode not in ANSWER_MODES and not (mode is None and key != "answer_mode"):
+                raise ConfigError(Problem(key, mode, f"choose one of {', '.join(ANSWER_MODES)}"))
         for key, value in (("batch_size", self.batch_size), ("max_new_tokens", self.max_new_tokens)):
             if value < 1:
                 raise ConfigError(Problem(key, value, "must be at least 1"))
@@ -76,12 +78,18 @@ class Evaluator:
         self.prepare()
         return self._samples[suite]
 
-    def predict(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Prediction]:
-        """Iterate over the predictions on the batches of process `rank`, as they are made."""
+    def share(self, suite: str, rank: int, world_size: int) -> list[Sample]:
+        """Return the questions of a suite that process `rank` asks."""
         batches = _batches(self.samples(suite), self.batch_size)[rank::world_size]
-        share = [sample for batch in batches for sample in batch]
-        for call in _batches(share, self.batch_size * BATCHES_PER_CALL):
-            yield from self._answer(suite, call, answerer)
+        return [sample for batch in batches for sample in batch]
+
+    def ask(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Outcome]:
+        """Ask the questions of process `rank`, and yield their outcomes as they come."""
+        try:
+            for _, members in groupby(self.share(suite, rank, world_size), key=lambda sample: sample.task):
+                yield from self._ask(suite, list(members), answerer)
+        except BadRecord as error:
+            raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
 
     def run(
         self,
@@ -91,82 +99,120 @@ class Evaluator:
         rank: int = 0,
         world_size: int = 1,
         gather: Gather = lambda predictions: predictions,
+        record: Record = lambda suite, outcome: None,
+        strict: bool = True,
     ) -> tuple[dict[str, Any], list[Prediction]]:
         """Evaluate every suite; returns the content of `eval/step_<N>.json` and all predictions, suite by suite.
 
         With several processes, each process answers its share of the questions, and all return the same figures.
+        record: keeps each outcome of this process as it comes. strict: whether a suite that can't measure its
+        predictions ends the evaluation with a RuntimeError; otherwise its entry has the kind `failed` and the reason.
+        Raises ConfigError, before anything is asked, if a suite needs scores that the answerer does not give.
         """
-        suites: dict[str, Any] = {}
-        all_predictions: list[Prediction] = []
         self.prepare()
+        self._check_can_score(answerer)
+        entries: dict[str, Any] = {}
+        all_predictions: list[Prediction] = []
         started = time.perf_counter()
         for name, suite in self.suites.items():
-            samples = self.samples(name)
-            suite_started = time.perf_counter()
+            samples, suite_started = self.samples(name), time.perf_counter()
+            outcomes = []
+            for outcome in self.ask(name, answerer, rank=rank, world_size=world_size):
+                record(name, outcome)
+                outcomes.append(outcome)
+            predictions = gather(predictions_from(name, self.share(name, rank, world_size), outcomes))
             position = {sample.id: index for index, sample in enumerate(samples)}
-            predictions = gather(list(self.predict(name, answerer, rank=rank, world_size=world_size)))
             predictions.sort(key=lambda prediction: position[prediction.id])
             assert len(predictions) == len(samples), f"{name}: {len(predictions)} answers to {len(samples)} questions"
-            suites[name] = {
-                "answer_mode": self.mode_of(get_task(samples[0].task)),
+            _warn_of_unanswered(name, outcomes, predictions)
+            entries[name] = {
+                "answer_mode": self.mode_of(name, get_task(samples[0].task)),
                 "samples_per_second": len(samples) / max(time.perf_counter() - suite_started, 1e-9),
-                **suite.measure(predictions),
+                **_measured(name, suite, samples, predictions, strict=strict),
             }
             all_predictions += predictions
+        # The run's figure is that of the first suite with tasks, so that adding a suite does not change it.
+        with_mean = [e for e in entries.values() if "mean_accuracy" in e or e.get("headline") == "mean_accuracy"]
         result = {
             "step": step,
             "seconds": time.perf_counter() - started,
-            # The run's figure is that of the first suite with tasks, so that adding a suite does not change it.
-            "mean_accuracy": next((s["mean_accuracy"] for s in suites.values() if "mean_accuracy" in s), None),
-            "suites": suites,
+            "mean_accuracy": with_mean[0].get("mean_accuracy") if with_mean else None,
+            "suites": entries,
         }
         return result, all_predictions
 
-    def mode_of(self, task: Task) -> str:
+    def mode_of(self, suite: str, task: Task) -> AnswerMode:
         """Return the answer mode in which questions of `task` are asked."""
-        return self.answer_mode if task.options else "generate"
+        own: AnswerMode | None = getattr(self.suites[suite], "answer_mode", None)
+        return (own or self.answer_mode) if task.options else "generate"
 
-    def _answer(self, suite: str, batch: list[Sample], answerer: Answerer) -> list[Prediction]:
-        """Make the predictions on a batch of one task."""
-        task = get_task(batch[0].task)
-        mode = self.mode_of(task)
-        questions = [as_question(sample, task, mode) for sample in batch]
-        try:
-            if mode == "choice":
-                return self._choose(suite, batch, questions, task, answerer, None)
-            texts = answerer.generate(questions, self.max_new_tokens)
-            assert len(texts) == len(batch), f"{len(texts)} texts for {len(batch)} questions"
-            if mode == "explain_choice":
-                return self._choose(
-                    suite, batch, questions, task, answerer, [task.answer_prefix(text) for text in texts]
-                )
-        except BadRecord as error:
-            raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
-        return [
-            _prediction(suite, sample, task, text, task.parse(text)) for sample, text in zip(batch, texts, strict=True)
-        ]
+    def _check_can_score(self, answerer: Answerer) -> None:
+        """Raise ConfigError if a suite needs scores that the answerer does not give."""
+        for name, suite in self.suites.items():
+            modes = {self.mode_of(name, get_task(sample.task)) for sample in self.samples(name)} - {"generate"}
+            if modes and not answerer.can_score:
+                own = getattr(suite, "answer_mode", None) is not None
+                key = f"evaluator.suites.{name}.answer_mode" if own else "evaluator.answer_mode"
+                reason = "it scores the legal answers, and this answerer gives texts only"
+                raise ConfigError(Problem(key, modes.pop(), reason, f"set {key}=generate"))
 
-    def _choose(
-        self,
-        suite: str,
-        batch: list[Sample],
-        questions: list[Sample],
-        task: Task,
-        answerer: Answerer,
-        prefix: list[str] | None,
-    ) -> list[Prediction]:
-        """Make predictions by scoring the options of `task` after the prompt and, if given, each sample's `prefix`."""
-        targets = [task.target(option) for option in task.options]
-        scores = answerer.score_options(questions, [targets] * len(batch), prefix)
-        assert [len(row) for row in scores] == [len(targets)] * len(batch), "one score for each option of each question"
-        predictions = []
-        for sample, row, explanation in zip(batch, scores, prefix or [""] * len(batch), strict=True):
-            best = best_option(row)
-            parsed = Parsed(None, "no_finite_score") if best is None else Parsed(task.options[best], None)
-            raw = explanation if best is None else explanation + targets[best]
-            logprobs = tuple(float(value) if math.isfinite(value) else None for value in row)
-            predictions.append(_prediction(suite, sample, task, raw, parsed, logprobs))
-        return predictions
+    def _ask(self, suite: str, samples: list[Sample], answerer: Answerer) -> Iterator[Outcome]:
+        """Ask questions of one task, and yield their outcomes as they come."""
+        task = get_task(samples[0].task)
+        mode = self.mode_of(suite, task)
+        questions = [as_question(sample, task, mode) for sample in samples]
+        options = {option: task.target(option) for option in task.options}
+        if mode == "generate":
+            yield from answerer.generate(questions, self.max_new_tokens)
+        elif mode == "choice":
+            yield from answerer.score_options(questions, [options] * len(questions), None)
+        else:
+            size = self.batch_size * BATCHES_PER_CALL
+            for start in range(0, len(questions), size):
+                yield from self._explain_and_score(questions[start : start + size], task, options, answerer)
+
+    def _explain_and_score(
+        self, questions: list[Sample], task: Task, options: Mapping[str, str], answerer: Answerer
+    ) -> Iterator[Outcome]:
+        """Have questions explained, then the options scored after each explanation; a failed explanation stays so."""
+        explained = {}
+        for outcome in answerer.generate(questions, self.max_new_tokens):
+            if outcome.text is None:
+                yield outcome
+            else:
+                explained[outcome.id] = outcome
+        left = [question for question in questions if question.id in explained]
+        prefix = [task.answer_prefix(explained[question.id].text or "") for question in left]
+        for scored in answerer.score_options(left, [options] * len(left), prefix) if left else ():
+            yield explained[scored.id].with_scores(scored)
+
+
+def _measured(
+    name: str, suite: Suite, samples: Sequence[Sample], predictions: Sequence[Prediction], *, strict: bool
+) -> dict[str, Any]:
+    """Return what an evaluation's file holds of a suite's result, or of its failure unless `strict`."""
+    headline = getattr(suite, "headline", None)
+    try:
+        result = suite.measure(samples, predictions)
+        if not isinstance(result, SuiteResult):
+            raise TypeError(f"measure returned a {type(result).__name__}, not a SuiteResult")
+        return result.entry(headline)
+    except Exception as error:  # the code of a suite may be anybody's
+        where = f"evaluator.suites.{name}: {type(suite).__name__} can't measure its predictions"
+        if strict:
+            raise RuntimeError(f"{where}: {type(error).__name__}: {error}") from error
+        log.warning("%s; its entry is marked as failed, and the run goes on", where, exc_info=True)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return {"kind": FAILED, "headline": headline, "failed": reason, "rows": []}
+
+
+def _warn_of_unanswered(suite: str, outcomes: Sequence[Outcome], predictions: Sequence[Prediction]) -> None:
+    """Log how many questions were refused, failed in this process, or were never asked, because they count as wrong."""
+    statuses = [str(outcome.status) for outcome in outcomes if outcome.status in ("refused", "failed")]
+    counts = Counter([*statuses, *(p.reason for p in predictions if p.reason == NOT_ASKED)])
+    if counts:
+        found = ", ".join(f"{count} {status}" for status, count in counts.items())
+        log.warning("suite %s: %s of %d questions, which count as wrong", suite, found, len(predictions))
 
 
 def as_question(sample: Sample, task: Task, mode: str) -> Sample:
@@ -178,12 +224,6 @@ def as_question(sample: Sample, task: Task, mode: str) -> Sample:
     return replace(sample, turns=tuple(turns), answer="", meta="{}")
 
 
-def best_option(scores: Sequence[float]) -> int | None:
-    """Return the index of the highest finite score, the first of equal scores; None if no score is finite."""
-    finite = [(score, -index) for index, score in enumerate(scores) if math.isfinite(score)]
-    return -max(finite)[1] if finite else None
-
-
 def _batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
     """Split samples into consecutive batches of at most `size` samples of one task."""
     return [
@@ -192,28 +232,3 @@ def _batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
         for group in [list(members)]
         for start in range(0, len(group), size)
     ]
-
-
-def _prediction(
-    suite: str,
-    sample: Sample,
-    task: Task,
-    raw: str,
-    parsed: Parsed,
-    option_logprobs: tuple[float | None, ...] | None = None,
-) -> Prediction:
-    """Make the prediction on a sample, with its score; a score that is not finite becomes 0."""
-    score = float(task.score(parsed, sample.answer))
-    return Prediction(
-        suite=suite,
-        id=sample.id,
-        task=sample.task,
-        place=sample.place,
-        source=sample.source,
-        gold=sample.answer,
-        raw=raw,
-        answer=parsed.answer,
-        reason=None if parsed.reason is None else str(parsed.reason),
-        score=score if math.isfinite(score) else 0.0,
-        option_logprobs=option_logprobs,
-    )

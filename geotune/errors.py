@@ -29,18 +29,19 @@ class Problem:
     text: str
     """Description of the mistake."""
     remedy: str = ""
-    """What the user can do; empty if the description says it."""
+    """What the user can do, in which {key} stands for the full name of the key; empty if the description says it."""
     siblings: tuple[str, ...] | None = None
     """Known keys beside an unknown key; None for any other mistake."""
 
     def __str__(self) -> str:
         value = "" if self.value is ABSENT else f"={as_typed(self.value, LONGEST_VALUE)}"
         about = "" if self.key is None else f"{self.key}{value}: "
-        return f"{about}{self.text}{f'; {self.remedy}' if self.remedy else ''}"
+        remedy = self.remedy.replace("{key}", self.key or "")
+        return f"{about}{self.text}{f'; {remedy}' if remedy else ''}"
 
     def below(self, where: str) -> Problem:
         """Return the same mistake with a key below the key `where`."""
-        return self if self.key is None or not where else replace(self, key=f"{where}.{self.key}")
+        return self if self.key is None or not where else replace(self, key=f"{where}.{self.key}".rstrip("."))
 
 
 class ConfigError(Exception):

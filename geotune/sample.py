@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from geotune.errors import BadRecord, shortened
@@ -37,7 +38,8 @@ class Turn:
 class Sample:
     """One question with its images, its gold answer and where it came from.
 
-    `images` are names relative to the dataset's folder, or absolute. `meta` is a JSON object as a string.
+    `images` are names relative to the dataset's folder, or absolute; `in_folder` makes paths of them. `meta` is a JSON
+    object as a string.
     """
 
     id: str
@@ -59,6 +61,14 @@ class Sample:
     def response(self) -> str:
         """Text of the last assistant turn, or "" if there is none."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "assistant"), "")
+
+    def in_folder(self, folder: str | os.PathLike[str]) -> Sample:
+        """Return the sample with the paths of its images: `folder` joined to each relative name.
+
+        The names are joined as text. Whether a file exists, and whether a relative name or a link leaves the folder, is
+        checked by `geotune.system.images.resolve_image` when a dataset is loaded.
+        """
+        return replace(self, images=tuple(os.path.join(folder, name) for name in self.images))
 
 
 def sample_from_record(record: Mapping[str, Any], *, where: str, default_id: str | None = None) -> Sample:

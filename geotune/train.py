@@ -34,38 +34,37 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries
-    from geotune.training.checkpointing import StepCounter
-    from geotune.training.monitor import Monitor, ProgressBar
-    from geotune.training.run import build_run, checkpoints_of, load_checkpoint
+    from geotune.training.monitor import ProgressBar
+    from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import plan_figures, plan_in_words, run_summary
     from geotune.training.trainer import closing
 
     silence_libraries()
     seed_everything(cfg.seed, workers=True, verbose=False)
     run = build_run(cfg)
+    progress = run.progress
     if cfg.dry_run:
-        print(run_summary(cfg, run.backbone, run.dataset, run.plan, run.stage.total_updates))
+        print(run_summary(cfg, run.backbone, run.dataset, run.plan, progress.total))
         return {}
-    checkpoints = checkpoints_of(run, cfg)
-    if run.checkpoint is not None:
-        load_checkpoint(run, checkpoints, cfg.resume)
+    monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg)
+    run.trainer.callbacks.extend(  # type: ignore[attr-defined]
+        [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
+    )
+    if run.resume is not None:
+        load_checkpoint(run, cfg.resume)
     data_figures = plan_figures(run.plan)
     if run.trainer.is_global_zero:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
-        write_config(run.run_dir, cfg)
-        write_rejected(run.run_dir, run.dataset.rejected)
-    limits = {"every": cfg.trainer.log_every, "max_unreadable": cfg.data.max_bad_samples}
-    monitor = Monitor(run.run_dir, run.plan, run.dataset.ids, **limits)
-    callbacks = [StepCounter(), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
-    run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        write_config(progress.run_dir, cfg)
+        write_rejected(progress.run_dir, run.dataset.rejected)
     with checkpoints.graceful_interrupt(), closing(run.loggers):
         run.trainer.fit(run.stage, datamodule=run.data)
     if checkpoints.interrupted:
         raise KeyboardInterrupt
-    evaluation = checkpoints.schedule.result or {"step": run.stage.step}
+    evaluation = checkpoints.schedule.result or {"step": progress.step}
     result = {**evaluation, "train": monitor.last, "data": data_figures}
     if run.trainer.is_global_zero:
-        write_json(run.run_dir / METRICS_FILE, result)
+        write_json(progress.run_dir / METRICS_FILE, result)
     return result
 
 

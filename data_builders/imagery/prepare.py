@@ -12,7 +12,7 @@ from typing import Any
 
 from data_builders.imagery.ledger import open_ledger
 from data_builders.imagery.writing import write_image
-from geotune.errors import BadRecord, ConfigError
+from geotune.errors import ABSENT, BadRecord, ConfigError, Problem
 from geotune.imagery.crops import CROPS, crop_box
 from geotune.system.images import check_image, load_image
 from geotune.system.parallel import parallel_map
@@ -122,7 +122,7 @@ def prepare_images(
                             ledger.note(image.path, **_entry(image))
                         advance()
     except OSError as error:
-        raise ConfigError(f"out: can't write crops to {crops_root} ({error.strerror})") from error
+        raise ConfigError(Problem("out", ABSENT, f"can't write crops to {crops_root} ({error.strerror})")) from error
     return results
 
 

@@ -19,7 +19,7 @@ from data_builders.sources.cross_view_settings import CrossViewSettings
 from data_builders.sources.cross_view_split import places_of_part
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.geo import COMPASS_POINTS
 from geotune.imagery.symmetry import SYMMETRIES, Symmetry
 from geotune.system.parallel import parallel_map
@@ -140,7 +140,9 @@ class CrossView(CrossViewSettings, Builder):
                     writer.count_images(images.made, reused=images.reused)
                     advance()
         except OSError as error:
-            raise ConfigError(f"out: can't write images to {writer.images_dir} ({error.strerror})") from error
+            raise ConfigError(
+                Problem("out", ABSENT, f"can't write images to {writer.images_dir} ({error.strerror})")
+            ) from error
         return made
 
 

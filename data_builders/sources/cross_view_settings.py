@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from data_builders.sources.cross_view_readers import READERS
-from geotune.errors import ConfigError, Problem
-from geotune.imagery.symmetry import SYMMETRIES
+from geotune.config.options import Options
+from geotune.config.rules import above_zero, are_among, at_least, is_folder
+from geotune.errors import Problem
 from geotune.tasks import CROSS_VIEW_TASKS
 
 
 @dataclass
-class CrossViewSettings:
+class CrossViewSettings(Options):
     """Settings of the builder of cross-view questions from raw imagery.
 
     Raises:
@@ -89,58 +91,35 @@ class CrossViewSettings:
     """Number of processes that make images; null uses one per usable core."""
 
     def __post_init__(self) -> None:
-        self.root = Path(self.root)
         self.tiles = None if self.tiles is None else Path(self.tiles).absolute()
-        self.texts = None if self.texts is None else Path(self.texts)
         self.held_out, self.exclude = as_list(self.held_out), as_list(self.exclude)
-        self._check_choices()
-        self._check_numbers()
-        if self.map_time is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", self.map_time):
-            raise ConfigError(Problem("map_time", self.map_time, "give YYYY, YYYY-MM or YYYY-MM-DD"))
-        if self.tiles is not None and self.zoom is None and self.source in ("omnicity", "llmgeo"):
-            raise ConfigError(
-                Problem("zoom", None, f"{self.source} does not state a zoom level", "give the one of the tiles")
-            )
-        for task in self.tasks or ():
-            if task not in CROSS_VIEW_TASKS:
-                raise ConfigError(Problem("tasks", task, f"choose from {', '.join(CROSS_VIEW_TASKS)}"))
+        super().__post_init__()
 
-    def _check_choices(self) -> None:
-        for key, options in (
-            ("source", READERS),
-            ("part", ("train", "test")),
-            ("split", ("published", "blocks")),
-            ("views", (4, 8)),
-            ("augment", SYMMETRIES),
-        ):
-            if getattr(self, key) not in options:
-                raise ConfigError(Problem(key, getattr(self, key), f"choose {' or '.join(map(str, options))}"))
+    def check(self) -> Iterator[Problem]:
+        yield from are_among("source", [self.source], READERS)
         for key in ("root", "tiles"):
-            folder = getattr(self, key)
-            if folder is not None and not folder.is_dir():
-                raise ConfigError(Problem(key, folder, "there is no such folder", "give an existing one"))
+            yield from is_folder(key, getattr(self, key))
+        yield from self._check_numbers()
+        if self.map_time is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", self.map_time):
+            yield Problem("map_time", self.map_time, "give YYYY, YYYY-MM or YYYY-MM-DD")
+        if self.tiles is not None and self.zoom is None and self.source in ("omnicity", "llmgeo"):
+            yield Problem("zoom", None, f"{self.source} does not state a zoom level", "give the one of the tiles")
+        yield from are_among("tasks", self.tasks, CROSS_VIEW_TASKS)
 
-    def _check_numbers(self) -> None:
+    def _check_numbers(self) -> Iterator[Problem]:
         if not 0 < self.fov_deg <= 150:
-            raise ConfigError(
-                Problem("fov_deg", self.fov_deg, "must be above 0 and at most 150, which a flat image can show")
-            )
+            yield Problem("fov_deg", self.fov_deg, "must be above 0 and at most 150, which a flat image can show")
         low, high = self.negative_km
         if not 0 < low < high:
-            raise ConfigError(
-                Problem("negative_km", list(self.negative_km), "give two distances above 0, [nearest, farthest]")
-            )
-        if self.guard_km < 0 or self.block_km <= 0 or not 0 < self.test_share < 1:
-            raise ConfigError(
-                f"guard_km={self.guard_km}, block_km={self.block_km}, test_share={self.test_share}: "
-                "guard_km must be at least 0, block_km above 0, and test_share between 0 and 1"
-            )
+            yield Problem("negative_km", list(self.negative_km), "give two distances above 0, [nearest, farthest]")
+        yield from at_least("guard_km", self.guard_km, 0)
+        yield from above_zero("block_km", self.block_km)
+        if not 0 < self.test_share < 1:
+            yield Problem("test_share", self.test_share, "must be above 0 and below 1")
         for key in ("view_size", "map_size", "stitched_px", "tile_size"):
-            if getattr(self, key) < 24:
-                raise ConfigError(Problem(key, getattr(self, key), "must be at least 24 pixels"))
+            yield from at_least(key, getattr(self, key), 24, "an image needs that many pixels a side")
         for key in ("places", "samples_per_task", "workers"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConfigError(Problem(key, getattr(self, key), "must be at least 1, or null"))
+            yield from at_least(key, getattr(self, key), 1)
 
 
 def as_list(names: str | list[str]) -> list[str]:

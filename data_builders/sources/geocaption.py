@@ -25,7 +25,7 @@ from data_builders.sources.photos import PhotoTable, meta_of, place_of
 from data_builders.writer import DatasetWriter
 from geotune.clients.chat_api import Endpoint
 from geotune.clients.journal import Journal
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.geolocate import coordinates_json
@@ -50,14 +50,11 @@ class Geocaption(CallSettings, PhotoTable):
     version: ClassVar[int] = 1
     """Increase it when the same settings would produce different records."""
 
-    def __post_init__(self) -> None:
-        PhotoTable.__post_init__(self)
-        CallSettings.__post_init__(self)
-
     def build(self, writer: DatasetWriter) -> None:
         """Ask about every photo that has no valid answer yet, then write the samples in the table's order."""
         if writer.shard is not None:
-            raise ConfigError(f"shard={writer.shard[0]}/{writer.shard[1]}: all calls share one budget; leave out shard")
+            shard = "/".join(map(str, writer.shard))
+            raise ConfigError(Problem("shard", shard, "all calls share one budget", "leave out shard"))
         endpoint = Endpoint.from_environment(self.api, self.model)
         if self.ask:
             endpoint.check()

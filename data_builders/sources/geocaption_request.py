@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -16,7 +17,9 @@ from PIL import Image
 
 from data_builders.sources.geocaption_form import FORM_VERSION, SYSTEM, instructions, json_schema
 from data_builders.sources.photos import Photo
-from geotune.errors import ConfigError, Problem
+from geotune.config.options import Options
+from geotune.config.rules import at_least
+from geotune.errors import Problem
 from geotune.system.images import load_image
 
 BYTES_PER_TOKEN = 4
@@ -29,7 +32,7 @@ _SET_BY_THE_BUILDER = frozenset(
 
 
 @dataclass(kw_only=True)
-class CallSettings:
+class CallSettings(Options):
     """Settings of the calls to an endpoint: prices, limits and pace.
 
     Raises:
@@ -71,20 +74,18 @@ class CallSettings:
     asks: int = 3
     """Number of invalid answers to a photo, over all builds, after which the photo is rejected."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
         for key in ("budget_usd", "usd_per_million_in", "usd_per_million_out", "retry_s"):
             if not 0 <= getattr(self, key) < math.inf:
-                raise ConfigError(Problem(key, getattr(self, key), "must be finite and not negative"))
-        for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks"):
-            if getattr(self, key) < 1:
-                raise ConfigError(Problem(key, getattr(self, key), "must be at least 1"))
-        if self.picture_tokens is not None and self.picture_tokens < 1:
-            raise ConfigError(Problem("picture_tokens", self.picture_tokens, "must be at least 1, or null"))
+                yield Problem(key, getattr(self, key), "must be finite and not negative")
+        for key in ("max_side", "max_output_tokens", "concurrency", "tries", "asks", "picture_tokens"):
+            yield from at_least(key, getattr(self, key), 1)
         for key in ("requests_per_minute", "timeout_s"):
             if not getattr(self, key) > 0:
-                raise ConfigError(Problem(key, getattr(self, key), "must be more than 0"))
-        if taken := sorted(self.body.keys() & _SET_BY_THE_BUILDER):
-            raise ConfigError(f"body.{taken[0]}: the builder sets this field itself; use the builder's other keys")
+                yield Problem(key, getattr(self, key), "must be more than 0")
+        for name in sorted(self.body.keys() & _SET_BY_THE_BUILDER):
+            yield Problem(f"body.{name}", self.body[name], "the builder sets this field itself", "use its other keys")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from data_builders.sources.geox_records import INDEX_NAMES, POOL, View, canonica
 from data_builders.sources.geox_training import training_views
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
+from geotune.config.rules import at_least, is_folder
 from geotune.errors import ConfigError, Problem
 from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
@@ -69,18 +70,13 @@ class GeoxIndex(Builder):
     workers: int | None = field(default=None, compare=False)
     """Number of processes that check images and cut crops; null uses one per usable core."""
 
-    def __post_init__(self) -> None:
-        self.index_dir, self.image_root = Path(self.index_dir), Path(self.image_root)
-        for key, folder in (("index_dir", self.index_dir), ("image_root", self.image_root)):
-            if not folder.is_dir():
-                raise ConfigError(Problem(key, folder, "there is no such folder", "give an existing one"))
-        if self.set not in ("benchmark", "train"):
-            raise ConfigError(Problem("set", self.set, "choose benchmark or train"))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
+    def check(self) -> Iterator[Problem]:
+        for key in ("index_dir", "image_root"):
+            yield from is_folder(key, getattr(self, key))
+        yield from at_least("workers", self.workers, 1)
         for task in self.tasks or ():
             if task not in self._legal_tasks:
-                raise ConfigError(Problem("tasks", task, f"set={self.set} has {', '.join(self._legal_tasks)}"))
+                yield Problem("tasks", task, f"set={self.set} has {', '.join(self._legal_tasks)}")
 
     @property
     def _legal_tasks(self) -> tuple[str, ...]:

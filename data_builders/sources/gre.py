@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Literal
 from data_builders.builder import Builder
 from data_builders.imagery.prepare import ImageFile, prepare_images
 from data_builders.sources.gre_records import (
-    FILES,
     GreFindings,
     GreImages,
     GreRecord,
@@ -29,7 +28,8 @@ from data_builders.sources.gre_records import (
 )
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
-from geotune.errors import BadRecord, ConfigError, Problem
+from geotune.config.rules import at_least, is_folder
+from geotune.errors import BadRecord, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.base import GoldError, Task
@@ -70,18 +70,9 @@ class Gre(Builder):
     workers: int | None = field(default=None, compare=False)
     """Number of processes that check images; null: one per usable core."""
 
-    def __post_init__(self) -> None:
-        self.root = Path(self.root)
-        if self.part not in FILES:
-            raise ConfigError(Problem("part", self.part, "there is no such part", f"choose one of {', '.join(FILES)}"))
-        if self.wording not in ("published", "geotune"):
-            raise ConfigError(
-                Problem("wording", self.wording, "there is no such wording", "choose published or geotune")
-            )
-        if not self.root.is_dir():
-            raise ConfigError(Problem("root", self.root, "there is no such folder", "give the folder of the download"))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
+    def check(self) -> Iterator[Problem]:
+        yield from is_folder("root", self.root, "give the folder of the download")
+        yield from at_least("workers", self.workers, 1)
 
     def build(self, writer: DatasetWriter) -> None:
         """Write every usable record, reject the others, and report the defects that were fixed."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from data_builders.builder import Builder
 from data_builders.writer import DatasetWriter
+from geotune.config.rules import at_least
 from geotune.data.building import ensure_dataset
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
@@ -74,23 +75,13 @@ class GreJudge(Builder):
     seed: int = 0
     """Seed of the draw of predictions."""
 
-    def __post_init__(self) -> None:
-        self.predictions = Path(self.predictions)
+    def check(self) -> Iterator[Problem]:
         if not self.predictions.is_file():
-            raise ConfigError(
-                Problem(
-                    "predictions",
-                    self.predictions,
-                    "there is no such file",
-                    "give a predictions/step_<N>.jsonl of a run",
-                )
-            )
+            remedy = "give a predictions/step_<N>.jsonl of a run"
+            yield Problem("predictions", self.predictions, "there is no such file", remedy)
         if not self.threshold_km > 0:
-            raise ConfigError(Problem("threshold_km", self.threshold_km, "must be more than 0"))
-        if self.samples is not None and self.samples < 2:
-            raise ConfigError(
-                Problem("samples", self.samples, "must be at least 2, for one right and one wrong prediction")
-            )
+            yield Problem("threshold_km", self.threshold_km, "must be more than 0")
+        yield from at_least("samples", self.samples, 2, "it takes one right and one wrong prediction")
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the balanced samples, and report how many predictions were right, wrong or not usable."""

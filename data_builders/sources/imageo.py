@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +17,8 @@ from data_builders.sources.photos import Photo, PhotoFolder, photo_sample, read_
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import open_table
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError, Problem
+from geotune.config.rules import are_among, at_least, is_folder
+from geotune.errors import Problem
 from geotune.tasks.coordinates import Coordinates
 
 SETS = (1, 2, 3)
@@ -53,29 +55,20 @@ class Imageo(Builder):
 
     def __post_init__(self) -> None:
         self.root = Path(self.root)
-        if not self.root.is_dir():
-            raise ConfigError(Problem("root", self.root, "there is no such folder", "give the folder of the download"))
         if self.sets is None:
             self.sets = [number for number in SETS if self._table(number).is_file()]
-            if not self.sets:
-                raise ConfigError(
-                    Problem(
-                        "root",
-                        self.root,
-                        "this folder has no table",
-                        "expected dataset1_info.csv, dataset2_info.csv ...",
-                    )
-                )
-        for number in self.sets:
+        super().__post_init__()
+
+    def check(self) -> Iterator[Problem]:
+        yield from is_folder("root", self.root, "give the folder of the download")
+        if self.root.is_dir() and not self.sets:
+            expected = "expected dataset1_info.csv, dataset2_info.csv ..."
+            yield Problem("root", self.root, "this folder has no table", expected)
+        for number in self.sets or ():
             if number not in SETS:
-                raise ConfigError(Problem("sets", number, "IMAGEO-Bench has the data sets 1, 2 and 3"))
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ConfigError(Problem("tasks", task, f"this builder has the tasks {' and '.join(TASKS)}"))
-        if not self.tasks:
-            raise ConfigError(Problem("tasks", [], "there must be a task", f"give {' or '.join(TASKS)}"))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null"))
+                yield Problem("sets", number, "IMAGEO-Bench has the data sets 1, 2 and 3")
+        yield from are_among("tasks", self.tasks, TASKS)
+        yield from at_least("workers", self.workers, 1)
 
     def _table(self, number: int) -> Path:
         return self.root / f"dataset{number}_info.csv"

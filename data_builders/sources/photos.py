@@ -20,6 +20,7 @@ from data_builders.questions.draw import generator
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
+from geotune.config.rules import at_least
 from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, Turn
 from geotune.system.parallel import parallel_map
@@ -137,11 +138,9 @@ class PhotoTable(Builder):
     workers: int | None = field(default=None, compare=False)
     """Number of processes that decode images; null: one per usable core."""
 
-    def __post_init__(self) -> None:
-        self.csv, self.images = Path(self.csv), Path(self.images)
+    def check(self) -> Iterator[Problem]:
         for key in ("limit", "workers"):
-            if (count := getattr(self, key)) is not None and count < 1:
-                raise ConfigError(Problem(key, count, "must be at least 1, or null"))
+            yield from at_least(key, getattr(self, key), 1)
 
     @property
     def source(self) -> str:

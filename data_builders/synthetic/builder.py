@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from data_builders.builder import Builder
 from data_builders.questions.sample import question_sample
 from data_builders.synthetic.city import CITY_VERSION, MAP_UNITS
-from data_builders.synthetic.places import SPLITS, Place, draw_places, map_name, place_folder, write_images
+from data_builders.synthetic.places import Place, draw_places, map_name, place_folder, write_images
 from data_builders.synthetic.questions import Question, questions
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError, Problem
+from geotune.config.rules import are_among, at_least
+from geotune.errors import Problem
 from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
 from geotune.system.parallel import parallel_map
@@ -46,7 +47,7 @@ class SyntheticCity(Builder):
     """Number of places, each with four ground views."""
     seed: int = 0
     """Seed of the city."""
-    split: str = "train"
+    split: Literal["train", "test", "validation", "pretrain"] = "train"
     """One of train, test, validation and pretrain; places of different splits never overlap."""
     tasks: Sequence[str] | None = None
     """Names of the tasks to write; null for all eight."""
@@ -61,25 +62,15 @@ class SyntheticCity(Builder):
     workers: int | None = field(default=None, compare=False)
     """Number of processes that draw the images; null: one per core."""
 
-    def __post_init__(self) -> None:
-        if self.places < 1:
-            raise ConfigError(Problem("places", self.places, "must be at least 1"))
-        if self.seed < 0:
-            raise ConfigError(Problem("seed", self.seed, "must be at least 0"))
-        if self.split not in SPLITS:
-            raise ConfigError(Problem("split", self.split, f"choose one of {', '.join(SPLITS)}"))
+    def check(self) -> Iterator[Problem]:
+        for key in ("places", "workers"):
+            yield from at_least(key, getattr(self, key), 1)
+        yield from at_least("seed", self.seed, 0)
         if not 0 <= self.crops_per_view <= len(CROPS):
-            raise ConfigError(Problem("crops_per_view", self.crops_per_view, "a map has nine crops", "give 0 to 9"))
+            yield Problem("crops_per_view", self.crops_per_view, "a map has nine crops", "give 0 to 9")
         for key in ("view_size", "map_size"):
-            if getattr(self, key) < 24:
-                raise ConfigError(Problem(key, getattr(self, key), "the side of an image must be at least 24 pixels"))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null for one per core"))
-        if self.tasks is not None and not self.tasks:
-            raise ConfigError(Problem("tasks", [], f"name at least one of {', '.join(TASKS)}, or null for all"))
-        for task in self.tasks or ():
-            if task not in TASKS:
-                raise ConfigError(f"tasks: {task!r} is not a task of this builder, which writes {', '.join(TASKS)}")
+            yield from at_least(key, getattr(self, key), 24, "an image needs that many pixels a side")
+        yield from are_among("tasks", self.tasks, TASKS)
 
     def build(self, writer: DatasetWriter) -> None:
         """Draw the places and write their images and questions."""

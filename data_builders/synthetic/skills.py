@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -18,7 +18,8 @@ from data_builders.synthetic.exercises import SKILLS, Exchange, exchanges
 from data_builders.synthetic.places import Place, draw_places, place_folder, write_images
 from data_builders.synthetic.scenes import Context
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError, Problem
+from geotune.config.rules import are_among, at_least
+from geotune.errors import Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -54,24 +55,14 @@ class SyntheticSkills(Builder):
     workers: int | None = field(default=None, compare=False)
     """Number of processes that draw the images; null: one per core."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> Iterator[Problem]:
         if self.places < 2:
-            raise ConfigError(Problem("places", self.places, "exercises show images of two places", "give at least 2"))
-        if self.records_per_place < 1:
-            raise ConfigError(Problem("records_per_place", self.records_per_place, "must be at least 1"))
-        if self.questions < 1:
-            raise ConfigError(Problem("questions", self.questions, "must be at least 1"))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(Problem("workers", self.workers, "must be at least 1, or null for one per core"))
-        if self.skills is not None and not self.skills:
-            raise ConfigError(Problem("skills", [], f"name at least one of {', '.join(SKILLS)}, or null for all"))
-        for skill in self.skills or ():
-            if skill not in SKILLS:
-                raise ConfigError(f"skills: {skill!r} is not a skill; the skills are {', '.join(SKILLS)}")
+            yield Problem("places", self.places, "exercises show images of two places", "give at least 2")
+        for key in ("records_per_place", "questions", "workers"):
+            yield from at_least(key, getattr(self, key), 1)
+        yield from are_among("skills", self.skills, SKILLS)
         if self.split not in ("pretrain", "validation"):
-            raise ConfigError(
-                Problem("split", self.split, "choose pretrain or validation", "the others belong to the tasks")
-            )
+            yield Problem("split", self.split, "choose pretrain or validation", "the others belong to the tasks")
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the exercises, then draw the images that they show."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.runs.directory import evaluations as saved_evaluations
+from geotune.runs.directory import evaluations
+from geotune.runs.suite_results import TASKS, kind_of
 from geotune.system.files import open_atomically
 
 if TYPE_CHECKING:
@@ -24,37 +25,39 @@ LABEL_DISTANCE = 0.085
 """Minimum distance, in units of accuracy, between the two labels to the right of a panel."""
 
 
-def plot_accuracy(run_dir: Path) -> list[Path]:
-    """Plot every multiple-choice suite of `run_dir/eval/step_*.json`; returns the files written.
+def accuracy_plots(evaluation: Mapping[str, Any], run_dir: Path) -> list[tuple[str, Path]]:
+    """Return each suite of an evaluation that has tasks, with the file of its plot.
 
     The first suite is drawn in `accuracy.png`, each further suite in `accuracy_<suite>.png`.
     """
-    evaluations = [evaluation for _, evaluation in saved_evaluations(run_dir)]
-    if not evaluations:
-        return []
-    written: list[Path] = []
-    for suite in [name for name, figures in evaluations[-1]["suites"].items() if "tasks" in figures]:
-        path = run_dir / ("accuracy.png" if not written else f"accuracy_{suite}.png")
-        with open_atomically(path, binary=True) as file:
-            accuracy_figure(evaluations, suite).savefig(file, format="png", dpi=120)
-        written.append(path)
-    return written
+    suites = [name for name, entry in evaluation["suites"].items() if kind_of(entry) == TASKS]
+    return [
+        (name, run_dir / (f"accuracy_{name}.png" if number else "accuracy.png")) for number, name in enumerate(suites)
+    ]
 
 
-def accuracy_figure(evaluations: Sequence[Mapping[str, Any]], suite: str) -> Figure:
+def plot_accuracy(run_dir: Path, suite: str, path: Path) -> None:
+    """Plot a suite of tasks of `run_dir/eval/step_*.json` to `path`."""
+    found = [evaluation for _, evaluation in evaluations(run_dir)]
+    with open_atomically(path, binary=True) as file:
+        accuracy_figure(found, suite).savefig(file, format="png", dpi=120)
+
+
+def accuracy_figure(found: Sequence[Mapping[str, Any]], suite: str) -> Figure:
     """Draw a panel for the mean and for each task of the last evaluation: accuracy, its 95% interval, and chance.
 
-    evaluations: contents of `eval/step_<N>.json` in ascending order of steps. Evaluations in an answer mode other than
-    that of the last evaluation are left out.
+    found: contents of `eval/step_<N>.json` in ascending order of steps. Evaluations in an answer mode other than that
+    of the last evaluation are left out, as are those in which the suite could not be measured.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    last = evaluations[-1]["suites"][suite]
+    last = found[-1]["suites"][suite]
     points = [
-        (evaluation["step"], evaluation["suites"][suite])
-        for evaluation in evaluations
-        if evaluation["suites"].get(suite, {}).get("answer_mode") == last["answer_mode"]
+        (evaluation["step"], entry)
+        for evaluation in found
+        for entry in [evaluation["suites"].get(suite)]
+        if entry is not None and entry["answer_mode"] == last["answer_mode"] and kind_of(entry) == TASKS
     ]
     tasks = list(last["tasks"])
     rows = math.ceil((len(tasks) + 1) / COLUMNS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -10,12 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from geotune.runs.suite_tables import SuiteRow, suite_rows
+from geotune.runs.suite_results import rows_of
+from geotune.runs.suite_tables import SINCE_START, cell_text, changes_since
 
-TASK_COLUMNS = ("task", "n", "chance", "accuracy", "95% interval", "since step 0", "parsed")
-DISTANCE_COLUMNS = ("figure", "all samples", "since step 0", "answered only")
 STYLES = {"above": "green", "below": "red", None: ""}
-"""Color of an accuracy by the side of chance on which its whole 95% interval lies."""
+"""Color of a compared cell by the side of chance on which its whole 95% interval lies."""
 
 
 def evaluation_tables(result: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> RenderableType:
@@ -27,28 +26,40 @@ def evaluation_tables(result: Mapping[str, Any], baseline: Mapping[str, Any] | N
             of questions differs from the baseline's shows no changes.
     """
     earlier = (baseline or {}).get("suites", {})
-    tables = []
+    tables: list[RenderableType] = []
     for name, entry in result["suites"].items():
         title = (
             f"{name} at step {result['step']}: {entry['answer_mode']}, {entry['samples_per_second']:.1f} questions/s"
         )
-        columns = TASK_COLUMNS if "tasks" in entry else DISTANCE_COLUMNS
-        tables.append(_table(title, columns, suite_rows(entry, earlier.get(name))))
+        if "failed" in entry:
+            tables.append(Text(f"{title}; it could not be measured: {entry['failed']}", style="red"))
+        elif not rows_of(entry):
+            tables.append(Text(title))
+        else:
+            tables.append(_table(title, entry, earlier.get(name)))
+        tables.append(Text())
     return Group(*tables)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[SuiteRow]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, column in enumerate(columns):
+def _table(title: str, entry: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Table:
+    """Make the table of a suite; the changes, if any, stand to the right of the column that they are about.
+
+    The tables of this package's suites fit into 80 columns, the width of a log file.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    rows, changes = rows_of(entry), changes_since(entry, baseline)
+    compared = next((row.compared for row, change in zip(rows, changes, strict=True) if change), None)
+    for number, column in enumerate(rows[0].cells):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        if row.is_mean:
+        if column == compared:
+            table.add_column(SINCE_START, justify="right", no_wrap=True)
+    for row, change in zip(rows, changes, strict=True):
+        if row.is_summary:
             table.add_section()
-        table.add_row(*(_cell(row, column) for column in columns), style="bold" if row.is_mean else None)
+        cells: list[Text] = []
+        for column, cell in row.cells.items():
+            cells.append(Text(cell_text(cell), style=STYLES[row.side_of_chance] if column == row.compared else ""))
+            if column == compared:
+                cells.append(Text(change))
+        table.add_row(*cells, style="bold" if row.is_summary else None)
     return table
-
-
-def _cell(row: SuiteRow, column: str) -> Text:
-    if column == "95% interval":
-        return Text(f"{row.cells['95% from'].removesuffix('%')} to {row.cells['95% to'].removesuffix('%')}")
-    return Text(row.cells[column], style=STYLES[row.chance] if column == "accuracy" else "")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from geotune.runs.figures import logged_figures
 from geotune.runs.predictions import Prediction
 from geotune.sample import IMAGE_TAG, Sample
 from geotune.system.images import load_image
@@ -30,27 +30,24 @@ LONGEST_TEXT = 2000
 """Largest number of characters of an answer in the table."""
 
 
-def log_evaluation(
-    run: Run,
-    result: Mapping[str, Any],
-    samples: Mapping[str, Sequence[Sample]],
-    predictions: Sequence[Prediction],
-) -> None:
-    """Log the figures of an evaluation and a few predictions of each task.
+def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None) -> None:
+    """Log the figures of an evaluation as `eval/<name>`, with a table of predictions if there is one.
 
     Args:
         run: W&B run to log to.
         result: the evaluation, as in `eval/step_<N>.json`.
-        samples: the samples of each suite by its name.
-        predictions: the predictions of all suites.
+        table: the table of `prediction_table`.
     """
-    figures = flat_metrics(result)
+    content: dict[str, Any] = {f"eval/{name}": value for name, value in logged_figures(result).items()}
+    content["eval/seconds"] = result["seconds"]
+    if table is not None:
+        content[TABLE] = table
     run.define_metric(STEP, hidden=True)
     # Define each name by itself: Lightning has defined "*" with its own step, and an exact name precedes a pattern.
-    for name in (*figures, TABLE):
+    for name in content:
         run.define_metric(name, step_metric=STEP)
     with _files_beside(run):
-        run.log({STEP: result["step"], **figures, TABLE: prediction_table(samples, predictions)})
+        run.log({STEP: result["step"], **content})
 
 
 @contextmanager
@@ -114,35 +111,3 @@ def side_by_side(images: Sequence[Image.Image], height: int = IMAGE_HEIGHT, gap:
         strip.paste(image, (left, 0))
         left += image.width + gap
     return strip
-
-
-def flat_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scalar figures of an evaluation by name: `eval/<task>/<metric>` and `eval/mean_accuracy`.
-
-    A suite without tasks counts as a task with the suite's name. The figures of a task that several suites ask are
-    named `eval/<suite>/<task>/<metric>`.
-    """
-    suites = result["suites"]
-    suites_asking = Counter(task for figures in suites.values() for task in figures.get("tasks", ()))
-    flat: dict[str, float] = {}
-    for suite, figures in suites.items():
-        _flatten(f"eval/{suite}", {k: v for k, v in figures.items() if k != "tasks"}, flat)
-        for task, entry in figures.get("tasks", {}).items():
-            _flatten(f"eval/{task}" if suites_asking[task] == 1 else f"eval/{suite}/{task}", entry, flat)
-    if result["mean_accuracy"] is not None:
-        flat["eval/mean_accuracy"] = result["mean_accuracy"]
-    flat["eval/seconds"] = result["seconds"]
-    return flat
-
-
-def _flatten(prefix: str, figures: Mapping[str, Any], flat: dict[str, float]) -> None:
-    """Add the scalar figures, at any depth, to `flat`; an interval becomes `<name>_low` and `<name>_high`."""
-    for name, value in figures.items():
-        if name == "by_source":
-            continue  # these would be dozens of curves; the files hold them
-        if name.endswith("ci95"):
-            flat[f"{prefix}/{name}_low"], flat[f"{prefix}/{name}_high"] = value
-        elif isinstance(value, Mapping):
-            _flatten(f"{prefix}/{name}", value, flat)
-        elif isinstance(value, int | float) and math.isfinite(value):
-            flat[f"{prefix}/{name}"] = value

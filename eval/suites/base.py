@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, get_args
 
 from eval.suites.subset import balanced_subset
+from geotune.config.options import Options
+from geotune.config.parts import AnswerMode
+from geotune.config.rules import at_least, is_builder
 from geotune.data.building import ensure_dataset
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.records import read_samples
 from geotune.runs.predictions import Prediction
+from geotune.runs.suite_results import SuiteResult
 from geotune.sample import Sample
 from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
 
+"""Ways to answer a question; `eval.evaluator.Evaluator` says what they mean."""
+ANSWER_MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
+
 
 class Suite(Protocol):
-    """A benchmark: it loads samples, and computes figures from the predictions on them."""
+    """A benchmark: it loads samples, and measures the predictions on them.
+
+    `eval.suites.conformance.check_suite` checks a suite of your own against this contract. A suite may have two more
+    attributes, both None unless it sets them:
+
+    - `headline`: name below the suite of the figure that stands for it as a whole, as `mean_accuracy`. The headline of
+      a recipe's first suite decides which checkpoint is the best, and is the default metric of a sweep. Set it on the
+      class, so that it is known before anything is measured.
+    - `answer_mode`: one of `ANSWER_MODES`, for a suite that is not asked in the evaluator's mode.
+    """
 
     def load(self, key: str) -> list[Sample]:
-        """Load the questions, task by task, with absolute image paths.
+        """Load at least one question, task by task, with unique ids, gold answers and absolute image paths.
 
-        key: position of the suite in the config, for error messages. Raises ConfigError.
+        The questions and their order are the same each time. key: position of the suite in the config, for error
+        messages. Raises ConfigError for a mistake of the user.
         """
         ...
 
-    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Compute the suite's entry in an evaluation's JSON from at least one prediction."""
+    def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
+        """Measure the answers to questions of this suite.
+
+        A pure function: it changes nothing, reads no files, draws no random numbers, and gives the same result for
+        the same arguments and for the pairs of them in any order. The kind, the headline and the columns never change.
+        A prediction without an answer (its text could not be read, or the question was never answered) counts as
+        wrong and stays in every denominator. A figure that has no value, such as an accuracy over no answers, is None,
+        never NaN or infinite; `SuiteResult` says what else the figures and rows must be.
+
+        samples: at least one of those that `load` gave. predictions: one for each sample, in the order of `samples`.
+        """
         ...
 
 
 @dataclass(kw_only=True)
-class DatasetSuite:
+class DatasetSuite(Options):
     """Loads the samples of some tasks from one dataset of sharegpt records."""
 
     path: str
@@ -44,14 +70,15 @@ class DatasetSuite:
     """Number of questions per task, balanced over gold answers and spread over places; null: all."""
     seed: int = 0
     """Seed of the choice of questions."""
+    answer_mode: AnswerMode | None = None
+    """How answers are found: `generate`, `choice` or `explain_choice`; null: as the evaluator's `answer_mode` says."""
+    headline: ClassVar[str | None] = None
+    """Name of the figure that stands for the whole suite."""
 
-    def __post_init__(self) -> None:
-        if self.samples_per_task is not None and self.samples_per_task < 1:
-            raise ConfigError(
-                Problem(
-                    "samples_per_task", self.samples_per_task, "ask at least 1 question per task, or set null for all"
-                )
-            )
+    def check(self) -> Iterator[Problem]:
+        remedy = "ask at least 1 question per task, or set null for all"
+        yield from at_least("samples_per_task", self.samples_per_task, 1, remedy)
+        yield from is_builder("build", self.build)
 
     def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
         """Load the chosen samples of `tasks`, in that order, with absolute image paths; raises ConfigError."""
@@ -63,8 +90,8 @@ class DatasetSuite:
                     self.check_gold(sample, get_task(sample.task), f"{key}.path={path}")
                     by_task[sample.task].append(sample)
             chosen = [sample for name in tasks for sample in self._subset(by_task[name], get_task(name))]
-            resolved: dict[str, str] = {}
-            chosen = [replace(sample, images=_absolute(sample, path.parent, resolved)) for sample in chosen]
+            _check_images(chosen, path.parent)
+            chosen = [sample.in_folder(path.parent.absolute()) for sample in chosen]
         except BadRecord as error:
             raise ConfigError(Problem(f"{key}.path", path, str(error), "fix or rebuild the dataset")) from error
         except OSError as error:
@@ -93,25 +120,17 @@ class DatasetSuite:
         return sorted(subset, key=lambda sample: (sample.images, sample.id))
 
 
-def _absolute(sample: Sample, folder: Path, resolved: dict[str, str]) -> tuple[str, ...]:
-    """Return the absolute paths of a sample's images; raises BadRecord for a missing image. resolved: cache by name."""
-    for name in sample.images:
-        if name not in resolved:
+def _check_images(samples: Sequence[Sample], folder: Path) -> None:
+    """Raise BadRecord for the first image that leaves the dataset's `folder` by a relative name, or does not exist."""
+    checked: set[str] = set()
+    for sample in samples:
+        for name in sample.images:
+            if name in checked:
+                continue
             try:
-                path = resolve_image(folder, name).absolute()
+                path = resolve_image(folder, name)
             except BadRecord as error:
                 raise error.at("", sample.id) from None
             if not path.is_file():
-                raise BadRecord(sample.id, f"the image {path} does not exist")
-            resolved[name] = str(path)
-    return tuple(resolved[name] for name in sample.images)
-
-
-def tasks_from(wanted: Sequence[str] | None, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Return the `wanted` tasks (None: all) in the order of `allowed`; raises ConfigError for any other name."""
-    if wanted is not None and not wanted:
-        raise ConfigError(Problem("tasks", [], f"name some of {', '.join(allowed)}, or set null for all"))
-    unknown = [name for name in wanted or () if name not in allowed]
-    if unknown:
-        raise ConfigError(Problem("tasks", ", ".join(unknown), f"this suite knows {', '.join(allowed)}"))
-    return tuple(name for name in allowed if wanted is None or name in wanted)
+                raise BadRecord(sample.id, f"the image {path.absolute()} does not exist")
+            checked.add(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 
 from eval.metrics.choice import choice_metrics, count_answers
 from eval.metrics.intervals import clustered_interval
-from eval.suites.base import DatasetSuite, tasks_from
+from eval.suites.base import DatasetSuite
+from geotune.config.rules import are_among
+from geotune.errors import Problem
 from geotune.runs.predictions import Prediction
+from geotune.runs.suite_results import TASKS, SuiteResult, task_rows
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
@@ -26,21 +29,23 @@ class CrossViewSuite(DatasetSuite):
 
     tasks: tuple[str, ...] | None = None
     """Names of the cross-view tasks to ask; null: all that the dataset contains."""
+    headline = "mean_accuracy"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.tasks = tasks_from(self.tasks, CROSS_VIEW_TASKS)
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
+        yield from are_among("tasks", self.tasks, CROSS_VIEW_TASKS)
 
     def load(self, key: str) -> list[Sample]:
-        return self.load_tasks(self.tasks or CROSS_VIEW_TASKS, key)
+        wanted = CROSS_VIEW_TASKS if self.tasks is None else self.tasks
+        return self.load_tasks([name for name in CROSS_VIEW_TASKS if name in wanted], key)
 
-    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
         """Compute `mean_accuracy` (unweighted over the tasks present), its interval, and the figures of each task."""
         groups: dict[str, list[Prediction]] = defaultdict(list)
         for prediction in predictions:
             groups[prediction.task].append(prediction)
         tasks = {name: _task_metrics(name, groups[name]) for name in CROSS_VIEW_TASKS if groups[name]}
-        return {
+        figures = {
             "mean_accuracy": float(np.mean([figures["accuracy"] for figures in tasks.values()])),
             "mean_ci95": list(
                 clustered_interval(
@@ -49,6 +54,7 @@ class CrossViewSuite(DatasetSuite):
             ),
             "tasks": tasks,
         }
+        return SuiteResult(TASKS, task_rows(figures), figures)
 
 
 def _task_metrics(name: str, predictions: Sequence[Prediction]) -> dict[str, Any]:

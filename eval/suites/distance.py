@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from eval.metrics.distance import distance_metrics
 from eval.suites.base import DatasetSuite
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.runs.predictions import Prediction
+from geotune.runs.suite_results import DISTANCE, SuiteResult, distance_rows
 from geotune.sample import Sample
 from geotune.tasks import Task, get_task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
@@ -26,10 +26,15 @@ class DistanceSuite(DatasetSuite):
 
     task: str = "geolocate"
     """Name of the task whose answers give coordinates."""
+    # Unlike the median, the mean score moves with every answer, near or far, and counts a missing one as 0.
+    headline = "geoscore"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        get_task(self.task)
+    def check(self) -> Iterator[Problem]:
+        yield from super().check()
+        try:
+            get_task(self.task)
+        except ConfigError as error:
+            yield from error.problems
 
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks((self.task,), key)
@@ -38,7 +43,7 @@ class DistanceSuite(DatasetSuite):
         if not isinstance(parse_coordinates(sample.answer), Coordinates):
             raise ConfigError(f"{where}: {sample.id} has no gold coordinates in {sample.answer!r}; rebuild the dataset")
 
-    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
         """Compute the figures of `distance_metrics` and the share of answers that are right if their coordinates swap.
 
         If that share exceeds a few per mille, the prompt or the parser has a mistake in the order of coordinates.
@@ -48,10 +53,11 @@ class DistanceSuite(DatasetSuite):
             gold = parse_coordinates(prediction.gold)
             assert isinstance(gold, Coordinates)
             swapped += right_if_swapped(prediction.raw, gold.lat, gold.lon, within_km=SWAP_WITHIN_KM)
-        return {
+        figures = {
             **distance_metrics([error_km(prediction) for prediction in predictions]),
             "right_if_swapped": swapped / len(predictions),
         }
+        return SuiteResult(DISTANCE, distance_rows(figures), figures)
 
 
 def error_km(prediction: Prediction) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from geotune.config.training import LoraConfig, Scope
-from geotune.errors import ConfigError, Problem
+from geotune.config.parts import LoraConfig, Scope
+from geotune.errors import ABSENT, ConfigError, Problem
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -47,20 +47,6 @@ class Parts:
             if name == prefix or name.startswith(f"{prefix}."):
                 return part
         return None
-
-
-def check_lora(lora: LoraConfig) -> None:
-    """Raise ConfigError if no adapter can be made with these settings."""
-    if lora.r < 1:
-        raise ConfigError(Problem("backbone.lora.r", lora.r, "the rank must be at least 1"))
-    if lora.alpha <= 0:
-        raise ConfigError(Problem("backbone.lora.alpha", lora.alpha, "the scale must be above 0"))
-    if not 0 <= lora.dropout < 1:
-        raise ConfigError(
-            Problem("backbone.lora.dropout", lora.dropout, "the probability must be at least 0 and below 1")
-        )
-    if lora.target not in TARGETS:
-        raise ConfigError(Problem("backbone.lora.target", lora.target, f"must be one of {', '.join(TARGETS)}"))
 
 
 def lora_targets(model: nn.Module, parts: Parts, scopes: Mapping[str, Scope], lora: LoraConfig) -> list[str]:
@@ -109,12 +95,8 @@ def apply_scopes(
     """Freeze, adapt or fully train each part of `model`; return it, wrapped by PEFT if any part has adapters.
 
     Trainable parameters become float32 whatever the dtype of the frozen ones, so that small updates are not rounded
-    away. Raises ConfigError if the settings are not legal, or if the trainable parameters are not the requested ones.
+    away. Raises ConfigError if the trainable parameters are not the requested ones.
     """
-    for part, scope in scopes.items():
-        if scope not in get_args(Scope):
-            raise ConfigError(Problem(f"backbone.{part}", scope, f"must be one of {', '.join(get_args(Scope))}"))
-    check_lora(lora)
     model.requires_grad_(False)
     wrapped: nn.Module = model
     expected = 0
@@ -161,9 +143,11 @@ def _check_adapters(model: nn.Module, wanted: set[str]) -> None:
     """Raise ConfigError unless the layers `wanted`, and no others, carry an adapter."""
     found = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
     if wrong := sorted(found - wanted):
-        raise ConfigError(f"backbone.lora: {len(wrong)} layers got an adapter that was not asked for, e.g. {wrong[0]}")
+        count = f"{len(wrong)} layers got an adapter that was not asked for, e.g. {wrong[0]}"
+        raise ConfigError(Problem("backbone.lora", ABSENT, count))
     if missing := sorted(wanted - found):
-        raise ConfigError(f"backbone.lora: {len(missing)} layers got no adapter, e.g. {missing[0]}")
+        count = f"{len(missing)} layers got no adapter, e.g. {missing[0]}"
+        raise ConfigError(Problem("backbone.lora", ABSENT, count))
 
 
 @contextmanager
@@ -185,6 +169,13 @@ def merged_adapters(model: nn.Module) -> Iterator[None]:
         for layer, weight in zip(layers, original, strict=True):
             layer.get_base_layer().weight.data = weight
             layer.merged_adapters.clear()
+
+
+def adapters_are_merged(model: nn.Module) -> bool:
+    """Return whether an adapter of `model` is merged into its weights."""
+    from peft.tuners.lora import LoraLayer
+
+    return any(module.merged for module in model.modules() if isinstance(module, LoraLayer))
 
 
 def trainable_summary(model: nn.Module) -> list[tuple[str, int]]:

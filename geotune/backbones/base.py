@@ -5,21 +5,28 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
-from geotune.backbones.adapters import Parts, apply_scopes, full_state, merged_adapters, trainable_summary
+from geotune.backbones.adapters import (
+    Parts,
+    adapters_are_merged,
+    apply_scopes,
+    full_state,
+    merged_adapters,
+    trainable_summary,
+)
+from geotune.backbones.copies import WeightCopies
+from geotune.backbones.output_head import LogitFunction, label_logprobs, use_output_head
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
 from geotune.backbones.tree_attention import TreeMask, use_tree_attention
-from geotune.config.training import QUANTIZED_FULL, LoraConfig, Scope
+from geotune.config.parts import BackboneConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded
-from geotune.errors import ConfigError
 from geotune.system.cache import LruBytes
 
 if TYPE_CHECKING:
@@ -46,8 +53,6 @@ class Backbone(nn.Module):
     and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
     the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
 
-    Args: see `geotune.config.training.BackboneConfig`.
-
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.
     """
@@ -59,47 +64,41 @@ class Backbone(nn.Module):
     model_class: ClassVar[Any]
     """The family's class in transformers."""
 
-    def __init__(
-        self,
-        path: str,
-        max_pixels: int,
-        min_pixels: int | None = None,
-        dtype: Literal["bf16", "float32"] = "bf16",
-        attn: Literal["sdpa", "flex", "eager"] = "sdpa",
-        gradient_checkpointing: bool = False,
-        trust_remote_code: bool = False,
-        tower: Scope = "frozen",
-        projector: Scope = "frozen",
-        language_model: Scope = "lora",
-        lora: LoraConfig | None = None,
-        quantization: Literal["nf4"] | None = None,
-    ) -> None:
+    Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        if quantization is not None and language_model == "full":
-            raise ConfigError(QUANTIZED_FULL.format(quantization))
-        self.path = path
-        self.max_pixels = max_pixels
-        self.dtype = DTYPES[dtype]
-        self.attn = attn
-        config = load_model_config(
-            path, family=self.family, backbone=type(self).__name__, trust_remote_code=trust_remote_code
+        self.path = config.path
+        self.max_pixels = config.max_pixels
+        self.dtype = DTYPES[config.dtype]
+        self.attn = config.attn
+        model_config = load_model_config(
+            config.path,
+            family=self.family,
+            backbone=type(self).__name__,
+            trust_remote_code=config.trust_remote_code,
         )
-        self.encoder = self.load_encoder(path, max_pixels=max_pixels, min_pixels=min_pixels)
-        self.quantized = quantization is not None
-        model = self._load_model(config, trust_remote_code)
-        self.lora = lora or LoraConfig()
-        scopes: dict[str, Scope] = {"tower": tower, "projector": projector, "language_model": language_model}
+        self.encoder = self.load_encoder(config.path, max_pixels=config.max_pixels, min_pixels=config.min_pixels)
+        self.quantized = config.quantization is not None
+        model = self._load_model(model_config, config.trust_remote_code)
+        self.lora = config.lora
+        scopes: dict[str, Scope] = {
+            "tower": config.tower,
+            "projector": config.projector,
+            "language_model": config.language_model,
+        }
         self.model = apply_scopes(model, self.parts, scopes, self.lora)
         if self.has_adapter:
             from geotune.backbones.fused_lora import fuse_lora
 
             fuse_lora(self.model)
-        self.tower_trains = tower != "frozen"
-        self.projector_trains = projector != "frozen"
-        if gradient_checkpointing:
+        self.tower_trains = config.tower != "frozen"
+        self.projector_trains = config.projector != "frozen"
+        if config.gradient_checkpointing:
             _enable_gradient_checkpointing(model)
         self._cache_features = not (self.tower_trains or self.projector_trains)
         self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
+        self._copies = WeightCopies()
         self.patches = 0
         self.stop_ids = self._find_stop_ids(model)
         self.train(False)
@@ -132,6 +131,7 @@ class Backbone(nn.Module):
             use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         if self.quantized:
             quantize_language_model(model, self.parts, self.dtype)
+        use_output_head(model.lm_head)  # type: ignore[arg-type]
         return model
 
     def _find_stop_ids(self, model: Any) -> tuple[int, ...]:
@@ -176,13 +176,14 @@ class Backbone(nn.Module):
                     module.training = False
         return self
 
-    def encode(self, sample: Sample, dataset_dir: Path, *, answer: bool = True) -> Encoded:
+    def encode(self, sample: Sample, *, answer: bool = True) -> Encoded:
         """Encode `sample`, without its last assistant turn if `answer` is false. Raises BadRecord."""
-        return self.encoder.encode(sample, dataset_dir, answer=answer)
+        return self.encoder.encode(sample, answer=answer)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Backbone:
-        """Move or convert the weights, and clear the feature cache, whose tensors would stay behind."""
+        """Move or convert the weights and their copies; clear the feature cache, whose tensors would stay behind."""
         self._feature_cache.clear()
+        self._copies.change(fn)
         return super()._apply(fn, recurse)
 
     @abstractmethod
@@ -274,12 +275,32 @@ class Backbone(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Logits (N, vocabulary) in float32 at the N tokens `batch.logit_index`; the head runs on these alone."""
         with self._autocast():
-            mask: torch.Tensor | TreeMask | None = batch.attention
-            if batch.subtree_end is not None:
-                mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
-            hidden = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
-            logits: torch.Tensor = self.base.lm_head(hidden.flatten(0, 1)[batch.logit_index])
+            logits: torch.Tensor = self.base.lm_head(self._predicting(batch))
         return logits.float()
+
+    def _predicting(self, batch: Batch) -> torch.Tensor:
+        """Hidden states (N, hidden) at the N tokens `batch.logit_index`."""
+        mask: torch.Tensor | TreeMask | None = batch.attention
+        if batch.subtree_end is not None:
+            mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
+        hidden: torch.Tensor = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
+        return hidden.flatten(0, 1)[batch.logit_index]
+
+    def over_logits(self, batch: Batch, function: LogitFunction) -> torch.Tensor:
+        """Results of `function(logits, labels)` on the supervised tokens, chunk by chunk, flattened and concatenated.
+
+        No tensor of all tokens and the whole vocabulary exists, in the backward pass neither; see `OutputHead`.
+        """
+        with self._autocast():
+            found: torch.Tensor = self.base.lm_head(self._predicting(batch), batch.labels, function)
+        return found
+
+    def token_logprobs(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
+        """Log-probability (N,) of each label of `batch` under softmax(logits / temperature), in float32.
+
+        `batch.owner` says which sample or option a label belongs to.
+        """
+        return self.over_logits(batch, lambda logits, labels: label_logprobs(logits, labels, temperature))
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
@@ -298,6 +319,33 @@ class Backbone(nn.Module):
             self.train(was_training)
             if self.tower_trains or self.projector_trains:
                 self._cache_features = False
+                self._feature_cache.clear()
+
+    def keep_copy(self, name: str) -> None:
+        """Keep a frozen copy of the trained weights as they are now, under a name that `weights_of` takes.
+
+        The copy takes the memory of the trained weights once more. It moves with the backbone, and is neither trained
+        nor saved nor exported. Raises ConfigError if a strategy shards the trained weights.
+        """
+        self._copies.keep(name, self.trained_parameters())
+
+    @contextmanager
+    def weights_of(self, name: str) -> Iterator[None]:
+        """Context for computing with the weights of `keep_copy(name)`, without autograd; see `WeightCopies`.
+
+        The gradients of a forward pass before it stay right. Enter `evaluation_mode` inside of it, not around it,
+        because that mode may merge adapters. Raises KeyError if there is no such copy, and ConfigError if a strategy
+        shards the trained weights.
+        """
+        assert not adapters_are_merged(self.base), "weights_of must not be entered inside evaluation_mode"
+        changes_features = self.tower_trains or self.projector_trains
+        if changes_features:
+            self._feature_cache.clear()
+        try:
+            with torch.no_grad(), self._copies.in_place_of(self.trained_parameters(), name):
+                yield
+        finally:
+            if changes_features:
                 self._feature_cache.clear()
 
     def _merged_adapters(self) -> AbstractContextManager[None]:

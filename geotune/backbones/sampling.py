@@ -1,4 +1,4 @@
-"""Choose the next token: the most likely one, or one drawn with random numbers that belong to its answer alone."""
+"""Choose the next token: the most likely one, or one drawn with random numbers of its completion alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 TokenChooser = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """Function (logits (B, V), rows (B,), step) -> tokens (B,).
 
-`rows` are the indices of the answers in their batch, `step` is the number of tokens that each answer already has.
+`rows` are the indices of the completions in their batch, `step` is the number of tokens that each already has.
 """
 
 
@@ -41,21 +41,21 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings for drawing answers: a temperature, a nucleus and a seed per sample.
+    """Settings for drawing completions: a temperature, a nucleus and a seed per prompt.
 
-    An answer depends on its question and seed alone, not on the rest of the batch. In bfloat16 that holds up to the
-    rounding of the logits, which depends on the batch, also for greedy answers.
+    A completion depends on its prompt, its seed and its number alone, not on the rest of the batch. In bfloat16 that
+    holds up to the rounding of the logits, which depends on the batch, also for greedy completions.
     """
 
     seeds: Sequence[Sequence[int]]
-    """One seed per sample, a sequence of integers as NumPy's `default_rng` takes it."""
+    """One seed per prompt, a sequence of integers; completion k of a prompt draws from `default_rng((*seed, k))`."""
     temperature: float = 1.0
     """Divisor of the logits, above 0; 1 draws from the model's own distribution."""
     top_p: float = 1.0
     """Probability held by the nucleus, in (0, 1]; 1 draws from all tokens."""
 
-    def chooser(self, chosen: Sequence[int], steps: int, device: torch.device) -> TokenChooser:
-        """Return a chooser for a batch of the samples with the indices `chosen`, for at most `steps` tokens each."""
-        random = np.stack([np.random.default_rng(self.seeds[index]).random(steps) for index in chosen])
+    def chooser(self, seeds: Sequence[Sequence[int]], steps: int, device: torch.device) -> TokenChooser:
+        """Return a chooser for a batch of completions with these `seeds`, for at most `steps` tokens each."""
+        random = np.stack([np.random.default_rng(seed).random(steps) for seed in seeds])
         uniform = torch.from_numpy(random).to(device)
         return lambda logits, rows, step: draw(logits, uniform[rows, step], self.temperature, self.top_p)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from geotune.errors import ConfigError
+from geotune.errors import ABSENT, ConfigError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,12 @@ class Journal:
                 for name in ("calls", "answers", "invalid"):
                     self._files[name] = opened.enter_context((self.folder / f"{name}.jsonl").open("a+b"))
             except Timeout:
-                raise ConfigError(f"out: another process is writing to {self.folder}; wait for it or stop it") from None
+                raise ConfigError(
+                    Problem("out", ABSENT, f"another process is writing to {self.folder}", "wait for it or stop it")
+                ) from None
             except OSError as error:
                 raise ConfigError(
-                    f"out: can't write {self.folder} ({error.strerror}); choose another folder"
+                    Problem("out", ABSENT, f"can't write {self.folder} ({error.strerror})", "choose another folder")
                 ) from error
             for _, line in self._lines("calls"):
                 self._usd[line["call"]] = line["usd"] if "failed" in line else line["worst_usd"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from geotune.config.options import Options
 from geotune.config.rules import is_named
+from geotune.errors import ABSENT, Problem
 
 LEG_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(kw_only=True)
-class ChainConfig:
+class ChainConfig(Options):
     """Config of `geotune train` for a recipe with `chain`; any other key of `geotune train` goes to every leg."""
 
     recipe: str
@@ -30,22 +33,17 @@ class ChainConfig:
     dry_run: bool = False
     """Show every leg as the dry run of its training, and stop."""
 
-
-def check_chain(cfg: ChainConfig) -> list[str]:
-    """Return the mistakes in a recipe with `chain` that its types allow."""
-    legs = {name: node for name, node in cfg.chain.items() if node is not None}
-    rules = [
-        is_named("start", cfg.start),
-        is_named("run_dir", cfg.run_dir),
-        (
-            cfg.resume in (None, "last"),
-            f"resume={cfg.resume}: a chain goes on with its first unfinished leg; give resume=last run_dir=<folder>",
-        ),
-        (legs != {}, "chain={}: there is nothing to train; name at least one leg"),
-        *((LEG_NAME.fullmatch(name) is not None, f"chain.{name}: use letters, digits, _ and - alone") for name in legs),
-        *(
-            (isinstance(node, dict), f"chain.{name}={node}: give {{recipe: <name>, ...}}")
-            for name, node in legs.items()
-        ),
-    ]
-    return [mistake for fine, mistake in rules if not fine]
+    def check(self) -> Iterator[Problem]:
+        yield from is_named("start", self.start)
+        yield from is_named("run_dir", self.run_dir)
+        if self.resume not in (None, "last"):
+            remedy = "give resume=last run_dir=<folder>"
+            yield Problem("resume", self.resume, "a chain goes on with its first unfinished leg", remedy)
+        legs = {name: node for name, node in self.chain.items() if node is not None}
+        if not legs:
+            yield Problem("chain", {}, "there is nothing to train", "name at least one leg")
+        for name, node in legs.items():
+            if not LEG_NAME.fullmatch(name):
+                yield Problem(f"chain.{name}", ABSENT, "use letters, digits, _ and - alone")
+            if not isinstance(node, dict):
+                yield Problem(f"chain.{name}", node, "this is no leg", "give {recipe: <name>, ...}")

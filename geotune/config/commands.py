@@ -1,15 +1,18 @@
-"""Schemas of the commands other than `geotune train`, and their checks that types can't express."""
+"""Schemas of the commands other than `geotune train`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from geotune.config.options import Options
 from geotune.config.rules import above_zero, at_least, is_builder, is_named
+from geotune.errors import ABSENT, Problem
 
 
 @dataclass
-class BuildConfig:
+class BuildConfig(Options):
     """Config of `geotune build`."""
 
     builder: dict[str, Any]
@@ -25,9 +28,16 @@ class BuildConfig:
     shard: str | None = None
     """Part i of n to write, as i/n; `geotune merge` joins the parts. null writes the whole dataset."""
 
+    def check(self) -> Iterator[Problem]:
+        yield from is_builder("builder", self.builder, choice="builder")
+        if not self.out:
+            yield Problem("out", "", "the name is empty", "give out=<folder>")
+        if not 0 <= self.max_reject_fraction <= 1:
+            yield Problem("max_reject_fraction", self.max_reject_fraction, "give a fraction between 0 and 1")
+
 
 @dataclass
-class MergeConfig:
+class MergeConfig(Options):
     """Config of `geotune merge`."""
 
     out: str
@@ -35,9 +45,13 @@ class MergeConfig:
     name: str | None = None
     """Name of the dataset; null means the only dataset that has parts in the folder."""
 
+    def check(self) -> Iterator[Problem]:
+        yield from is_named("out", self.out)
+        yield from is_named("name", self.name)
+
 
 @dataclass
-class SweepConfig:
+class SweepConfig(Options):
     """Config of `geotune sweep`; a key that it does not have is passed to every training."""
 
     sweep: str
@@ -49,7 +63,8 @@ class SweepConfig:
     trials: int = 20
     """Number of trials on all machines together; a restarted sweep runs new trials in place of those that failed."""
     metric: str | None = None
-    """Figure to improve, suite/key or suite/task/key; null means mean_accuracy of the recipe's first suite."""
+    """Figure to improve, <suite>/<figure> or <suite>/<task>/<figure>; null means the headline figure of the recipe's
+    first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
     direction: Literal["maximize", "minimize"] | None = None
     """Direction of improvement; null minimizes a figure whose name ends in _km and maximizes any other."""
     sampler: Literal["tpe", "random"] = "tpe"
@@ -83,9 +98,40 @@ class SweepConfig:
     wandb_yaml: str | None = None
     """Write the search as a W&B sweep to this file, for `wandb sweep` and `wandb agent`, and stop."""
 
+    def check(self) -> Iterator[Problem]:
+        if bool(self.space) == bool(self.variants):
+            both = "both" if self.space else "neither"
+            yield Problem("space, variants", ABSENT, f"sweep={self.sweep} has {both}", "give exactly one of them")
+        for key in ("trials", "startup", "devices_per_trial", "max_failed"):
+            yield from at_least(key, getattr(self, key), 1)
+        for key in ("prune_after", "seed"):
+            yield from at_least(key, getattr(self, key), 0)
+        yield from self._check_devices()
+        for key in ("study", "storage", "sweep_dir"):
+            value = getattr(self, key)
+            if value is not None and not value.strip():
+                yield Problem(key, "", "the name is empty", "give a name, or leave the key out")
+        yield from above_zero("grace", self.grace)
+        yield from above_zero("stale_after", self.stale_after)
+        if self.wandb_yaml is not None and self.variants and not self.space:
+            yield Problem(
+                "wandb_yaml", self.wandb_yaml, "W&B sweeps have no named variants", "choose a sweep with a search space"
+            )
+
+    def _check_devices(self) -> Iterator[Problem]:
+        if self.devices is None or self.devices_per_trial < 1:
+            return
+        for device in self.devices:
+            yield from at_least("devices", device, 0)
+        per_trial = f"devices_per_trial={self.devices_per_trial}"
+        if not self.devices or len(self.devices) % self.devices_per_trial:
+            yield Problem("devices", self.devices, f"name a multiple of {per_trial}")
+        if self.devices_per_trial > 1 and len(set(self.devices)) < len(self.devices):
+            yield Problem("devices", self.devices, f"with {per_trial} each device can be given only once")
+
 
 @dataclass
-class ExportConfig:
+class ExportConfig(Options):
     """Config of `geotune export`."""
 
     checkpoint: str
@@ -100,9 +146,13 @@ class ExportConfig:
     overwrite: bool = False
     """Replace an earlier export in `out`."""
 
+    def check(self) -> Iterator[Problem]:
+        for key in ("checkpoint", "out", "base_model"):
+            yield from is_named(key, getattr(self, key))
+
 
 @dataclass
-class LocateConfig:
+class LocateConfig(Options):
     """Config of `geotune locate`."""
 
     image: str
@@ -135,83 +185,12 @@ class LocateConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Kind of device."""
 
-
-def check_build(cfg: BuildConfig) -> list[str]:
-    """Return the mistakes in a config of `geotune build` that its types allow."""
-    rules = [
-        is_builder("builder", cfg.builder),
-        (cfg.out != "", "out=: the name is empty; give out=<folder>"),
-        (
-            0 <= cfg.max_reject_fraction <= 1,
-            f"max_reject_fraction={cfg.max_reject_fraction}: give a fraction between 0 and 1",
-        ),
-    ]
-    return [mistake for fine, mistake in rules if not fine]
-
-
-def check_merge(cfg: MergeConfig) -> list[str]:
-    """Return the mistakes in a config of `geotune merge` that its types allow."""
-    return [mistake for fine, mistake in [is_named("out", cfg.out), is_named("name", cfg.name)] if not fine]
-
-
-def check_sweep(cfg: SweepConfig) -> list[str]:
-    """Return the mistakes in a config of `geotune sweep` that its types allow."""
-    devices = len(cfg.devices) if cfg.devices is not None else None
-    rules = [
-        (
-            (cfg.space != {}) != (cfg.variants != {}),
-            f"space, variants: sweep={cfg.sweep} has {'both' if cfg.space else 'neither'}; give exactly one of them",
-        ),
-        at_least("trials", cfg.trials, 1),
-        at_least("startup", cfg.startup, 1),
-        at_least("prune_after", cfg.prune_after, 0),
-        at_least("seed", cfg.seed, 0),
-        *(at_least("devices", device, 0) for device in cfg.devices or []),
-        at_least("devices_per_trial", cfg.devices_per_trial, 1),
-        (
-            devices is None or (devices > 0 and devices % cfg.devices_per_trial == 0),
-            f"devices={cfg.devices}: name a multiple of devices_per_trial={cfg.devices_per_trial}",
-        ),
-        (
-            cfg.devices_per_trial == 1 or devices is None or len(set(cfg.devices or [])) == devices,
-            f"devices={cfg.devices}: with devices_per_trial={cfg.devices_per_trial} each device can be given only once",
-        ),
-        *(
-            (
-                value is None or value.strip() != "",
-                f"{key}=: the name is empty; give a name, or leave the key out",
-            )
-            for key, value in (("study", cfg.study), ("storage", cfg.storage), ("sweep_dir", cfg.sweep_dir))
-        ),
-        at_least("max_failed", cfg.max_failed, 1),
-        above_zero("grace", cfg.grace),
-        above_zero("stale_after", cfg.stale_after),
-        (
-            cfg.wandb_yaml is None or cfg.variants == {} or cfg.space != {},
-            f"wandb_yaml={cfg.wandb_yaml}: W&B sweeps have no named variants; choose a sweep with a search space",
-        ),
-    ]
-    return [mistake for fine, mistake in rules if not fine]
-
-
-def check_export(cfg: ExportConfig) -> list[str]:
-    """Return the mistakes in a config of `geotune export` that its types allow."""
-    rules = [is_named(key, path) for key, path in vars(cfg).items() if key in ("checkpoint", "out", "base_model")]
-    return [mistake for fine, mistake in rules if not fine]
-
-
-def check_locate(cfg: LocateConfig) -> list[str]:
-    """Return the mistakes in a config of `geotune locate` that its types allow."""
-    rules = [
-        is_named("image", cfg.image),
-        is_named("checkpoint", cfg.checkpoint),
-        is_named("base_model", cfg.base_model),
-        at_least("samples", cfg.samples, 1),
-        above_zero("temperature", cfg.temperature),
-        (0 < cfg.top_p <= 1, f"top_p={cfg.top_p}: give a probability above 0 and up to 1"),
-        at_least("seed", cfg.seed, 0),
-        at_least("batch_size", cfg.batch_size, 1),
-        at_least("max_new_tokens", cfg.max_new_tokens, 1),
-        at_least("max_pixels", cfg.max_pixels, 1),
-    ]
-    return [mistake for fine, mistake in rules if not fine]
+    def check(self) -> Iterator[Problem]:
+        for key in ("image", "checkpoint", "base_model"):
+            yield from is_named(key, getattr(self, key))
+        yield from above_zero("temperature", self.temperature)
+        if not 0 < self.top_p <= 1:
+            yield Problem("top_p", self.top_p, "give a probability above 0 and up to 1")
+        yield from at_least("seed", self.seed, 0)
+        for key in ("samples", "batch_size", "max_new_tokens", "max_pixels"):
+            yield from at_least(key, getattr(self, key), 1)

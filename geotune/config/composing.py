@@ -56,9 +56,6 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     if problems:
         typed = {".".join(key) for key, _ in values}
         raise ConfigError(*(_explained(problem, spec, choices, typed) for problem in problems))
-    mistakes = spec.check(config)
-    if mistakes:
-        raise ConfigError(*mistakes)
     complete = OmegaConf.create(escape_interpolation(asdict(config)))
     OmegaConf.set_struct(complete, True)
     return complete

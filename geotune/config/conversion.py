@@ -1,6 +1,6 @@
-"""Conversion of plain trees, as YAML holds them, to dataclasses and arguments. It collects every mistake.
+"""Conversion of plain trees, as YAML holds them, to option dataclasses. It collects every mistake.
 
-The schemas of `geotune.config` and the targets that a recipe names by `_target_` are converted by the same rules.
+The schemas of `geotune.config` and the options of the classes that a recipe names by `_target_` follow the same rules.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from geotune.config.options import PartOptions
 from geotune.config.parameters import (
     MAPPINGS,
     MISSING,
@@ -24,46 +25,51 @@ from geotune.config.parameters import (
     type_in_words,
     union_members,
 )
-from geotune.config.targets import resolve_target
+from geotune.config.targets import options_of, slot_options
 from geotune.config.wording import near
 from geotune.errors import ConfigError, Problem
 
 
-def read_arguments(
-    node: Mapping[str, Any], target: Callable[..., Any], where: str, problems: list[Problem], given: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Return the arguments for `target` in a config node, converted to its type hints. Adds mistakes to `problems`.
+def read_options(node: Mapping[str, Any], schema: Any, where: str, problems: list[Problem]) -> Any:
+    """Make the option dataclass `schema` from a config node, whose values are converted to the types of its fields.
 
-    where: key of the node. given: names of arguments that the caller passes itself, which the node must not hold.
+    where: key of the node. Adds mistakes to `problems`, and returns None if there are any.
     """
-    accepted = parameters_of(target)
+    accepted = parameters_of(schema)
     arguments: dict[str, Any] = {}
+    mistakes: list[Problem] = []
     for name, value in node.items():
-        key = f"{where}.{name}" if where else str(name)
+        key = _join(where, name)
         if name == "_target_" and name not in accepted:
             continue
-        if name in given:
-            problems.append(Problem(key, value, "this argument is set by the program", "remove the key"))
-        elif name not in accepted and not accepted.open:
-            siblings = tuple(known for known in accepted if known not in given and known != "_target_")
+        if name not in accepted:
+            siblings = tuple(known for known in accepted if known != "_target_")
             rest, leaf = _first_leaf(value)
             meant = near(str(name), siblings, where, rest)
-            problems.append(Problem(key + rest, leaf, "no such key", meant, siblings))
+            mistakes.append(Problem(key + rest, leaf, "no such key", meant, siblings))
+        elif value == MISSING:
+            mistakes.append(_required(key, accepted[name].doc))
         else:
-            parameter = accepted.get(str(name))
-            if value == MISSING:
-                problems.append(_required(key, parameter.doc if parameter else ""))
-            else:
-                arguments[str(name)] = convert(value, parameter.hint if parameter else Any, key, problems)
+            arguments[name] = convert(value, accepted[name].hint, key, mistakes)
     for name, parameter in accepted.items():
-        if parameter.default is REQUIRED and name not in node and name not in given:
-            key = f"{where}.{name}" if where else name
-            schema = nested_schema(parameter.hint)
-            if schema:  # so that the message names the keys that are missing
-                arguments[name] = convert({}, schema, key, problems)
+        if parameter.default is REQUIRED and name not in node:
+            nested = nested_schema(parameter.hint)
+            if nested:  # so that the message names the keys that are missing
+                arguments[name] = convert({}, nested, _join(where, name), mistakes)
             else:
-                problems.append(_required(key, parameter.doc))
-    return arguments
+                mistakes.append(_required(_join(where, name), parameter.doc))
+    made = None
+    if not mistakes:
+        try:
+            made = schema(**arguments)
+        except ConfigError as error:  # its keys are those of the fields
+            mistakes = [problem.below(where) for problem in error.problems]
+    problems.extend(mistakes)
+    return made
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else str(name)
 
 
 def convert(value: Any, hint: Any, key: str, problems: list[Problem]) -> Any:
@@ -144,17 +150,17 @@ def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: lis
 
 
 def _convert_dataclass(value: Mapping[str, Any], hint: Any, key: str, problems: list[Problem]) -> Any:
-    """Convert a mapping to the dataclass `hint`."""
-    mistakes: list[Problem] = []
-    arguments = read_arguments(value, hint, key, mistakes)
-    problems.extend(mistakes)
-    if mistakes:
-        return None
-    try:
-        return hint(**arguments)
-    except ConfigError as error:  # __post_init__ names the key itself
-        problems.extend(error.problems)
-        return None
+    """Convert a mapping to the dataclass `hint`; options of a part are those of the class that `_target_` names."""
+    if issubclass(hint, PartOptions):
+        if value.get("_target_") in (None, "", MISSING):
+            problems.append(_required(_join(key, "_target_"), parameters_of(hint)["_target_"].doc))
+            return None
+        try:
+            hint = slot_options(hint, value["_target_"], key)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+    return read_options(value, hint, key, problems)
 
 
 def _convert_sequence(
@@ -173,13 +179,15 @@ def _convert_sequence(
 
 
 def _check_open(value: Any, key: str, problems: list[Problem]) -> Any:
-    """Check the arguments below each `_target_` of a node that has no schema. Returns the node unchanged."""
+    """Check the options below each `_target_` of a node that has no schema. Returns the node unchanged."""
     if isinstance(value, Mapping):
         if "_target_" in value:
             try:
-                read_arguments(value, resolve_target(value["_target_"], key), key, problems)
+                schema = options_of(value["_target_"], key)
             except ConfigError as error:
                 problems.extend(error.problems)
+            else:
+                read_options(value, schema, key, problems)
         else:
             for name, item in value.items():
                 _check_open(item, f"{key}.{name}", problems)
@@ -199,12 +207,13 @@ def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
     if path[-1] == "_target_":
         return str
     hint: Any = root
+    group = ""
     for part in path:
         target = tree.get("_target_") if isinstance(tree, Mapping) else None
         schema = nested_schema(hint)
-        if schema is None and isinstance(target, str):
+        if isinstance(target, str) and (schema is None or issubclass(schema, PartOptions)):
             try:
-                schema = resolve_target(target, "")
+                schema = options_of(target, "") if schema is None else slot_options(schema, target, group)
             except ConfigError:  # the validation reports it, with its key
                 return Any
         if schema is not None:
@@ -214,6 +223,7 @@ def hint_at(root: Any, tree: Any, path: Sequence[str]) -> Any:
             inner = [typing.get_args(member) for member in union_members(hint) if typing.get_origin(member) in MAPPINGS]
             hint = inner[0][1] if inner else Any
         tree = tree.get(part) if isinstance(tree, Mapping) else None
+        group = part
     return hint
 
 

@@ -7,35 +7,41 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geotune.config.conversion import read_arguments
+from geotune.config.conversion import read_options
 from geotune.config.parameters import parameters_of
-from geotune.config.targets import resolve_target
-from geotune.errors import ConfigError, Problem
+from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
+from geotune.config.recipe_files import targets_of
+from geotune.config.targets import options_of, resolve_target
+from geotune.errors import ABSENT, ConfigError, Problem
+
+SLOTS: Any = {"backbone": BackboneConfig, "data": DataConfig, "evaluator": EvaluatorConfig, "stage": StageConfig}
 
 
 def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **given: Any) -> Any:
-    """Call the target that `node._target_` names with the other keys of `node`, and return the result.
+    """Make an object of the class that `node._target_` names.
 
-    The keys are checked against the target's dataclass fields or signature and converted to its type hints, so a list
-    becomes a tuple and a string becomes a Path if the hint says so. A nested node becomes an instance if the hint names
-    a dataclass; otherwise it is passed as a plain dict, also if it has a `_target_` of its own.
+    The other keys of `node` are its options: they are converted to the fields of the option dataclass, so a list
+    becomes a tuple and a text becomes a Path if the field says so, and the dataclass checks them. A class that is
+    itself a dataclass is made of them; any other class names the dataclass as its attribute `Config` and gets it as the
+    argument `config`.
 
-    where: key of the node in the config tree ("builder", "evaluator.suites.geox"), for messages. given: arguments that
-    do not come from a config (a backbone, a writer); they are passed unchecked, and the node must not hold them.
+    where: key of the node in the config tree ("builder", "evaluator.suites.geox"), for messages. given: further
+    arguments, which do not come from a config (a backbone, a writer).
 
-    Raises ConfigError for an unknown key (with near misses), a missing key, a wrong type or an unknown target.
+    Raises ConfigError that lists every mistake: unknown and missing keys, wrong types, illegal values.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     if "_target_" not in plain:
-        raise ConfigError(f"{where}: names no _target_; give {where}._target_=<package.module.Class>")
+        raise ConfigError(Problem(where, ABSENT, "names no _target_", "give {key}._target_=<package.module.Class>"))
     target = resolve_target(plain["_target_"], where)
+    built_in = where in SLOTS and plain["_target_"] in targets_of(where)
+    schema = SLOTS[where] if built_in else options_of(plain["_target_"], where)
     problems: list[Problem] = []
-    arguments = read_arguments(plain, target, where, problems, given)
+    options = read_options(plain, schema, where, problems)
     if problems:
         raise ConfigError(*problems)
-    try:
-        return target(**arguments, **given)
-    except ConfigError as error:  # the target names its own field, which the user knows by its full key
-        own = parameters_of(target)
-        problems = [problem.below(where) if problem.key in own else problem for problem in error.problems]
-        raise ConfigError(*problems) from error
+    if target is schema:
+        return options
+    if not hasattr(target, "Config"):  # TRANSITION
+        return target(**{k: getattr(options, k) for k in parameters_of(schema) if k != "_target_"}, **given)
+    return target(config=options, **given)

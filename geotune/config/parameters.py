@@ -1,4 +1,4 @@
-"""Parameters of dataclasses and callables: names, types, defaults and help texts."""
+"""Fields of option dataclasses: names, types, defaults and help texts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-REQUIRED: Any = inspect.Parameter.empty
+REQUIRED: Any = dataclasses.MISSING
 MISSING = "???"
 """Value that stands in YAML for a required value that is not given."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One field of a dataclass or one argument of a callable."""
+    """One field of a dataclass."""
 
     name: str
     hint: Any
@@ -30,45 +30,34 @@ class Parameter:
     """Help text; empty if there is none."""
 
 
-class Parameters(dict[str, Parameter]):
-    """Parameters of a target by name; `open` is true if the target accepts any keyword."""
-
-    open: bool = False
-
-
 @cache
-def parameters_of(target: Callable[..., Any]) -> Parameters:
-    """Return the fields of a dataclass, or the arguments of a class or function, with resolved type hints."""
-    owner = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
-    hints = typing.get_type_hints(owner, include_extras=True)
-    docs = _docs_of(target)
-    found = Parameters()
-    for name, parameter in inspect.signature(target).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found.open = True
-        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            default = parameter.default
-            if dataclasses.is_dataclass(target):
-                default = _default_of(target, name, default)
-            found[name] = Parameter(name, hints.get(name, Any), default, docs.get(name, ""))
-    return found
+def parameters_of(schema: Any) -> dict[str, Parameter]:
+    """Return the fields of a dataclass that its constructor takes, with resolved type hints."""
+    hints = typing.get_type_hints(schema, include_extras=True)
+    docs = _docs_of(schema)
+    return {
+        spec.name: Parameter(spec.name, hints[spec.name], _default_of(spec), docs.get(spec.name, ""))
+        for spec in dataclasses.fields(schema)
+        if spec.init
+    }
 
 
-def _default_of(target: Any, name: str, default: Any) -> Any:
-    """Return the default of a dataclass field; of a factory the value that it makes, which the signature hides."""
-    for spec in dataclasses.fields(target):
-        if spec.name == name and spec.default_factory is not dataclasses.MISSING:
-            try:
-                return spec.default_factory()
-            except TypeError:  # a nested schema with required fields of its own
-                return REQUIRED
-    return default
+def _default_of(spec: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field, `REQUIRED` if it has none."""
+    if spec.default is not dataclasses.MISSING:
+        return spec.default
+    if spec.default_factory is dataclasses.MISSING:
+        return REQUIRED
+    try:
+        return spec.default_factory()
+    except TypeError:  # nested options with required fields of their own
+        return REQUIRED
 
 
 def _docs_of(target: Any) -> dict[str, str]:
     """Return the string literals below the fields of a dataclass and its bases, by field name."""
     docs: dict[str, str] = {}
-    for cls in reversed(inspect.getmro(target)) if inspect.isclass(target) else ():
+    for cls in reversed(inspect.getmro(target)):
         if not dataclasses.is_dataclass(cls):
             continue
         try:

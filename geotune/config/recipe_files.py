@@ -34,6 +34,12 @@ def files_of(group: str) -> list[Path]:
     return sorted((RECIPES / group).glob("*.yaml"))
 
 
+def targets_of(group: str) -> set[str]:
+    """Return the classes that the files of a group name by `_target_`."""
+    nodes = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in files_of(group))
+    return {node["_target_"] for node in nodes if isinstance(node, dict) and "_target_" in node}
+
+
 def is_own_file(choice: str) -> bool:
     """Return whether a choice names a YAML file instead of a file of the group."""
     return Path(choice).suffix in (".yaml", ".yml")

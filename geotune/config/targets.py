@@ -1,11 +1,14 @@
-"""The resolver of targets: it imports the class or function that a dotted name means."""
+"""The resolver of targets: it imports the class that a dotted name means, and finds the options of that class."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
 
+from geotune.config.options import PartOptions
+from geotune.config.recipe_files import targets_of
 from geotune.config.wording import near
 from geotune.errors import ConfigError, Problem
 
@@ -48,4 +51,45 @@ def resolve_name(name: Any, key: str, kind: str) -> Any:
                 raise ConfigError(Problem(key, name, f"there is no {module}", meant)) from None
         else:
             found = getattr(found, parts[depth - 1])
+    return found
+
+
+def options_of(target: Any, where: str) -> Any:
+    """Return the option dataclass of the class that `_target_` names: its attribute `Config`, or the class itself.
+
+    Raises ConfigError if there is no such class, or if neither is a dataclass.
+    """
+    found: Any = resolve_target(target, where)
+    options = getattr(found, "Config", found)
+    if not dataclasses.is_dataclass(options):
+        raise ConfigError(
+            Problem(
+                f"{where}._target_",
+                target,
+                "this class names no options",
+                "make it a dataclass, or give it a dataclass as the class attribute Config",
+            )
+        )
+    return options
+
+
+def slot_options(slot: type[PartOptions], target: Any, group: str) -> type[PartOptions]:
+    """Return the option dataclass of a part of a run: that of the class that `_target_` names.
+
+    It is `slot` for the classes that the files of recipes/<group>/ name, which are not imported. A class of your own
+    names a subclass of `slot` as its attribute `Config`. Raises ConfigError if it does not.
+    """
+    if target in targets_of(group):
+        return slot
+    options = options_of(target, group)
+    if not issubclass(options, slot):
+        raise ConfigError(
+            Problem(
+                f"{group}._target_",
+                target,
+                f"the options of this class are no {slot.__name__}",
+                f"give it a subclass of {slot.__module__}.{slot.__name__} as the class attribute Config",
+            )
+        )
+    found: type[PartOptions] = options
     return found

@@ -1,140 +1,24 @@
-"""Dataclass schemas of a training recipe.
-
-A field's default is its value in a recipe that does not set it; a field without a default is required. The docstring
-below a field is its text in `--help`.
-"""
+"""Schema of a training recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-Scope = Literal["frozen", "lora", "full"]
+from geotune.config.figure_names import figure_problems
+from geotune.config.options import Options
+from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
+from geotune.config.rules import above_zero, at_least, is_named
+from geotune.errors import Problem
+
 Strategy = Literal["auto", "ddp", "deepspeed_zero2", "deepspeed_zero3_offload", "fsdp2"]
-QUANTIZED_FULL = (
-    "backbone.quantization={}: quantized weights can't be trained in full; "
-    "set backbone.language_model=lora (or frozen), or backbone.quantization=null"
-)
+SHARDED = ("deepspeed_zero3_offload", "fsdp2")
+"""Strategies that spread the weights over the processes, so that all processes must run every layer together."""
 
 
 @dataclass
-class LoraConfig:
-    """Settings of the LoRA adapters."""
-
-    r: int = 8
-    """Rank of each update."""
-    alpha: int = 32
-    """Scale of the updates: each is multiplied by alpha / r."""
-    dropout: float = 0.0
-    """Dropout probability on the input of each update."""
-    use_dora: bool = False
-    """Use DoRA, which also learns a magnitude per output."""
-    use_rslora: bool = False
-    """Use rsLoRA, which scales by alpha / sqrt(r)."""
-    target: Literal["all-linear", "attention", "mlp"] = "all-linear"
-    """Linear layers that get an adapter, in each part that is set to `lora`."""
-
-
-@dataclass
-class BackboneConfig:
-    """The vision-language model and the parts of it that train."""
-
-    _target_: str
-    """Class of the family: geotune.backbones.qwen_vl.QwenVL or geotune.backbones.internvl.InternVL."""
-    path: str
-    """Local folder or hub id of the weights and the processor."""
-    max_pixels: int
-    """Largest number of pixels of an image; larger images are scaled down."""
-    min_pixels: int | None = None
-    """Smallest number of pixels of an image; smaller images are scaled up. null means the family's own limit."""
-    dtype: Literal["bf16", "float32"] = "bf16"
-    """Precision of the frozen weights and of the forward pass."""
-    attn: Literal["sdpa", "flex", "eager"] = "sdpa"
-    """Attention implementation; flex runs prefix trees through the compiled kernels of FlexAttention, on CUDA only."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    trust_remote_code: bool = False
-    """Run code that comes with the weights."""
-    tower: Scope = "frozen"
-    """How the vision tower is trained."""
-    projector: Scope = "frozen"
-    """How the projector between vision tower and language model is trained."""
-    language_model: Scope = "lora"
-    """How the language model is trained."""
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    quantization: Literal["nf4"] | None = None
-    """Quantization of the language model's frozen linear layers: nf4 (QLoRA) keeps them in four bits, a quarter of the
-    memory; null keeps them as loaded."""
-
-
-@dataclass
-class StageConfig:
-    """The way of training: objective, optimizer and learning-rate schedule."""
-
-    _target_: str = "geotune.stages.sft.SFT"
-    """Class of the stage."""
-    lr: float = 1e-4
-    """Peak learning rate."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """Optimizer; muon trains the hidden matrices by Muon and the rest by AdamW, for whole models from scratch."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW."""
-    eps: float = 1e-8
-    """Epsilon of AdamW."""
-    warmup: int | float = 0.05
-    """Length of the linear warm-up: a whole number of updates, or a fraction below 1 of all updates."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape of the learning rate after the warm-up."""
-    min_lr_ratio: float = 0.0
-    """Learning rate at the end, as a fraction of the peak."""
-    clip_norm: float | None = 1.0
-    """Largest global norm of the gradient, which is clipped above it; null means no clipping."""
-    max_skipped: int = 5
-    """Number of updates in a row with a gradient that is not finite, after which the run stops."""
-
-
-@dataclass
-class DataConfig:
-    """The training samples and how they are put into micro-batches."""
-
-    path: str
-    """Training samples: a .json or .jsonl file, or a folder that a builder wrote."""
-    batch_size: int
-    """Number of samples per micro-batch and rank."""
-    _target_: str = "geotune.data.datamodule.GeoData"
-    """Class of the data module."""
-    build: dict[str, Any] | None = None
-    """Builder (`_target_` and its fields) that makes `path` if it does not exist yet or was built with other fields;
-    null means that it must exist."""
-    mix: dict[str, float] = field(default_factory=dict)
-    """Further datasets as path: weight; besides all of `path`, an epoch has `weight` times the samples of each."""
-    num_workers: int = 0
-    """Number of worker processes that load images."""
-    tasks: list[str] | None = None
-    """Tasks to train on; null means all tasks of the data."""
-    limit: int | None = None
-    """Number of samples to train on, drawn with the seed; null means all."""
-    max_length: int = 4096
-    """Largest number of tokens of a sample; longer samples are rejected with a reason, never cut."""
-    max_image_pixels: int = 50_000_000
-    """Largest number of pixels of an image file; samples with larger images are rejected with a reason."""
-    max_bad_samples: int = 10
-    """Largest number of unreadable samples during training, which are left out and listed; the run stops at more."""
-    prefix_tree: bool = True
-    """Encode the shared part of the questions about one place only once; false encodes each sample alone, which is
-    slower and gives the same gradients."""
-    group_size: int = 13
-    """Largest number of questions about one place per micro-batch, for prefix_tree; more is faster but mixes less."""
-    max_tokens: int | None = None
-    """Largest number of tokens per micro-batch, for prefix_tree; it can make updates smaller. null means no limit."""
-    max_images: int | None = None
-    """Largest number of images per micro-batch, for prefix_tree; null means no limit."""
-
-
-@dataclass
-class TrainerConfig:
+class TrainerConfig(Options):
     """Length, devices and checkpoints of a run."""
 
     max_steps: int | None = None
@@ -158,30 +42,23 @@ class TrainerConfig:
     """Number of updates between logged figures."""
     keep_last: int = 2
     """Number of newest checkpoints to keep, besides the best."""
+    best: str | None = None
+    """Figure that decides which checkpoint is the best, <suite>/<figure> or <suite>/<task>/<figure>; null means the
+    headline figure of the recipe's first suite: mean_accuracy of a cross-view suite, geoscore of a distance suite."""
+    best_direction: Literal["maximize", "minimize"] | None = None
+    """Direction of improvement of that figure; null minimizes one whose name ends in _km and maximizes any other."""
+
+    def check(self) -> Iterator[Problem]:
+        if self.max_steps is None and self.epochs is None:
+            yield Problem("max_steps", None, "the run would have no end", "give trainer.max_steps or trainer.epochs")
+        yield from above_zero("epochs", self.epochs)
+        yield from at_least("devices", None if self.devices == "auto" else self.devices, 1)
+        for key in ("max_steps", "accumulate", "num_nodes", "checkpoint_every", "log_every", "keep_last"):
+            yield from at_least(key, getattr(self, key), 1)
 
 
 @dataclass
-class EvaluatorConfig:
-    """The evaluation during training."""
-
-    _target_: str
-    """Class of the evaluator, as the group `evaluator` names it."""
-    suites: dict[str, Any]
-    """Suites by name: each a node with `_target_` and its fields."""
-    answer_mode: Literal["generate", "choice", "explain_choice"] = "generate"
-    """How answers are found: generated, or by scoring the legal answers after the prompt or after an explanation."""
-    every: int | None = None
-    """Number of updates between evaluations; null means at each checkpoint."""
-    at_start: bool = True
-    """Evaluate before the first update."""
-    batch_size: int = 16
-    """Number of prompts per forward pass."""
-    max_new_tokens: int = 256
-    """Largest number of tokens of an answer."""
-
-
-@dataclass
-class WandbConfig:
+class WandbConfig(Options):
     """Settings of the W&B run."""
 
     project: str = "geotune"
@@ -199,7 +76,7 @@ class WandbConfig:
 
 
 @dataclass(kw_only=True)
-class TrainConfig:
+class TrainConfig(Options):
     """Config of `geotune train`."""
 
     recipe: str
@@ -222,3 +99,54 @@ class TrainConfig:
     trainer: TrainerConfig
     evaluator: EvaluatorConfig | None = None
     wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def check(self) -> Iterator[Problem]:
+        """Yield the mistakes that span several parts."""
+        yield from is_named("start", self.start)
+        yield from at_least("seed", self.seed, 0)
+        backbone, strategy = self.backbone, self.trainer.strategy
+        if {backbone.tower, backbone.projector, backbone.language_model} == {"frozen"}:
+            yield Problem(
+                "backbone.language_model",
+                "frozen",
+                "every part is frozen, so nothing would train",
+                "set tower, projector or language_model to lora or full",
+            )
+        if strategy in SHARDED:
+            yield from self._check_sharded()
+        if self.trainer.best is not None:
+            suites = {} if self.evaluator is None else self.evaluator.suites
+            yield from figure_problems("trainer.best", self.trainer.best, suites)
+        optimizer = self.stage.optimizer
+        if strategy not in ("auto", "ddp") and optimizer != "adamw":
+            yield Problem(
+                "stage.optimizer",
+                optimizer,
+                f"needs whole gradients, which trainer.strategy={strategy} splits",
+                "use adamw or ddp",
+            )
+
+    def _check_sharded(self) -> Iterator[Problem]:
+        """Yield what a strategy does not support that spreads the weights over the processes."""
+        key, strategy, backbone = "trainer.strategy", self.trainer.strategy, self.backbone
+        if self.evaluator is not None:
+            yield Problem(
+                key,
+                strategy,
+                "processes that share one model's weights can't answer different questions at the same time",
+                "set evaluator=null and evaluate the checkpoints afterwards, or use ddp or deepspeed_zero2",
+            )
+        if backbone.quantization is not None:
+            yield Problem(
+                key,
+                strategy,
+                "quantized weights can't be spread over processes",
+                "set backbone.quantization=null, or use ddp or deepspeed_zero2, which keep all weights on each device",
+            )
+        if strategy == "fsdp2" and not backbone.tower == backbone.projector == "frozen":
+            yield Problem(
+                key,
+                strategy,
+                "only the language model is spread, so nothing else can train",
+                "set backbone.tower=frozen and backbone.projector=frozen, or use ddp or deepspeed_zero2",
+            )

@@ -1,4 +1,4 @@
-"""The Lightning data module of a run: builds missing data, loads it, and serves the micro-batches of each rank."""
+"""The data of a run: what a recipe says of it, and the Lightning data module that serves each rank's micro-batches."""
 
 from __future__ import annotations
 
@@ -41,15 +41,12 @@ class _Reporting(Dataset[Batch | ConfigError]):
             return error
 
 
-class GeoData(LightningDataModule):
-    """Serves training samples in updates that depend on the data, its settings, the seed and the position alone.
+class GeoData:
+    """The settings of the training samples: `load` makes the training set, `plan` its updates.
 
-    Call `load` before anything else. See `geotune.config.training.DataConfig` for the arguments. Raises ConfigError for
-    a setting that is out of range.
+    The samples of an update depend on the data, these settings, the seed and the update's number alone. See
+    `geotune.config.parts.DataConfig` for the arguments. Raises ConfigError for a setting that is out of range.
     """
-
-    dataset: SampleDataset
-    """The training set; set by `load`."""
 
     def __init__(
         self,
@@ -68,7 +65,6 @@ class GeoData(LightningDataModule):
         max_images: int | None = None,
         mix: dict[str, float] | None = None,
     ) -> None:
-        super().__init__()
         if batch_size < 1:
             raise ConfigError(Problem("data.batch_size", batch_size, "must be at least 1"))
         for key, value in (("group_size", group_size), ("max_tokens", max_tokens), ("max_images", max_images)):
@@ -97,32 +93,23 @@ class GeoData(LightningDataModule):
         self.group_size = group_size
         self.max_tokens = max_tokens
         self.max_images = max_images
-        self.seed = 0
-        self.start = 0
-        """The first update to serve, counted from 0; above 0 in a resumed run."""
-        self.stop = 0
-        """The update to stop before."""
-        self._plans: dict[tuple[int, int], UpdatePlan] = {}
 
     def load(self, encoder: Encoder, *, seed: int) -> SampleDataset:
         """Load and check all data, and build what is missing. Returns the training set.
 
         Raises ConfigError if data is missing, bad or empty.
         """
-        self.seed = seed
-        self._plans.clear()
-        first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder)
-        others = [self._load_file(ensure_dataset(path, None, key="data.mix"), encoder) for path in self.mix]
-        self.dataset = mix_datasets([first, *others], [1.0, *self.mix.values()]) if others else first
-        return self.dataset
+        first = self._load_file(ensure_dataset(self.path, self.build, key="data.path"), encoder, seed)
+        others = [self._load_file(ensure_dataset(path, None, key="data.mix"), encoder, seed) for path in self.mix]
+        return mix_datasets([first, *others], [1.0, *self.mix.values()]) if others else first
 
-    def _load_file(self, file: Path, encoder: Encoder) -> SampleDataset:
+    def _load_file(self, file: Path, encoder: Encoder, seed: int) -> SampleDataset:
         return load_dataset(
             file,
             encoder,
             tasks=self.tasks,
             limit=self.limit,
-            seed=self.seed,
+            seed=seed,
             max_length=self.max_length,
             max_image_pixels=self.max_image_pixels,
             prefix_tree=self.prefix_tree,
@@ -134,21 +121,14 @@ class GeoData(LightningDataModule):
         limits = f", {self.group_size=}, {self.max_tokens=}, {self.max_images=}".replace("self.", "")
         return f"prefix_tree={as_typed(self.prefix_tree)}{limits if self.prefix_tree else ''}, tasks evenly"
 
-    def plan(self, *, accumulate: int, ranks: int) -> UpdatePlan:
-        """Return the plan of updates for a number of micro-batches per update and rank, and a number of ranks.
+    def plan(self, data: SampleDataset, *, seed: int, accumulate: int, ranks: int) -> UpdatePlan:
+        """Return the plan of updates of a training set that `load` made.
 
-        Raises ConfigError if a sample exceeds the limits on a micro-batch.
+        accumulate: micro-batches per update and rank. Raises ConfigError if a sample exceeds the limits on a
+        micro-batch.
         """
-        if (accumulate, ranks) not in self._plans:
-            self._plans[accumulate, ranks] = self._plan(accumulate, ranks)
-        return self._plans[accumulate, ranks]
-
-    def _plan(self, accumulate: int, ranks: int) -> UpdatePlan:
-        data = self.dataset
         if not self.prefix_tree:
-            return RowPlan(
-                data.lengths, data.targets, self.batch_size, accumulate, ranks, self.seed, data.mix, data.tasks
-            )
+            return RowPlan(data.lengths, data.targets, self.batch_size, accumulate, ranks, seed, data.mix, data.tasks)
         return TreePlan(
             data.paths,
             data.sizes,
@@ -158,13 +138,37 @@ class GeoData(LightningDataModule):
             self.batch_size,
             accumulate,
             ranks,
-            self.seed,
+            seed,
             self.group_size,
             self.max_tokens,
             self.max_images,
             data.mix,
             data.tasks,
         )
+
+
+class TrainingData(LightningDataModule):
+    """Serves the micro-batches of a run, of each rank its own.
+
+    Args:
+        dataset: The training set.
+        plan: Its updates.
+        seed: Seed of the run.
+        start: The first update to serve, counted from 0; above 0 in a resumed run.
+        stop: The update to stop before.
+        num_workers: Number of worker processes that load images.
+    """
+
+    def __init__(
+        self, dataset: SampleDataset, plan: UpdatePlan, *, seed: int, start: int, stop: int, num_workers: int
+    ) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.plan = plan
+        self.seed = seed
+        self.start = start
+        self.stop = stop
+        self.num_workers = num_workers
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Raise the ConfigError that a data worker returned in place of a micro-batch."""
@@ -175,11 +179,7 @@ class GeoData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch | ConfigError]:
         """Return the loader of this rank's micro-batches; each item is a collated `Batch`."""
         assert self.trainer is not None
-        accumulate = self.trainer.accumulate_grad_batches
-        plan = self.plan(accumulate=accumulate, ranks=self.trainer.world_size)
-        sampler = UpdateSampler(
-            plan, accumulate=accumulate, rank=self.trainer.global_rank, start=self.start, stop=self.stop
-        )
+        sampler = UpdateSampler(self.plan, rank=self.trainer.global_rank, start=self.start, stop=self.stop)
         return DataLoader(
             _Reporting(self.dataset),
             sampler=sampler,

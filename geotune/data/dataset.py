@@ -25,7 +25,6 @@ from geotune.encoding.segments import Encoded, Segment
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.digests import fingerprint_of
-from geotune.system.images import resolve_image
 
 
 @dataclass
@@ -36,8 +35,7 @@ class SampleDataset(Dataset[Batch]):
     """
 
     samples: Sequence[Sample]
-    folder: Path
-    """Folder that relative image names are relative to."""
+    """The samples, with the paths of their images."""
     encoder: Encoder
     lengths: np.ndarray
     """Tokens of each sample: (samples,)."""
@@ -73,7 +71,7 @@ class SampleDataset(Dataset[Batch]):
         kept, unreadable = [], []
         for index in micro.indices:
             try:
-                encoded = self.encoder.encode(self.samples[index], self.folder)
+                encoded = self.encoder.encode(self.samples[index])
                 if encoded.length != self.lengths[index]:
                     raise BadRecord(encoded.id, "one of its images has another size than when the run began")
                 for path in encoded.images:
@@ -98,7 +96,7 @@ class SampleDataset(Dataset[Batch]):
     def _unsupervised_text(self, sample: Sample) -> Encoded:
         """Encode `sample` without its images and without supervision."""
         turns = tuple(Turn(turn.role, turn.text.replace(IMAGE_TAG, "")) for turn in sample.turns)
-        encoded = self.encoder.encode(replace(sample, images=(), turns=turns), self.folder)
+        encoded = self.encoder.encode(replace(sample, images=(), turns=turns))
         return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
 
     @property
@@ -156,7 +154,7 @@ def load_dataset(
     max_image_pixels: int,
     prefix_tree: bool = True,
 ) -> SampleDataset:
-    """Load the training set in `file`; see `geotune.config.training.DataConfig` for the settings.
+    """Load the training set in `file`; see `geotune.config.parts.DataConfig` for the settings.
 
     Raises ConfigError for a bad record or an unreadable image, and if no sample is left to train on.
     """
@@ -172,7 +170,6 @@ def load_dataset(
     numbers = found["numbers"]
     return SampleDataset(
         ChosenSamples(source, numbers),
-        file.parent,
         encoder,
         found["lengths"],
         found["targets"],
@@ -190,10 +187,10 @@ def load_dataset(
 
 
 class _ConcatenatedSamples(Sequence[Sample]):
-    """The samples of several datasets, one dataset after the other; images have absolute names."""
+    """The samples of several datasets, one dataset after the other."""
 
     def __init__(self, parts: Sequence[SampleDataset]) -> None:
-        self.parts = [(part.samples, part.folder) for part in parts]
+        self.parts = [part.samples for part in parts]
         self.ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -203,9 +200,7 @@ class _ConcatenatedSamples(Sequence[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = int(np.searchsorted(self.ends, index, "right"))
-        samples, folder = self.parts[part]
-        sample = samples[index - (int(self.ends[part - 1]) if part else 0)]
-        return replace(sample, images=tuple(str(resolve_image(folder, name)) for name in sample.images))
+        return self.parts[part][index - (int(self.ends[part - 1]) if part else 0)]
 
 
 def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> SampleDataset:
@@ -227,7 +222,6 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
     lengths = np.concatenate([part.paths.lengths for part in parts])
     return SampleDataset(
         _ConcatenatedSamples(parts),
-        parts[0].folder,
         parts[0].encoder,
         np.concatenate([part.lengths for part in parts]),
         np.concatenate([part.targets for part in parts]),

@@ -17,12 +17,11 @@ from geotune.data.sample_file import SampleFile
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Segment
 from geotune.errors import BadRecord, ConfigError, Problem
-from geotune.sample import Sample
 from geotune.system.digests import digest64
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Version of the measures; increase it when the same samples would be measured differently."""
 KEPT_MEASURES = 8
 """Number of measures that are kept beside a dataset, each for one choice of samples and one processor."""
@@ -156,8 +155,15 @@ class _BlockMeasurer:
         noted: set[str] = set()
         for number in block.tolist():
             sample = self.source[number]
-            self._note_sizes(sample, sizes, noted)
-            encoded = self.encoder.encode(sample, self.source.path.parent)
+            placed = sample.in_folder(self.source.image_folder)
+            try:
+                for name, path in zip(sample.images, placed.images, strict=True):
+                    if name not in noted:  # the encoder then does not open the file again
+                        noted.add(name)
+                        self.encoder.note_size(path, *sizes[name])
+            except BadRecord as error:
+                raise error.at("", sample.id) from error
+            encoded = self.encoder.encode(placed)
             assert encoded.targets > 0, "every sample supervises something"
             if encoded.length > self.max_length:
                 rejected.append((sample.id, f"{encoded.length} tokens, data.max_length={self.max_length}"))
@@ -179,16 +185,6 @@ class _BlockMeasurer:
             b"".join(identity),
             rejected,
         )
-
-    def _note_sizes(self, sample: Sample, sizes: Mapping[str, Size], noted: set[str]) -> None:
-        """Tell the encoder the sizes of a sample's images, so that it does not open the files again."""
-        for name in sample.images:
-            if name not in noted:
-                noted.add(name)
-                try:
-                    self.encoder.note_size(self.encoder.image_path(self.source.path.parent, name), *sizes[name])
-                except BadRecord as error:
-                    raise error.at("", sample.id) from error
 
 
 def _join(parts: Iterable[_MeasuredBlock]) -> dict[str, np.ndarray]:

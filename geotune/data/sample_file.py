@@ -21,7 +21,7 @@ from geotune.sample import Sample
 
 
 class SampleFile(Sequence[Sample]):
-    """The samples of a `.jsonl` or `.json` file, by number.
+    """The samples of a `.jsonl` or `.json` file, by number, as the file has them.
 
     Raises ConfigError if there is no such file, if it holds no samples, or for the first bad record.
     """
@@ -43,6 +43,8 @@ class SampleFile(Sequence[Sample]):
         """Numbers of the samples' images in `image_names()`, one sample after the other: int32."""
         found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         self.task_names: list[str] = found["tasks"]
+        self.image_folder = self.path.parent.absolute()
+        """Folder that relative names of images are relative to."""
         self.digest: str = found["digest"]
         """Digest of the file of records."""
         self.folder = folder
@@ -82,7 +84,7 @@ class SampleFile(Sequence[Sample]):
 
 
 class ChosenSamples(Sequence[Sample]):
-    """Some of the samples of a file, given by their numbers."""
+    """Some of the samples of a file, given by their numbers, with the paths of their images."""
 
     def __init__(self, file: SampleFile, numbers: np.ndarray) -> None:
         self.file = file
@@ -92,7 +94,7 @@ class ChosenSamples(Sequence[Sample]):
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        return self.file[int(self.numbers[index])]
+        return self.file[int(self.numbers[index])].in_folder(self.file.image_folder)
 
 
 def _positions(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:

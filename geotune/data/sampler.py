@@ -39,6 +39,10 @@ class UpdatePlan(Protocol):
         """Number of each sample's task: (samples,); None if all samples have the same task."""
 
     @property
+    def accumulate(self) -> int:
+        """Number of micro-batches per update and rank."""
+
+    @property
     def mix(self) -> tuple[tuple[int, float], ...]:
         """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
 
@@ -78,15 +82,14 @@ def task_tolerance(plan: UpdatePlan) -> float:
 class UpdateSampler(Sampler[MicroBatch]):
     """Yields the micro-batches of one rank from update `start` up to, but not including, update `stop`."""
 
-    def __init__(self, plan: UpdatePlan, *, accumulate: int, rank: int, start: int, stop: int) -> None:
+    def __init__(self, plan: UpdatePlan, *, rank: int, start: int, stop: int) -> None:
         self.plan = plan
-        self.accumulate = accumulate
         self.rank = rank
         self.start = start
         self.stop = stop
 
     def __len__(self) -> int:
-        return (self.stop - self.start) * self.accumulate
+        return (self.stop - self.start) * self.plan.accumulate
 
     def __iter__(self) -> Iterator[MicroBatch]:
         for number in range(self.start, self.stop):

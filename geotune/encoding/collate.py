@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from geotune.encoding.encoder import Encoder
 
 
-Target = tuple[np.ndarray, tuple[int, ...]]
-"""Supervised tokens, and the indices of the tokens that predict them: (indices int64 (n,), n token ids)."""
+Target = tuple[int, np.ndarray, tuple[int, ...]]
+"""Supervised tokens of a path: the path's number, the indices int64 (n,) of the tokens before them, n token ids."""
 ImageTokens = tuple[str, np.ndarray]
 """Path of an image, and the indices int64 (n,) of its n image tokens."""
 
@@ -49,6 +49,12 @@ class Batch:
     """Indices (N,) of the tokens whose next token is supervised."""
     labels: torch.Tensor
     """The supervised token ids (N,)."""
+    owner: torch.Tensor
+    """Number of the path (N,) that each label belongs to: a sample, or an option of a multiple-choice question.
+
+    Paths are numbered in the order in which they were given. A token that several options share stands once per option
+    in `logit_index` and `labels`.
+    """
     images: tuple[str, ...]
     """Paths of the distinct images."""
     pixels: tuple[torch.Tensor, ...]
@@ -116,6 +122,14 @@ def causal_mask(present: torch.Tensor) -> torch.Tensor:
     return ((present[:, None, :] & causal) | itself)[:, None]
 
 
+def _join_targets(targets: Sequence[Target]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return `logit_index`, `labels` and `owner` of a batch."""
+    labels = [token for _, _, tokens in targets for token in tokens]
+    owner = [path for path, _, tokens in targets for _ in tokens]
+    index = _concatenate([index for _, index, _ in targets])
+    return index, torch.tensor(labels, dtype=torch.long), torch.tensor(owner, dtype=torch.long)
+
+
 def _concatenate(parts: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64))
 
@@ -155,7 +169,7 @@ def collate(
                 image_tokens.append((segment.image, base + np.flatnonzero(ids == encoder.image_token_id)))
             elif segment.kind == "answer":
                 assert at > offset, "an answer follows a prompt"
-                targets.append((np.arange(base - 1, base - 1 + len(ids)), segment.ids))
+                targets.append((row, np.arange(base - 1, base - 1 + len(ids)), segment.ids))
             at += len(ids)
     padded = torch.from_numpy(present)
     attention = causal_mask(padded) if side == "left" and not present.all() else None
@@ -166,7 +180,7 @@ def collate(
 def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets: int = 0, update: int = -1) -> Batch:
     """Make a batch of one row that holds the prefix tree of `samples`.
 
-    Its `labels` equal those of `collate`, sample by sample. Raises BadRecord if an image can't be read.
+    Its `labels` and `owner` equal those of `collate`. Raises BadRecord if an image can't be read.
     """
     tree = build_tree(samples)
     by_image: dict[str, list[ImageTokens]] = {}
@@ -175,12 +189,12 @@ def collate_tree(samples: Sequence[Encoded], encoder: Encoder, *, update_targets
             places = node.start + np.flatnonzero(np.asarray(node.segment.ids) == encoder.image_token_id)
             by_image.setdefault(node.segment.image, []).append((node.segment.image, places))
     targets: list[Target] = []
-    for path in tree.paths:
+    for owner, path in enumerate(tree.paths):
         for before, number in itertools.pairwise(path):
             node = tree.nodes[number]
             if node.segment.kind == "answer":
                 index = np.array([tree.nodes[before].stop - 1, *range(node.start, node.stop - 1)])
-                targets.append((index, node.segment.ids))
+                targets.append((owner, index, node.segment.ids))
     present = torch.ones(1, tree.length, dtype=torch.bool)
     image_tokens = list(itertools.chain.from_iterable(by_image.values()))
     batch = _assemble(
@@ -200,8 +214,8 @@ def _assemble(
     image_tokens: Sequence[ImageTokens],
 ) -> Batch:
     """Make a batch of tokens whose layout is done; each distinct image is decoded once."""
-    labels = [token for _, tokens in targets for token in tokens]
-    assert encoder.image_token_id not in labels, "an image token is supervised"
+    logit_index, labels, owner = _join_targets(targets)
+    assert not (labels == encoder.image_token_id).any(), "an image token is supervised"
     counts = {path: len(places) for path, places in image_tokens}
     first = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     return Batch(
@@ -210,8 +224,9 @@ def _assemble(
         position_ids=torch.from_numpy(position_ids),
         present=present,
         attention=None,
-        logit_index=_concatenate([index for index, _ in targets]),
-        labels=torch.tensor(labels, dtype=torch.long),
+        logit_index=logit_index,
+        labels=labels,
+        owner=owner,
         images=tuple(counts),
         pixels=tuple(torch.from_numpy(encoder.pixels(path)) for path in counts),
         image_token_index=_concatenate([places for _, places in image_tokens]),
@@ -224,12 +239,12 @@ def collate_options(
     branches: Sequence[Sequence[tuple[int, ...]]],
     encoder: Encoder,
     known: Sequence[int],
-) -> tuple[Batch, list[list[list[slice]]]]:
+) -> Batch:
     """Make a batch with one row per trunk, which holds the trunk and all of its branches.
 
     A branch sees the trunk and itself, at the positions that it has alone. The last segment of a trunk may be an
-    answer, with which all of its branches begin; its first `known` tokens (one number per trunk) are not supervised.
-    The second value lists for each row and branch the spans of the batch's labels that belong to the branch.
+    answer, with which all of its branches begin; its first `known` tokens (one number per trunk) are not supervised,
+    and the others are supervised for each branch. The paths of `owner` are the branches, row by row.
     """
     flat = [
         Encoded(trunk.id, (*trunk.segments, *(Segment("text", tokens) for tokens in leaves)))
@@ -239,32 +254,27 @@ def collate_options(
     width = batch.input_ids.shape[1]
     attention = causal_mask(batch.present)
     position_ids = batch.position_ids.clone()
-    logit_index: list[int] = []
-    labels: list[int] = []
-    owner: list[list[list[slice]]] = []
+    targets: list[Target] = []
+    owners = itertools.count()
     for row, (trunk, leaves, given) in enumerate(zip(trunks, branches, known, strict=True)):
         length, base = trunk.length, row * width
         opening = trunk.segments[-1].ids[given:] if trunk.segments[-1].kind == "answer" else ()
-        shared = slice(len(labels), len(labels) + len(opening))
-        logit_index.extend(range(base + length - len(opening) - 1, base + length - 1))
-        labels.extend(opening)
+        shared = np.arange(base + length - len(opening) - 1, base + length)  # ends before the first own token
         after = next_position(trunk, encoder)
         at = length
-        spans = []
         for tokens in leaves:
             end = at + len(tokens)
             attention[row, 0, at:end, length:at] = False
             position_ids[:, row, at:end] = torch.arange(after, after + len(tokens))
-            spans.append([shared, slice(len(labels), len(labels) + len(tokens))])
-            logit_index.extend([base + length - 1, *range(base + at, base + end - 1)])
-            labels.extend(tokens)
+            index = np.concatenate([shared, np.arange(base + at, base + end - 1)])
+            targets.append((next(owners), index, (*opening, *tokens)))
             at = end
-        owner.append(spans)
-    options = replace(
+    logit_index, labels, owner = _join_targets(targets)
+    return replace(
         batch,
         position_ids=position_ids,
         attention=attention,
-        logit_index=torch.tensor(logit_index, dtype=torch.long),
-        labels=torch.tensor(labels, dtype=torch.long),
+        logit_index=logit_index,
+        labels=labels,
+        owner=owner,
     )
-    return options, owner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG
 from geotune.system.cache import LruBytes
 from geotune.system.digests import fingerprint_of
-from geotune.system.images import load_image, resolve_image
+from geotune.system.images import load_image
 from geotune.tasks import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 PIXEL_CACHE_BYTES = 512 * 2**20
 """Size limit of each process's cache of decoded and resized images."""
-CACHES = ("tokens", "_prompt", "_image_ids", "image_path")
+CACHES = ("tokens", "_prompt", "_image_ids")
 """Attributes of an encoder that are not pickled; a copy in another process builds its own."""
 
 
-def _image_path(folder: Path, name: str) -> str:
-    """Resolve the path of an image. The result is cached because resolving takes most of the time of encoding."""
-    return str(resolve_image(folder, name))
+def _absolute(path: str) -> str:
+    """Join `path` to the working directory, as text, so that a segment names its file whatever the directory is."""
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _nbytes(array: np.ndarray) -> int:
@@ -49,8 +50,9 @@ class Encoder(ABC):
     The chat template is rendered up to each assistant turn with the generation prompt, and the text of the turn is
     tokenized separately. Training therefore reads exactly the tokens that generation starts from.
 
-    `turn_end` is the text of the control token that ends an assistant's turn, `stop_id` its token id. `tokens(text)`
-    and `image_path(dataset_dir, name)` are cached functions: the token ids of a text, and the path of an image.
+    `turn_end` is the text of the control token that ends an assistant's turn, `stop_id` its token id. `tokens(text)` is
+    a cached function, the token ids of a text. Images are known by their absolute paths, as text: a file that is named
+    in two ways is read twice.
 
     Raises:
         ConfigError: the processor has no chat template, or the template does not end turns with a control token.
@@ -85,7 +87,6 @@ class Encoder(ABC):
         self.tokens = lru_cache(maxsize=65536)(self._tokenize)
         self._prompt = lru_cache(maxsize=8192)(self.chat_template.render)
         self._image_ids = lru_cache(maxsize=1024)(self._expand_image)
-        self.image_path = lru_cache(maxsize=2**20)(_image_path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in CACHES}
@@ -122,8 +123,11 @@ class Encoder(ABC):
         self._grids.clear()
 
     def note_size(self, path: str, width: int, height: int) -> None:
-        """Remember the size of the image at `path`, EXIF rotation applied, so that `grid` need not open the file."""
-        self._grids[path] = self.grid_of(width, height)
+        """Remember the size of the image at `path`, EXIF rotation applied, so that `grid` need not open the file.
+
+        Raises BadRecord if the family can't use the size.
+        """
+        self._grids[_absolute(path)] = self.grid_of(width, height)
 
     def grid(self, path: str) -> FeatureGrid:
         """Layout of the features of the image at `path`. Raises BadRecord if the image is unreadable or unusable."""
@@ -184,9 +188,10 @@ class Encoder(ABC):
             )
         return self.tokenizer.decode(tokens[:1]), tokens[0]
 
-    def encode(self, sample: Sample, dataset_dir: Path, *, answer: bool = True) -> Encoded:
+    def encode(self, sample: Sample, *, answer: bool = True) -> Encoded:
         """Encode `sample` as segments, without its last assistant turn if `answer` is false.
 
+        The names of its images are paths, absolute or relative to the working directory; see `Sample.in_folder`.
         Raises BadRecord if the text holds a control token, if the number of images does not match their placeholders,
         if an image is unreadable, or if the conversation does not end with the assistant's turn (with a question, if
         `answer` is false). Raises ConfigError if the template rewrites earlier turns of a conversation.
@@ -210,7 +215,7 @@ class Encoder(ABC):
                         "use samples of one turn, or name another model",
                     )
                 )
-            segments += self._prompt_segments(prompt[len(done) :], images, dataset_dir, sample.id)
+            segments += self._prompt_segments(prompt[len(done) :], images, sample.id)
             if end < len(turns):
                 text = turns[end].text
                 segments.append(Segment("answer", (*self._tokenize(text), self.stop_id)))
@@ -232,17 +237,15 @@ class Encoder(ABC):
             raise BadRecord(sample.id, f"its conversation does not {wanted}")
         return turns
 
-    def _prompt_segments(
-        self, text: str, images: Iterator[str], dataset_dir: Path, sample_id: str
-    ) -> Iterator[Segment]:
+    def _prompt_segments(self, text: str, images: Iterator[str], sample_id: str) -> Iterator[Segment]:
         """Text and image segments of a rendered prompt; its image tokens stand for the next names of `images`."""
         for number, piece in enumerate(text.split(self.image_token)):
             if number:
                 name = next(images, None)
                 if name is None:
                     raise BadRecord(sample_id, f"it has fewer images than {IMAGE_TAG} placeholders")
+                path = _absolute(name)
                 try:
-                    path = self.image_path(dataset_dir, name)
                     grid = self.grid(path)
                 except BadRecord as error:
                     raise error.at("", sample_id) from error

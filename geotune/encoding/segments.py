@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,3 +61,7 @@ class Encoded:
     def images(self) -> tuple[str, ...]:
         """Paths of the images, in reading order."""
         return tuple(segment.image for segment in self.segments if segment.image is not None)
+
+    def with_answer(self, tokens: Sequence[int]) -> Encoded:
+        """Return the sample followed by an answer of exactly these tokens, all of them supervised."""
+        return Encoded(self.id, (*self.segments, Segment("answer", tuple(tokens))))

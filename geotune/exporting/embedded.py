@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from geotune.backbones.generation import generate
 from geotune.backbones.weights import save_processor
+from geotune.config.parts import BackboneConfig
 from geotune.errors import ConfigError
 from geotune.exporting.untrained import create_tiny, create_tiny_internvl
 from geotune.records import read_samples
@@ -50,7 +51,7 @@ def export_embedded(checkpoint: Path, out: Path, skills: Path | None = None) -> 
     config = OmegaConf.load(checkpoint / "config.yaml")
     settings: dict[str, Any] = {"max_pixels": config.backbone.max_pixels, "dtype": "float32"}
     trained: dict[str, Any] = dict.fromkeys(("tower", "projector", "language_model"), "full")
-    backbone = QwenVL(path=config.backbone.path, **settings, **trained)
+    backbone = QwenVL(BackboneConfig(path=config.backbone.path, **settings, **trained))
     load_weights(backbone, checkpoint)
     save_processor(backbone, out)
     model: Any = backbone.base
@@ -67,7 +68,7 @@ def export_embedded(checkpoint: Path, out: Path, skills: Path | None = None) -> 
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if skills is not None:
-        provenance["skills_word_for_word"] = skill_figures(QwenVL(path=str(out), **settings), skills)
+        provenance["skills_word_for_word"] = skill_figures(QwenVL(BackboneConfig(path=str(out), **settings)), skills)
     start = Path(config.backbone.path) / PROVENANCE
     if start.is_file():
         provenance["started_from"] = json.loads(start.read_text(encoding="utf-8"))
@@ -79,11 +80,11 @@ def skill_figures(backbone: Backbone, exercises: Path, per_skill: int = 100) -> 
     """Return for each skill the share of exercises whose greedy answer equals the gold answer exactly."""
     by_skill: dict[str, list[Sample]] = {}
     for sample in read_samples(exercises):
-        by_skill.setdefault(sample.task, []).append(sample)
+        by_skill.setdefault(sample.task, []).append(sample.in_folder(exercises.parent))
     figures = {}
     for skill, samples in sorted(by_skill.items()):
         chosen = samples[:per_skill]
-        answers = generate(backbone, chosen, exercises.parent, max_new_tokens=160, batch_size=50)
+        answers = generate(backbone, chosen, max_new_tokens=160, batch_size=50)
         exact = sum(answer == sample.response for answer, sample in zip(answers, chosen, strict=True))
         figures[skill] = round(exact / len(chosen), 4)
     return figures

@@ -7,10 +7,8 @@ from typing import Any
 
 import yaml
 
-from geotune.runs.suite_tables import suite_rows
+from geotune.runs.suite_tables import table_of
 
-TASK_COLUMNS = ("task", "n", "accuracy", "95% from", "95% to", "chance", "parsed")
-DISTANCE_COLUMNS = ("figure", "all samples", "answered only")
 EVALUATION_NOTE = (
     "Answers are read from generated text (`generate`), or are the likeliest of the legal answers, scored at once "
     "(`choice`) or after an explanation (`explain_choice`). Intervals cover 95%; `parsed` and `coverage` are the "
@@ -86,9 +84,12 @@ def evaluation_text(evaluation: Mapping[str, Any] | None) -> str:
         return "This checkpoint has not been evaluated."
     parts = [EVALUATION_NOTE]
     for name, entry in evaluation["suites"].items():
-        columns = TASK_COLUMNS if "tasks" in entry else DISTANCE_COLUMNS
-        rows = [[row.cells[column] for column in columns] for row in suite_rows(entry)]
-        parts += [f"`{name}`, answers by `{entry['answer_mode']}`:", markdown_table(columns, rows)]
+        if "failed" in entry:
+            parts.append(f"`{name}` could not be measured: {entry['failed']}")
+            continue
+        parts.append(f"`{name}`, answers by `{entry['answer_mode']}`:")
+        if table := table_of(entry):
+            parts.append(markdown_table(table[0], table[1:]))
     return "\n\n".join(parts)
 
 

@@ -72,12 +72,12 @@ def fixed_prompts(folder: Path) -> list[Sample]:
 @torch.no_grad()
 def logits_of(backbone: Backbone, prompts: Sequence[Sample]) -> torch.Tensor:
     """Compute logits (N, vocabulary) at the N supervised positions of all prompts, by this project's forward pass."""
-    return torch.cat([backbone(collate([backbone.encode(sample, Path())], backbone.encoder)) for sample in prompts])
+    return torch.cat([backbone(collate([backbone.encode(sample)], backbone.encoder)) for sample in prompts])
 
 
 def observe_backbone(backbone: Backbone, prompts: Sequence[Sample]) -> Observed:
     """Observe a backbone by this project's own forward pass and generation."""
-    answers = generate(backbone, prompts, Path(), max_new_tokens=NEW_TOKENS, batch_size=1)
+    answers = generate(backbone, prompts, max_new_tokens=NEW_TOKENS, batch_size=1)
     return Observed(logits_of(backbone, prompts), tuple(answers))
 
 
@@ -90,10 +90,10 @@ def observe_model(model: Any, encoder: Encoder, stop_ids: Sequence[int], prompts
     # The configuration that comes with the model may hold a repetition penalty.
     model.generation_config = GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=stop_ids[0])
     for sample in prompts:
-        encoded = encoder.encode(sample, Path())
+        encoded = encoder.encode(sample)
         predict = collate([encoded], encoder).logit_index
         logits.append(model(**_library_inputs(encoder, encoded)).logits[0, predict].float())
-        inputs = _library_inputs(encoder, encoder.encode(sample, Path(), answer=False))
+        inputs = _library_inputs(encoder, encoder.encode(sample, answer=False))
         tokens = model.generate(**inputs, do_sample=False, max_new_tokens=NEW_TOKENS)
         answers.append(encoder.decode(tokens[0, inputs["input_ids"].shape[1] :].tolist()))
     return Observed(torch.cat(logits), tuple(answers))

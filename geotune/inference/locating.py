@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotune.backbones.generation import generate
+from geotune.backbones.generation import sample
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.gazetteer import nearest_entry
 from geotune.geo import geodesic_km
@@ -22,11 +22,12 @@ from geotune.tasks.geolocate import GEOLOCATE
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
+    from geotune.encoding.segments import Encoded
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 """Suffixes, in lower case, of the files in a folder that count as images."""
 BATCHES_PER_CALL = 4
-"""Number of batches of answers that the backbone gets at a time, so that it can refill a batch as answers end."""
+"""Number of batches of answers that the backbone gets at a time, so that photos of similar size share a batch."""
 
 
 @dataclass(frozen=True)
@@ -133,29 +134,27 @@ def locate_photos(
     step = max(1, batch_size * BATCHES_PER_CALL // samples)
     for start in range(0, len(photos), step):
         chosen = photos[start : start + step]
-        prompts = {photo: question(photo, explain=explain) for photo in chosen}
-        errors = {photo: error for photo in chosen if (error := image_error(backbone, prompts[photo])) is not None}
-        usable = [photo for photo in chosen if photo not in errors]
-        texts = generate(
+        prompts: dict[Path, Encoded] = {}
+        errors: dict[Path, str] = {}
+        for photo in chosen:
+            try:
+                prompts[photo] = backbone.encode(question(photo, explain=explain), answer=False)
+            except BadRecord as error:
+                errors[photo] = error.reason
+        completions = sample(
             backbone,
-            [prompts[photo] for photo in usable for _ in range(samples)],
-            Path(),
+            list(prompts.values()),
+            n=samples,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
-            sampling=Sampling([(seed, number) for _ in usable for number in range(samples)], temperature, top_p),
+            sampling=Sampling([(seed,)] * len(prompts), temperature, top_p),
         )
-        answers = {photo: texts[at * samples : (at + 1) * samples] for at, photo in enumerate(usable)}
+        texts = {
+            photo: [completion.text(backbone.encoder) for completion in of_photo]
+            for photo, of_photo in zip(prompts, completions, strict=True)
+        }
         for photo in chosen:
-            yield Located(photo, error=errors[photo]) if photo in errors else read_answers(photo, answers[photo])
-
-
-def image_error(backbone: Backbone, sample: Sample) -> str | None:
-    """Return why the photo of `sample` can't be used, or None if it can."""
-    try:
-        backbone.encode(sample, Path(), answer=False)
-    except BadRecord as error:
-        return error.reason
-    return None
+            yield Located(photo, error=errors[photo]) if photo in errors else read_answers(photo, texts[photo])
 
 
 def read_answers(photo: Path, texts: Sequence[str]) -> Located:

@@ -46,13 +46,15 @@ class State:
     template_hash: str
     """Digest of the chat template and the system prompt."""
     best: float | None
-    """Best mean accuracy so far."""
+    """Best value so far of the figure that decides which checkpoint is the best."""
     best_step: int | None
-    """Step of the best mean accuracy."""
+    """Step of that value."""
     wandb_id: str | None
     """Id of the W&B run."""
     left_out: dict[str, str]
     """Reasons why samples were left out as unreadable, by sample id."""
+    best_figure: str | None = None
+    """Name of the figure of `best`; None in a checkpoint of an older version, whose figure is `mean_accuracy`."""
 
 
 def step_name(step: int) -> str:
@@ -160,6 +162,17 @@ def evaluation_path(run_dir: Path, step: int) -> Path:
     return run_dir / "eval" / f"{step_name(step)}.json"
 
 
+def outcomes_path(run_dir: Path, step: int, rank: int = 0) -> Path:
+    """Return the file to which a process appends the outcomes of the in-loop evaluation at `step`."""
+    return run_dir / "outcomes" / f"{step_name(step)}{f'.{rank}' if rank else ''}.jsonl"
+
+
+def outcome_files(run_dir: Path, step: int) -> list[Path]:
+    """Return the files of outcomes of the in-loop evaluation at `step`, of whichever processes there were."""
+    own = re.compile(rf"{step_name(step)}(\.\d+)?\.jsonl")
+    return sorted(path for path in (run_dir / "outcomes").glob("*") if own.fullmatch(path.name))
+
+
 def predictions_path(run_dir: Path, step: int) -> Path:
     """Return the file that holds the predictions of the in-loop evaluation at `step`."""
     return run_dir / "predictions" / f"{step_name(step)}.jsonl"
@@ -172,6 +185,11 @@ def evaluations(folder: Path, after: int = -1) -> list[tuple[int, dict[str, Any]
     ]
     found = ((step, read_json(path)) for step, path in sorted(steps) if step > after)
     return [(step, content) for step, content in found if content is not None]
+
+
+def has_evaluation(folder: Path) -> bool:
+    """Return whether a run directory holds the file of an evaluation."""
+    return any(EVALUATION_FILE.fullmatch(path.name) for path in (folder / "eval").glob("*"))
 
 
 def has_checkpoint(folder: Path) -> bool:

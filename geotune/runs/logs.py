@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,32 @@ def write_rejected(run_dir: Path, rejected: Sequence[tuple[str, str]]) -> None:
             file.writelines(json.dumps({"id": sample, "reason": reason}) + "\n" for sample, reason in rejected)
 
 
+def append_row(path: Path, columns: Sequence[str], row: Mapping[str, object]) -> None:
+    """Append `row` to a table with a header, a CSV file that is made if it is missing. A value may be missing.
+
+    A column of `columns` that the file lacks is put behind the one before it; earlier rows have no value there. The
+    file keeps its other columns, in which `row` may have no value.
+    """
+    found: list[str] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            found = next(csv.reader(file), [])
+    wanted = list(found)
+    for number, column in enumerate(columns):
+        if column not in wanted:
+            wanted.insert(wanted.index(columns[number - 1]) + 1 if number else 0, column)
+    if found and wanted != found:
+        with path.open(newline="", encoding="utf-8") as file, open_atomically(path) as fresh:
+            writer = csv.DictWriter(fresh, wanted)
+            writer.writeheader()
+            writer.writerows(csv.DictReader(file))
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, wanted)
+        if not found:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def figures_at(path: Path, step: int) -> dict[str, float]:
     """Return the figures of `step` from a `metrics.csv`; empty if the file or the step is missing."""
     if not path.is_file():
@@ -43,9 +69,11 @@ def keep_until(path: Path, step: int) -> None:
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            continue
         if line.startswith("step,"):  # the header of metrics.csv
             kept.append(line)
-        elif line.endswith("\n"):
+        else:
             line_step = json.loads(line)["step"] if line.startswith("{") else int(line.partition(",")[0])
             kept += [line] if line_step <= step else []
     with open_atomically(path) as file:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from geotune.encoding.collate import Batch
-from geotune.stages.base import Stage
+from geotune.stages.base import Stage, StepOutput
+from geotune.system.ranks import reduce_figures
 
 
 def nll_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -17,9 +21,32 @@ def nll_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 class SFT(Stage):
     """Supervised fine-tuning; the loss of an update is the mean over its supervised tokens on all ranks."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Return the micro-batch's share of the update's mean loss, and its summed negative log-likelihood."""
-        nll = nll_sum(self.backbone(batch), batch.labels)
+    _planned_targets = 0
+    """Supervised tokens that the current update was planned with, over all processes."""
+    _unreadable_targets = 0
+    """Supervised tokens of the unreadable samples of the current update, in this process."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
+        """Return the micro-batch's share of the update's mean loss; sums: loss in nats, supervised tokens."""
+        self._planned_targets = batch.update_targets
+        self._unreadable_targets += batch.unreadable_targets
+        nll = self.backbone.over_logits(batch, nll_sum).sum()
         # DDP averages over ranks and the trainer over micro-batches. Undo both, and divide by the update's token count.
         scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
-        return {"loss": nll * scale, "nll": nll.detach()}
+        return {"loss": nll * scale, "sums": {"nll": nll.detach(), "targets": len(batch.labels)}}
+
+    def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Return the mean loss per supervised token, in nats."""
+        return {"loss": sums["nll"] / sums["targets"] if sums["targets"] else math.nan}
+
+    def gradient_scale(self) -> float | None:
+        """Return what makes the gradient the mean over the supervised tokens that were there.
+
+        The loss was divided by the planned number. How many of them were missing is known only at the end.
+        """
+        unreadable = int(reduce_figures(self.trainer, {"targets": self._unreadable_targets})["targets"])
+        self._unreadable_targets = 0
+        if not unreadable:
+            return None
+        remaining = self._planned_targets - unreadable
+        return self._planned_targets / remaining if remaining else math.nan

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from geotune.config.chain import is_chain_recipe
 from geotune.config.commands import SweepConfig
 from geotune.config.composing import compose
+from geotune.config.figure_names import Direction, direction_of, figure_problems
 from geotune.config.override_text import as_overrides
 from geotune.config.parameters import parameters_of
+from geotune.config.targets import resolve_target
 from geotune.config.trees import flatten
 from geotune.config.wording import near
 from geotune.errors import ABSENT, ConfigError, Problem
@@ -58,14 +60,22 @@ class SweepPlan:
 
     @property
     def metric(self) -> str:
-        """Name of the figure to improve, as suite/key or suite/task/key."""
-        return self.cfg.metric or f"{next(iter(self.base.evaluator.suites))}/mean_accuracy"
+        """Name of the figure to improve, `<suite>/[<task>/]<figure>`."""
+        return self.cfg.metric or self.headline or ""
+
+    @cached_property
+    def headline(self) -> str | None:
+        """Name of the headline figure of the recipe's first suite that has one, or None."""
+        for name, suite in self.base.evaluator.suites.items():
+            figure = getattr(resolve_target(suite["_target_"], f"evaluator.suites.{name}"), "headline", None)
+            if figure is not None:
+                return f"{name}/{figure}"
+        return None
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """Whether a larger or a smaller metric is better; inferred from its name unless it is configured."""
-        inferred: Literal["maximize", "minimize"] = "minimize" if self.metric.endswith("_km") else "maximize"
-        return self.cfg.direction or inferred
+        return direction_of(self.metric, self.cfg.direction)
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that a trial with these Optuna parameters gives to training keys."""
@@ -150,10 +160,10 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
         raise ConfigError(
             Problem("evaluator", None, "trials are compared by their evaluations", "choose a recipe with an evaluator")
         )
-    suite = plan.metric.partition("/")[0]
-    if suite not in suites or "/" not in plan.metric:
-        form = "write <suite>/<key> or <suite>/<task>/<key>"
-        raise ConfigError(Problem("metric", plan.metric, str(form), f"the suites are {', '.join(suites)}"))
+    if not plan.metric:
+        raise ConfigError(Problem("metric", None, "no suite of the recipe has a headline figure", "name a figure"))
+    if wrong := list(figure_problems("metric", plan.metric, suites)):
+        raise ConfigError(*wrong)
     return plan
 
 

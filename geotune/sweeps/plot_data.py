@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from optuna import Study
 
 
+ACCURACIES = ("mean_accuracy", "accuracy")
+"""Last parts of the names of figures that the grid of variants shows."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis of the parallel-coordinates plot."""
@@ -55,8 +59,12 @@ class Grid:
 def grid_of(trials: Sequence[TrialRow]) -> Grid:
     """Make the grid of the complete variants and of every accuracy that at least one of them reached."""
     complete = [row for row in trials if row.state == "complete"]
-    columns = [key for key in dict.fromkeys(key for row in complete for key in row.figures) if "accuracy" in key]
-    columns.sort(key=lambda key: not key.endswith("mean_accuracy"))
+    columns = [
+        key
+        for key in dict.fromkeys(key for row in complete for key in row.figures)
+        if key.rpartition("/")[2] in ACCURACIES
+    ]
+    columns.sort(key=lambda key: not key.endswith("/mean_accuracy"))
     values = [[row.figures.get(key) for key in columns] for row in complete]
     means = [_mean([value for value in column if value is not None]) for column in zip(*values, strict=True)]
     distances = [[0.0 if v is None else v - m for v, m in zip(row, means, strict=True)] for row in values]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.config.override_text import as_overrides
 from geotune.runs.directory import METRICS_FILE, evaluations, has_checkpoint, is_last, read_json
-from geotune.runs.figures import figure, headline
+from geotune.runs.figures import figure, table_figures
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.processes import ProcessTree, Slot, start, stderr_tail
 from geotune.sweeps.study import Queue, TrialAttribute
@@ -254,7 +254,7 @@ class Runner:
         value = figure(final, self.plan.metric) if final is not None else None
         if final is None or value is None:
             return False
-        trial.set_user_attr(TrialAttribute.FIGURES, headline(final))
+        trial.set_user_attr(TrialAttribute.FIGURES, table_figures(final))
         if self.queue.tell(trial.number, value=value):
             log.info("trial %d complete: %s %.4f", trial.number, self.plan.metric, value)
         return True

@@ -46,7 +46,7 @@ class TrialAttribute(StrEnum):
     ERROR = "error"
     """Reason why the trial failed."""
     FIGURES = "figures"
-    """Headline figures of the last evaluation."""
+    """Figures of the last evaluation that tables show."""
     STEP = "step"
     """Step of the newest evaluation."""
     SECONDS = "seconds"

@@ -40,21 +40,13 @@ def wandb_sweep(plan: SweepPlan) -> dict[str, Any]:
         "program": "geotune.train",
         "command": ["${env}", "python", "-m", "geotune.train", *plan.training, *ONLINE, "${args_no_hyphens}"],
         "method": {"tpe": "bayes", "random": "random"}[plan.cfg.sampler],
-        "metric": {"name": logged_name(plan), "goal": plan.direction},
+        "metric": {"name": f"eval/{plan.metric}", "goal": plan.direction},
         "run_cap": plan.cfg.trials,
         "parameters": {key: parameter(dimension) for key, dimension in plan.dimensions.items()},
     }
     if plan.cfg.pruner != "none":
         sweep["early_terminate"] = {"type": "hyperband", "min_iter": 1, "eta": 4}
     return sweep
-
-
-def logged_name(plan: SweepPlan) -> str:
-    """Return the metric's name in W&B, which omits the suite for a task that no other suite asks."""
-    suite, *rest = plan.metric.split("/")
-    kinds = [node["_target_"] for node in plan.base.evaluator.suites.values()]
-    is_unique = kinds.count(plan.base.evaluator.suites[suite]["_target_"]) == 1
-    return "/".join(["eval", *([] if len(rest) > 1 and is_unique else [suite]), *rest])
 
 
 def parameter(dimension: Dimension) -> dict[str, Any]:

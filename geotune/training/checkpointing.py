@@ -1,9 +1,10 @@
-"""Counts updates, and writes the checkpoints of a run with the links `last` and `best`. No other module does."""
+"""Writes the checkpoints of a run with the links `last` and `best`. No other module does."""
 
 from __future__ import annotations
 
+import io
+import pickle
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
@@ -25,53 +26,37 @@ from geotune.runs.directory import (
     read_state,
     step_name,
 )
+from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
 from geotune.system.strict_json import write_json
+from geotune.training.best import BestCheckpoint
 from geotune.training.evaluation_schedule import EvaluationSchedule
 from geotune.training.interruption import Interruption
 from geotune.training.random_state import rng_state, set_rng_state
-from geotune.training.resuming import TRAINER_FILE, RunIdentity, check_same_run, restore_training, rng_file
+from geotune.training.resuming import TRAINER_FILE, RunIdentity, SavedRun, restore_training, rng_file
 
 if TYPE_CHECKING:
     from geotune.encoding.collate import Batch
-
-
-class StepCounter(Callback):
-    """Counts attempted updates in `stage.step`; must come before every callback that reads the count."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Count the update if this micro-batch was its last one."""
-        if ends_update(trainer, batch_idx):
-            as_stage(pl_module).step += 1
-
-
-def ends_update(trainer: Trainer, batch_idx: int) -> bool:
-    """Return whether the micro-batch `batch_idx` of this process is the last one of its update."""
-    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 class Checkpoints(Callback):
     """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C.
 
     Of the checkpoints, the newest `keep_last` and the best one are kept; the links `last` and `best` point to the
-    newest and the best one. Best is the checkpoint whose evaluation had the highest `mean_accuracy`.
+    newest and the best one. Best is the checkpoint whose evaluation had the best value of the figure of `best`.
 
     A checkpoint appears under its name only when it is complete, because it is written to a temporary folder that is
     then renamed. Must come after every other callback.
 
     Args:
-        run_dir: Folder of the run.
+        progress: Progress of the run.
+        identity: What a run that resumes from the checkpoints must share with this one.
         every: Number of updates between checkpoints; there is also one at the end of the run.
         keep_last: Number of newest checkpoints to keep.
         config: The resolved recipe, as YAML.
-        seed: Seed of the run.
-        update_size: Samples per update.
-        data_fingerprint: Fingerprint of the training set.
-        plan: Settings that determine which samples an update holds.
-        resume: Checkpoint to resume from; None for a new run.
+        best: The figure that decides which checkpoint is the best.
+        resume: Checkpoint that the run resumes from; None for a new run.
         wandb_id: Returns the id of the W&B run, or None.
 
     Raises:
@@ -80,38 +65,37 @@ class Checkpoints(Callback):
 
     def __init__(
         self,
-        run_dir: Path,
+        progress: RunProgress,
+        identity: RunIdentity,
         *,
         every: int,
         keep_last: int,
         config: str,
-        seed: int,
-        update_size: int,
-        data_fingerprint: str,
-        plan: str,
-        resume: Path | None = None,
+        best: BestCheckpoint | None = None,
+        resume: SavedRun | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
         if every < 1:
             raise ConfigError(Problem("trainer.checkpoint_every", every, "must be at least 1"))
         if keep_last < 1:
             raise ConfigError(Problem("trainer.keep_last", keep_last, "must be at least 1"))
-        self.run_dir = run_dir
+        self.progress = progress
+        self.identity = identity
         self.every = every
         self.keep_last = keep_last
         self.config = config
-        self.identity = RunIdentity(seed, update_size, data_fingerprint, plan)
         self.resume = resume
         self.wandb_id = wandb_id
-        self.best: float | None = None
-        """Highest `mean_accuracy` of a checkpoint so far."""
-        self.best_step: int | None = None
-        """Step of that checkpoint."""
-        self.schedule = EvaluationSchedule(run_dir, every=every)
+        self.best = best or BestCheckpoint()
+        # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
+        own = resume.state if resume is not None and belongs_to(resume.folder, progress.run_dir) else None
+        if own is not None:
+            self.best.resume(own)
+        self.schedule = EvaluationSchedule(progress, every=every)
         self._interruption = Interruption()
         self._random_state: dict[str, Any] | None = None
         """Random state to restore before the next micro-batch."""
-        self._saved: int | None = None
+        self._saved: int | None = own.step if own else None
         """Step of the newest checkpoint of this run."""
 
     @property
@@ -123,25 +107,18 @@ class Checkpoints(Callback):
         """Return a context in which the first Ctrl-C ends the run after its update, with a checkpoint."""
         return self._interruption.handled()
 
-    def check_resume(self, state: State, stage: Stage) -> None:
-        """Raise ConfigError if this run can't continue the run that `state` belongs to."""
-        assert self.resume is not None
-        check_same_run(self.resume, state, self.identity, stage)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run the last evaluation of a finished run if it is missing: Lightning calls no hook of training there."""
-        stage = as_stage(pl_module)
-        if self.resume is None or read_state(self.resume).step < stage.total_updates:
-            return
-        self.on_train_start(trainer, pl_module)
-        self.schedule.recall(stage.step)
+        if self.progress.is_complete:
+            self.on_train_start(trainer, pl_module)
+            self.schedule.recall(self.progress.step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the checkpoint, if any, and run the evaluation of this step unless it was done before."""
         stage = as_stage(pl_module)
         if self.resume is not None:
-            self._restore(trainer, stage, self.resume)
-        if self.resume is None or not self.schedule.is_done(stage.step):
+            self._random_state = restore_training(trainer, stage, self.resume)
+        if self.resume is None or not self.schedule.is_done(self.progress.step):
             self._evaluate(trainer, stage)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -154,50 +131,49 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """At the end of an update, write a checkpoint and evaluate if they are due; stop if Ctrl-C was pressed."""
-        if not ends_update(trainer, batch_idx):
+        stage = as_stage(pl_module)
+        if not stage.ends_update:
             return
-        stage, began = as_stage(pl_module), time.perf_counter()
-        is_last = stage.step == stage.total_updates
-        stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
-        if stop or is_last or stage.step % self.every == 0:
-            self.save(trainer, stage)
-        if stop:
-            trainer.should_stop = True
-        else:
-            self._evaluate(trainer, stage)
-        stage.paused += time.perf_counter() - began
-
-    def _restore(self, trainer: Trainer, stage: Stage, checkpoint: Path) -> None:
-        state = read_state(checkpoint)
-        self._random_state = restore_training(trainer, stage, checkpoint, state)
-        # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
-        if belongs_to(checkpoint, self.run_dir):
-            self._saved, self.best, self.best_step = state.step, state.best, state.best_step
+        with self.progress.pause():
+            step = self.progress.step
+            stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+            if stop or step == self.progress.total or step % self.every == 0:
+                self.save(trainer, stage)
+            if stop:
+                trainer.should_stop = True
+            else:
+                self._evaluate(trainer, stage)
 
     def _evaluate(self, trainer: Trainer, stage: Stage) -> None:
         """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one."""
+        step = self.progress.step
         for result in self.schedule.run(trainer, stage):
-            accuracy = result.get("mean_accuracy")
-            if accuracy is not None and stage.step == self._saved and (self.best is None or accuracy > self.best):
-                self.best, self.best_step = float(accuracy), stage.step
+            value = self.best.value_in(result)
+            if value is not None and step == self._saved and self.best.improves(value):
+                self.best.value, self.best.step = float(value), step
                 if trainer.is_global_zero:
-                    self._mark_best(stage.step)
+                    self._mark_best(step)
 
     def _mark_best(self, step: int) -> None:
         """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""
-        folder = self.run_dir / CHECKPOINTS
-        state = replace(read_state(folder / step_name(step)), best=self.best, best_step=self.best_step)
+        folder = self.progress.run_dir / CHECKPOINTS
+        state = replace(
+            read_state(folder / step_name(step)),
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
+        )
         write_json(folder / step_name(step) / STATE_FILE, asdict(state))
         replace_symlink(folder / "best", step_name(step))
         self._prune()
 
     def save(self, trainer: Trainer, stage: Stage) -> None:
-        """Write the checkpoint of `stage.step`; every process must call this method.
+        """Write the checkpoint of the current step; every process must call this method.
 
         Raises ConfigError in every process if one of them can't write its part.
         """
-        step = stage.step
-        folder = self.run_dir / CHECKPOINTS
+        step = self.progress.step
+        folder = self.progress.run_dir / CHECKPOINTS
         partial = folder / f".{step_name(step)}.partial"
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
@@ -206,8 +182,13 @@ class Checkpoints(Callback):
         # The collective calls come before anything that can fail in one process: the others would wait for it.
         placement = placement_of(trainer)
         trained = placement.gather(stage.backbone.trained_parameters())
-        optimizer = placement.optimizer_state(trainer)
-        problem = self._try_write(trainer, stage, partial, trained, optimizer)
+        tensors = {
+            "optimizer": placement.optimizer_state(trainer),
+            "placement": placement.name,
+            "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            "stage": checked_state(stage),
+        }
+        problem = self._try_write(trainer, stage, partial, trained, tensors)
         if not trainer.strategy.reduce_boolean_decision(problem is None):
             if trainer.is_global_zero:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -222,7 +203,12 @@ class Checkpoints(Callback):
         self._saved = step
 
     def _try_write(
-        self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
+        self,
+        trainer: Trainer,
+        stage: Stage,
+        folder: Path,
+        trained: dict[str, torch.Tensor],
+        tensors: dict[str, Any],
     ) -> Exception | None:
         """Write this process's part of a checkpoint; return the error if that fails."""
         from safetensors import SafetensorError
@@ -231,58 +217,67 @@ class Checkpoints(Callback):
             torch.save(rng_state(), folder / rng_file(trainer.global_rank))
             placement_of(trainer).save_part(trainer, folder)
             if trainer.is_global_zero:
-                self._write(trainer, stage, folder, trained, optimizer)
+                self._write(stage, folder, trained, tensors)
         except (ConfigError, OSError, RuntimeError, SafetensorError) as error:  # all of them on a full disk
             return error
         return None
 
     def _write_error(self, step: int, problem: Exception | None) -> str:
         reason = "another process could not write its part" if problem is None else str(problem).partition("\n")[0]
-        kept = checkpoint_steps(self.run_dir)
+        kept = checkpoint_steps(self.progress.run_dir)
         remedy = f"continue with resume=last from {step_name(kept[-1])}" if kept else "start again"
         return (
-            f"run_dir={self.run_dir}: the checkpoint of update {step} could not be written ({reason}); "
+            f"run_dir={self.progress.run_dir}: the checkpoint of update {step} could not be written ({reason}); "
             f"make room there, then {remedy}"
         )
 
-    def _write(
-        self, trainer: Trainer, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], optimizer: Any
-    ) -> None:
+    def _write(self, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], tensors: dict[str, Any]) -> None:
         """Write what the first process alone writes of a checkpoint."""
         backbone = stage.backbone
         save_weights(backbone, folder, trained)
         save_processor(backbone, folder / "processor")
         (folder / "config.yaml").write_text(self.config, encoding="utf-8")
-        torch.save(
-            {
-                "optimizer": optimizer,
-                "placement": placement_of(trainer).name,
-                "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-            },
-            folder / TRAINER_FILE,
-        )
+        torch.save(tensors, folder / TRAINER_FILE)
+        progress = self.progress
         state = State(
-            step=stage.step,
-            position=stage.step,
-            skipped=stage.skipped,
-            total_updates=stage.total_updates,
+            step=progress.step,
+            position=progress.step,
+            skipped=progress.skipped,
+            total_updates=progress.total,
             update_size=self.identity.update_size,
             seed=self.identity.seed,
             data_fingerprint=self.identity.data_fingerprint,
             plan=self.identity.plan,
             optimizer=stage.optimizer,
             template_hash=backbone.template_hash,
-            best=self.best,
-            best_step=self.best_step,
+            best=self.best.value,
+            best_step=self.best.step,
+            best_figure=self.best.value_of,
             wandb_id=self.wandb_id(),
-            left_out=stage.unreadable,
+            left_out=progress.unreadable,
         )
         # The last file: a folder that holds it is a complete checkpoint.
         write_json(folder / STATE_FILE, asdict(state))
 
     def _prune(self) -> None:
         """Delete all checkpoints but the newest `keep_last` and the best one."""
-        steps = checkpoint_steps(self.run_dir)
+        steps = checkpoint_steps(self.progress.run_dir)
         for step in steps[: -self.keep_last]:
-            if step != self.best_step:
-                shutil.rmtree(self.run_dir / CHECKPOINTS / step_name(step))
+            if step != self.best.step:
+                shutil.rmtree(self.progress.run_dir / CHECKPOINTS / step_name(step))
+
+
+def checked_state(stage: Stage) -> dict[str, Any]:
+    """Return the extra state of `stage`. Raises TypeError if a resumed run could not read it."""
+    state = stage.extra_state()
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    try:
+        torch.load(file, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TypeError(
+            f"{type(stage).__name__}.extra_state: torch.load(weights_only=True) can't read it; return tensors, "
+            "numbers, text, and lists and dicts of them"
+        ) from error
+    return state

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import math
 import resource
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,10 +17,10 @@ from geotune.backbones.quantization import weight_count
 from geotune.data.sampler import UpdatePlan
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError, Problem
-from geotune.runs.logs import append_lines, figures_at, keep_until
+from geotune.runs.logs import append_lines, append_row, figures_at, keep_until
+from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.ranks import gather_items, reduce_figures
-from geotune.training.checkpointing import ends_update
 from geotune.training.throughput import Weights, Window, Workload, perf_figures
 
 if TYPE_CHECKING:
@@ -34,60 +29,32 @@ if TYPE_CHECKING:
 
 WORKING_PARTS = ("language_model", "head", "tower", "projector")
 """Parts of a backbone that compute, in the order of the fields of `Workload`."""
-COLUMNS = (
-    "step",
-    "train/loss",
-    "train/lr",
-    "train/grad_norm",
-    "train/skipped",
-    "perf/tokens_per_second",
-    "perf/samples_per_second",
-    "perf/data_wait_fraction",
-    "perf/peak_memory_gb",
-    "perf/mfu",
-)
-"""Columns of metrics.csv."""
+RUN_FIGURES = ("lr", "grad_norm", "skipped")
+"""Figures `train/<name>` of any run, behind those of the stage."""
+PERF_FIGURES = ("tokens_per_second", "samples_per_second", "data_wait_fraction", "peak_memory_gb", "mfu")
+"""Figures `perf/<name>` of any run."""
+RESERVED = ("step", "targets", "ids", "left_out", *RUN_FIGURES)
+"""Names that no figure of a stage may have: keys of updates.jsonl, and figures of any run."""
+STAGE = "stage/"
+"""Start of the names under which the sums of the stage are added up; without it, they are counts of the monitor."""
 UNREADABLE_FILE = "bad_samples.jsonl"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Sums over micro-batches."""
-
-    loss: float = 0.0
-    """Negative log-likelihood of the supervised tokens, in nats."""
-    targets: float = 0.0
-    """Supervised tokens."""
-    tokens: float = 0.0
-    """Computed tokens without padding; in a prefix tree, shared tokens count once."""
-    samples: float = 0.0
-    patches: float = 0.0
-    """Image patches that the vision tower encoded; images whose features were cached do not count."""
-    unreadable: float = 0.0
-    """Unreadable samples."""
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def mean_loss(self) -> float:
-        """Mean loss per supervised token, in nats; NaN without supervised tokens."""
-        return self.loss / self.targets if self.targets else math.nan
 
 
 class Monitor(Callback):
     """Logs every update to `updates.jsonl`, and figures to `metrics.csv` and the loggers every `every` updates.
 
-    A line of `updates.jsonl` holds the ids and the loss of an update. Losses are means over the supervised tokens of
-    all ranks. Tokens are counted without padding, and those that a prefix tree shares once. Time for checkpoints and
-    evaluation does not count. `geotune.training.throughput` defines the `perf/*` figures. Unreadable samples are listed
-    in `bad_samples.jsonl`. Must come after the step counter.
+    A line of `updates.jsonl` holds the ids of an update, its supervised tokens, and the figures that the stage makes of
+    its sums over all ranks (`Stage.metrics`); a line of `metrics.csv` holds those of all updates since the line before.
+    Tokens are counted without padding, and those that a prefix tree shares once. Time for checkpoints and evaluation
+    does not count. `geotune.training.throughput` defines the `perf/*` figures. Unreadable samples are listed in
+    `bad_samples.jsonl`.
 
     Args:
-        run_dir: Folder of the run.
+        progress: Progress of the run.
         plan: The plan of updates.
         ids: Ids of the samples, by index.
+        workload: `workload_of` the backbone.
         every: Number of updates between logged figures.
         max_unreadable: Largest number of unreadable samples.
 
@@ -96,152 +63,166 @@ class Monitor(Callback):
         ConfigError: In training, once more than `max_unreadable` samples are unreadable.
     """
 
-    def __init__(self, run_dir: Path, plan: UpdatePlan, ids: Sequence[str], *, every: int, max_unreadable: int) -> None:
-        self.run_dir = run_dir
+    def __init__(
+        self,
+        progress: RunProgress,
+        plan: UpdatePlan,
+        ids: Sequence[str],
+        *,
+        workload: Workload,
+        every: int,
+        max_unreadable: int,
+    ) -> None:
+        self.progress = progress
         self.plan = plan
         self.ids = ids
+        self.workload = workload
         self.every = every
         self.max_unreadable = max_unreadable
-        self._update = Counts()
-        """Counts of the current update in this process."""
+        self._update: dict[str, float] = {}
+        """Counts, and sums of the stage, of the current update in this process."""
         self._unreadable: list[tuple[str, str]] = []
         """Id of each unreadable sample of the current update in this process, and the reason."""
-        self._window = Counts()
-        """Counts since the last logged figures, over all processes."""
+        self._window: dict[str, float] = {}
+        """Counts, and sums of the stage, since the last logged figures, over all processes."""
         self._patches = 0
         """Number of patches that the tower had encoded before the current micro-batch."""
         self._waited = 0.0
         """Seconds that this process has waited for micro-batches since the last logged figures."""
-        self._idle = (0.0, 0.0)
-        """Clock, and `stage.paused`, at the end of the last micro-batch."""
+        self._idle = 0.0
+        """Clock at the end of the last micro-batch."""
         self._mark = 0.0
         """Clock at the last logged figures."""
-        self._paused = 0.0
-        """`stage.paused` at the last logged figures."""
-        self.last: dict[str, float] = {}
-        """The last logged figures."""
+        self.last = figures_at(progress.run_dir / "metrics.csv", progress.total)
+        """The last logged figures; before the first, those of a finished run that has only its last evaluation left."""
         self.shown: dict[str, float] = {}
         """Figures for the progress bar."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the last figures of a finished run, and declare the W&B step axis of evaluations.
-
-        Evaluations have an axis of their own because they may be logged after later updates.
-        """
-        self.last = figures_at(self.run_dir / "metrics.csv", as_stage(pl_module).total_updates)
-        self._workload = workload_of(as_stage(pl_module).backbone)
+        """Declare the W&B step axis of evaluations: their own, because they may be logged after later updates."""
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.define_metric("eval/*", step_metric="eval/step")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint.
-
-        This cannot happen in `on_train_start`, where the step counter is restored after this callback has run.
-        """
+        """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint."""
         if trainer.is_global_zero:
             for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE):
-                keep_until(self.run_dir / name, as_stage(pl_module).step)
-        self._mark, self._paused = self._idle = time.perf_counter(), as_stage(pl_module).paused
+                keep_until(self.progress.run_dir / name, self.progress.step)
+        self._mark = self._idle = self.progress.working_time()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Add the time that this process has waited for the micro-batch."""
-        stage, (since, paused) = as_stage(pl_module), self._idle
-        self._waited += time.perf_counter() - since - (stage.paused - paused)
-        self._patches = stage.backbone.patches
+        self._waited += self.progress.working_time() - self._idle
+        self._patches = as_stage(pl_module).backbone.patches
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Add the counts of the micro-batch; at the end of an update, log it."""
+        """Add the counts and sums of the micro-batch; at the end of an update, log it."""
         stage = as_stage(pl_module)
-        self._update += Counts(
-            loss=float(outputs["nll"]),
-            targets=len(batch.labels),
-            tokens=batch.tokens,
-            samples=len(batch.ids),
-            patches=stage.backbone.patches - self._patches,
-            unreadable=len(batch.unreadable),
-        )
+        counts: dict[str, float] = {
+            # Computed tokens without padding; in a prefix tree, shared tokens count once.
+            "tokens": batch.tokens,
+            "samples": len(batch.ids),
+            "targets": len(batch.labels),
+            # Image patches that the tower encoded; images whose features were cached do not count.
+            "patches": stage.backbone.patches - self._patches,
+            "unreadable": len(batch.unreadable),
+        }
+        add_sums(self._update, counts)
+        add_sums(self._update, {STAGE + name: float(value) for name, value in outputs["sums"].items()})
         self._unreadable += batch.unreadable
-        if ends_update(trainer, batch_idx):
+        if stage.ends_update:
             self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
-        self._idle = time.perf_counter(), stage.paused
+        self._idle = self.progress.working_time()
 
     def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
-        step, counts = stage.step, Counts(*reduce_figures(trainer, astuple(self._update)))
-        self._window += counts
+        progress, step = self.progress, self.progress.step
+        sums = reduce_figures(trainer, self._update)
+        add_sums(self._window, sums)
         # The reduced count decides, so that either all processes gather or none does.
-        unreadable = sorted(gather_items(self._unreadable)) if counts.unreadable else []
-        self._update, self._unreadable = Counts(), []
-        stage.unreadable.update(unreadable)
-        line = {"step": step, "loss": counts.mean_loss, "targets": int(counts.targets), "ids": ids}
+        unreadable = sorted(gather_items(self._unreadable)) if sums["unreadable"] else []
+        self._update, self._unreadable = {}, []
+        progress.note_unreadable(dict(unreadable))
+        line = {"step": step, **stage_figures(stage, sums), "targets": int(sums["targets"]), "ids": ids}
         if unreadable:
             line["left_out"] = [sample for sample, _ in unreadable]
         if trainer.is_global_zero:
-            append_lines(self.run_dir / "updates.jsonl", [line])
+            append_lines(progress.run_dir / "updates.jsonl", [line])
             append_lines(
-                self.run_dir / UNREADABLE_FILE,
+                progress.run_dir / UNREADABLE_FILE,
                 [{"step": step, "id": sample, "reason": why} for sample, why in unreadable],
             )
             for sample, why in unreadable:
                 log.warning("update %d: sample %s is left out: %s", step, sample, why)
-        if step % self.every == 0 or step == stage.total_updates:
+        if step % self.every == 0 or step == progress.total:
             self._log(trainer, stage)
-        if len(stage.unreadable) > self.max_unreadable:
+        if len(progress.unreadable) > self.max_unreadable:
             sample, why = unreadable[-1]
             raise ConfigError(
                 Problem(
                     "data.max_bad_samples",
                     self.max_unreadable,
-                    f"{len(stage.unreadable)} samples were unreadable by update {step}, the last one {sample} ({why})",
-                    f"{self.run_dir / UNREADABLE_FILE} lists them: restore their images and continue with "
+                    f"{len(progress.unreadable)} samples were unreadable by update {step}, the last one {sample} "
+                    f"({why})",
+                    f"{progress.run_dir / UNREADABLE_FILE} lists them: restore their images and continue with "
                     "resume=last, or raise data.max_bad_samples",
                 )
             )
-        if stage.skipped_in_a_row >= stage.max_skipped:
+        if progress.skipped_in_a_row >= stage.max_skipped:
             raise RuntimeError(
-                f"update {step}: the gradient was not finite {stage.skipped_in_a_row} times in a row "
+                f"update {step}: the gradient was not finite {progress.skipped_in_a_row} times in a row "
                 f"(stage.max_skipped={stage.max_skipped}); lower stage.lr, or look at its samples: {', '.join(ids)}"
             )
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
-        step = stage.step
-        counts = self._window
-        now, paused = time.perf_counter(), stage.paused
-        seconds = now - self._mark - (paused - self._paused)
-        self._mark, self._paused = now, paused
+        progress, sums, now = self.progress, self._window, self.progress.working_time()
+        of_stage = stage_figures(stage, sums)
+        run = dict(zip(RUN_FIGURES, (progress.lr, progress.grad_norm, progress.skipped), strict=True))
         figures: dict[str, float] = {
-            "train/loss": counts.mean_loss,
-            "train/lr": stage.used_lr,
-            "train/grad_norm": stage.grad_norm,
-            "train/skipped": stage.skipped,
+            **{f"train/{name}": value for name, value in (of_stage | run).items()},
             **perf_figures(
                 Window(
-                    seconds,
-                    counts.tokens,
-                    counts.samples,
-                    reduce_figures(trainer, [self._waited], "mean")[0],
-                    self._workload.flops(counts.tokens, counts.targets, counts.patches),
-                    reduce_figures(trainer, [peak_memory_bytes(stage.device)], "max")[0],
+                    now - self._mark,
+                    sums["tokens"],
+                    sums["samples"],
+                    reduce_figures(trainer, {"waited": self._waited}, "mean")["waited"],
+                    self.workload.flops(sums["tokens"], sums["targets"], sums["patches"]),
+                    reduce_figures(trainer, {"memory": peak_memory_bytes(stage.device)}, "max")["memory"],
                 ),
                 [device_name(stage.device)] * trainer.world_size,
             ),
         }
-        self._window, self._waited = Counts(), 0.0
+        self._window, self._waited, self._mark = {}, 0.0, now
         self.last = figures
         if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=step)
-        path = self.run_dir / "metrics.csv"
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow({"step": step, **figures})
-        self.shown = {"loss": figures["train/loss"], "tokens/s": figures["perf/tokens_per_second"]}
+            logger.log_metrics(figures, step=progress.step)
+        columns = ["step", *columns_of(of_stage)]
+        append_row(progress.run_dir / "metrics.csv", columns, {"step": progress.step, **figures})
+        self.shown = dict(list(of_stage.items())[:1]) | {"tokens/s": figures["perf/tokens_per_second"]}
+
+
+def add_sums(total: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add each of `more` to the sum of its name in `total`."""
+    for name, value in more.items():
+        total[name] = total.get(name, 0.0) + value
+
+
+def stage_figures(stage: Stage, sums: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures that `stage` makes of those of `sums` that are its own, whose names start with `STAGE`."""
+    own = {name.removeprefix(STAGE): value for name, value in sums.items() if name.startswith(STAGE)}
+    figures = stage.metrics(own)
+    clash = [name for name in figures if name in RESERVED]
+    assert not clash, f"{type(stage).__name__}.metrics: {', '.join(clash)} is not a figure of the stage; choose another"
+    return figures
+
+
+def columns_of(names: Iterable[str]) -> list[str]:
+    """Return the columns of metrics.csv behind `step`, for the figures `names` of a stage."""
+    return [*(f"train/{name}" for name in (*names, *RUN_FIGURES)), *(f"perf/{name}" for name in PERF_FIGURES)]
 
 
 class ProgressBar(RichProgressBar):
@@ -253,8 +234,8 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the figures that are shown beside the bar."""
-        stage = as_stage(pl_module)
-        return {"step": f"{stage.step}/{stage.total_updates}", **self.monitor.shown}
+        progress = self.monitor.progress
+        return {"step": f"{progress.step}/{progress.total}", **self.monitor.shown}
 
 
 def workload_of(backbone: Backbone) -> Workload:

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from geotune.stages.base import Stage
 
 TRAINER_FILE = "trainer.pt"
-"""File of a checkpoint that holds the states of the optimizer and the learning-rate schedule."""
+"""File of a checkpoint that holds the states of the optimizer, the learning-rate schedule and the stage."""
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A checkpoint that a run resumes from."""
+
+    folder: Path
+    state: State
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,9 @@ class RunIdentity:
     """`GeoData.plan_name`."""
 
 
-def check_same_run(checkpoint: Path, state: State, identity: RunIdentity, stage: Stage) -> None:
-    """Raise ConfigError if a run with `identity` and `stage` can't continue the run that `state` was saved by."""
+def check_same_run(resume: SavedRun, identity: RunIdentity, stage: Stage) -> None:
+    """Raise ConfigError if a run with `identity` and `stage` can't continue the run that saved `resume`."""
+    state = resume.state
     for what, then, now, remedy in (
         (
             "data",
@@ -63,15 +72,16 @@ def check_same_run(checkpoint: Path, state: State, identity: RunIdentity, stage:
         ),
     ):
         if then != now:
-            raise ConfigError(Problem("resume", checkpoint, f"its {what} was {then}, now it is {now}", str(remedy)))
+            raise ConfigError(Problem("resume", resume.folder, f"its {what} was {then}, now it is {now}", str(remedy)))
 
 
-def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: State) -> dict[str, Any] | None:
-    """Restore the optimizer, the learning-rate schedule and the counters of `stage`; its weights are loaded already.
+def restore_training(trainer: Trainer, stage: Stage, resume: SavedRun) -> dict[str, Any] | None:
+    """Restore the optimizer, the learning-rate schedule and the stage's extra state; the weights are loaded already.
 
     Returns the random state of this process, for `set_rng_state`; None if the checkpoint was written by fewer
-    processes. Raises ConfigError if a file is unreadable or belongs to another optimizer.
+    processes. Raises ConfigError if a file is unreadable, or belongs to another optimizer or stage.
     """
+    checkpoint, state, total = resume.folder, resume.state, stage.progress.total
     file = checkpoint / TRAINER_FILE
     tensors = read_tensors(file)
     try:
@@ -81,18 +91,30 @@ def restore_training(trainer: Trainer, stage: Stage, checkpoint: Path, state: St
         raise ConfigError(
             f"{file}: does not fit this optimizer ({error}); keep the settings of what trains as they were"
         ) from error
-    stage.step, stage.skipped, stage.unreadable = state.step, state.skipped, state.left_out
+    _restore_stage(trainer, stage, tensors.get("stage", {}), file)
     random_file = checkpoint / rng_file(trainer.global_rank)
     random_state = read_tensors(random_file) if random_file.is_file() else None
     if trainer.is_global_zero:
         log.info("resumed from %s at update %d", checkpoint, state.step)
-        if state.total_updates != stage.total_updates:
+        if state.total_updates != total:
             log.warning(
                 "the run had %d updates in all and now has %d: the learning rate follows the new total",
                 state.total_updates,
-                stage.total_updates,
+                total,
             )
     return random_state
+
+
+def _restore_stage(trainer: Trainer, stage: Stage, state: dict[str, Any], file: Path) -> None:
+    """Load the stage's extra state from `file`; a stage whose state is not there keeps the one it starts with."""
+    if not state:
+        if stage.extra_state() and trainer.is_global_zero:
+            log.warning("%s holds no state of the stage %s, which starts afresh", file, type(stage).__name__)
+        return
+    try:
+        stage.load_extra_state(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{file}: does not fit this stage ({error}); keep the stage as it was") from error
 
 
 def rng_file(rank: int) -> str:

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.backbones.weights import load_weights
 from geotune.config.instantiation import instantiate_checked
+from geotune.data.datamodule import TrainingData
 from geotune.errors import ConfigError, Problem
-from geotune.runs.directory import State, belongs_to, find_checkpoint, is_finished, read_state
+from geotune.runs.directory import belongs_to, find_checkpoint, is_finished, read_state
+from geotune.runs.progress import RunProgress
 from geotune.runs.saved_config import config_text
+from geotune.training.best import BestCheckpoint
 from geotune.training.checkpointing import Checkpoints
+from geotune.training.monitor import Monitor, workload_of
+from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
 from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
 from geotune.training.trainer import loggers_from, trainer_from
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from geotune.backbones.base import Backbone
-    from geotune.data.datamodule import GeoData
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.stages.base import Stage
@@ -32,51 +36,73 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingRun:
     """The parts of one training run, as its config names them."""
 
-    run_dir: Path
-    checkpoint: Path | None
+    resume: SavedRun | None
     """Checkpoint that the run resumes from."""
-    state: State | None
-    """State of that checkpoint."""
     evaluators: list[Any]
     backbone: Backbone
-    data: GeoData
     dataset: SampleDataset
-    stage: Stage
     loggers: list[WandbLogger]
     trainer: Trainer
+    """The trainer, still without the callbacks of the run."""
     plan: UpdatePlan
+    progress: RunProgress
+    data: TrainingData
+    stage: Stage
+    identity: RunIdentity
+    """What the run must share with one that it resumes."""
 
 
 def build_run(cfg: DictConfig) -> TrainingRun:
     """Build the parts of a run. The evaluation questions come first, because a mistake in them shows up quickly."""
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
-    checkpoint = find_checkpoint(cfg.resume, run_dir) if cfg.resume is not None else None
-    state = read_state(checkpoint) if checkpoint is not None else None
-    start = resolve_start(cfg, checkpoint)
+    resume = saved_run(cfg.resume, run_dir) if cfg.resume is not None else None
+    start = resolve_start(cfg, resume.folder if resume is not None else None)
     evaluators = [] if cfg.evaluator is None else [instantiate_checked(cfg.evaluator, "evaluator")]
     for evaluator in evaluators:
         evaluator.prepare()
     backbone = instantiate_checked(cfg.backbone, "backbone")
     started_from = load_start(backbone, start) if start is not None else None
-    data = instantiate_checked(cfg.data, "data")
-    dataset = data.load(backbone.encoder, seed=cfg.seed)
-    stage = instantiate_checked(cfg.stage, "stage", backbone=backbone)
+    settings = instantiate_checked(cfg.data, "data")
+    dataset = settings.load(backbone.encoder, seed=cfg.seed)
     # A run that resumes from another run's checkpoint is a run of its own, in W&B too.
-    same_run = checkpoint is not None and belongs_to(checkpoint, run_dir)
-    run_id = state.wandb_id if state is not None and same_run else None
+    same_run = resume is not None and belongs_to(resume.folder, run_dir)
+    run_id = resume.state.wandb_id if resume is not None and same_run else None
     loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
     trainer = trainer_from(cfg, loggers, vision_trains=backbone.tower_trains or backbone.projector_trains)
     if started_from is not None and trainer.is_global_zero:
         log.info("training starts from %s", started_from)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
-    plan = data.plan(accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
-    stage.total_updates = data.stop = total_updates(cfg.trainer, plan)
-    stage.run_dir = run_dir
-    return TrainingRun(run_dir, checkpoint, state, evaluators, backbone, data, dataset, stage, loggers, trainer, plan)
+    plan = settings.plan(dataset, seed=cfg.seed, accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
+    progress = progress_of(run_dir, total_updates(cfg.trainer, plan), resume)
+    data = TrainingData(
+        dataset,
+        plan,
+        seed=cfg.seed,
+        start=resume.state.position if resume is not None else 0,
+        stop=progress.total,
+        num_workers=settings.num_workers,
+    )
+    stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
+    identity = RunIdentity(cfg.seed, plan.update_size, dataset.fingerprint, settings.plan_name)
+    return TrainingRun(resume, evaluators, backbone, dataset, loggers, trainer, plan, progress, data, stage, identity)
+
+
+def saved_run(resume: str, run_dir: Path) -> SavedRun:
+    """Return the checkpoint that `resume` names (`find_checkpoint`). Raises ConfigError if there is none."""
+    folder = find_checkpoint(resume, run_dir)
+    return SavedRun(folder, read_state(folder))
+
+
+def progress_of(run_dir: Path, total: int, resume: SavedRun | None) -> RunProgress:
+    """Return the progress of a run of `total` updates that begins, or goes on from a checkpoint."""
+    if resume is None:
+        return RunProgress(run_dir, total)
+    state = resume.state
+    return RunProgress(run_dir, total, step=state.step, skipped=state.skipped, unreadable=state.left_out)
 
 
 def total_updates(cfg: DictConfig, plan: UpdatePlan) -> int:
@@ -86,40 +112,48 @@ def total_updates(cfg: DictConfig, plan: UpdatePlan) -> int:
     return int(min(by_epochs, by_steps))
 
 
+def monitor_of(run: TrainingRun, cfg: DictConfig) -> Monitor:
+    """Return the callback that logs the run."""
+    return Monitor(
+        run.progress,
+        run.plan,
+        run.dataset.ids,
+        workload=workload_of(run.backbone),
+        every=cfg.trainer.log_every,
+        max_unreadable=cfg.data.max_bad_samples,
+    )
+
+
 def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
     """Return the callback that writes the checkpoints of the run."""
     return Checkpoints(
-        run.run_dir,
+        run.progress,
+        run.identity,
         every=cfg.trainer.checkpoint_every,
         keep_last=cfg.trainer.keep_last,
         config=config_text(cfg),
-        seed=cfg.seed,
-        update_size=run.plan.update_size,
-        data_fingerprint=run.dataset.fingerprint,
-        plan=run.data.plan_name,
-        resume=run.checkpoint,
+        best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
+        resume=run.resume,
         wandb_id=lambda: next((logger.version for logger in run.loggers), None),
     )
 
 
-def load_checkpoint(run: TrainingRun, checkpoints: Checkpoints, typed: str) -> None:
-    """Load the weights and the position of the run's checkpoint, which the user named by `resume=<typed>`.
+def load_checkpoint(run: TrainingRun, typed: str) -> None:
+    """Load the weights of the checkpoint that the run resumes from, which the user named by `resume=<typed>`.
 
     Raises ConfigError if the checkpoint belongs to a run with other settings, or if no update is left.
     """
-    assert run.checkpoint is not None
-    assert run.state is not None
-    checkpoints.check_resume(run.state, run.stage)
-    load_weights(run.backbone, run.checkpoint)
-    run.data.start = run.state.position
-    step, total = run.state.step, run.stage.total_updates
+    assert run.resume is not None
+    check_same_run(run.resume, run.identity, run.stage)
+    checkpoint, step, total = run.resume.folder, run.progress.step, run.progress.total
+    load_weights(run.backbone, checkpoint)
     # A run that was stopped during its last evaluation has only that evaluation left.
-    if step > total or (step == total and is_finished(run.checkpoint, step)):
+    if step > total or (step == total and is_finished(checkpoint, step)):
         raise ConfigError(
             Problem(
                 "resume",
                 typed,
-                f"{run.checkpoint} is at update {step} of {total}, nothing is left to train",
+                f"{checkpoint} is at update {step} of {total}, nothing is left to train",
                 "raise trainer.max_steps or trainer.epochs",
             )
         )

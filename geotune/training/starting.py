@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.config.overrides import escape_interpolation
-from geotune.config.training import BackboneConfig, LoraConfig
+from geotune.config.parts import BackboneConfig, LoraConfig
 from geotune.errors import ConfigError, Problem, as_typed
 
 if TYPE_CHECKING:

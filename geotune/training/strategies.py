@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ class BackbonePrecision(DeepSpeedPrecision):
     def optimizer_step(  # type: ignore[override]
         self, optimizer: Any, model: LightningModule, closure: Any, **kwargs: Any
     ) -> Any:
-        """Run one micro-batch, and note the gradient norm that DeepSpeed found at the end of an update.
+        """Run one micro-batch, and tell the stage the gradient norm that DeepSpeed found at the end of an update.
 
         Raises RuntimeError if that norm is not finite.
         """
@@ -130,11 +131,12 @@ class BackbonePrecision(DeepSpeedPrecision):
         result = super().optimizer_step(optimizer, model, closure, **kwargs)
         stage, engine = as_stage(model), deepspeed_engine(model.trainer)
         if stage.ends_update and (norm := engine.get_global_grad_norm()) is not None:
-            stage.grad_norm = float(norm)
-            if not torch.isfinite(torch.tensor(stage.grad_norm)):
+            stage.note_gradient_norm(float(norm))
+            if not math.isfinite(norm):
                 raise RuntimeError(
-                    f"update {stage.step + 1}: the gradient was not finite, and DeepSpeed has applied it; continue "
-                    "with resume=last and a lower stage.lr, or use trainer.strategy=ddp, which skips such updates"
+                    f"update {stage.progress.step + 1}: the gradient was not finite, and DeepSpeed has applied it; "
+                    "continue with resume=last and a lower stage.lr, or use trainer.strategy=ddp, which skips such "
+                    "updates"
                 )
         return result
 

@@ -27,7 +27,7 @@ def run_summary(
     cfg: DictConfig, backbone: Backbone, dataset: SampleDataset, plan: UpdatePlan, total_updates: int
 ) -> str:
     """Return the whole summary of a run."""
-    encoded = dataset.encoder.encode(dataset.samples[0], dataset.folder)
+    encoded = dataset.encoder.encode(dataset.samples[0])
     return "\n\n".join(
         (
             "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),

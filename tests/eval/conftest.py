@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,18 @@ import pytest
 from PIL import Image
 
 from geotune.records import write_samples
+from geotune.runs.outcomes import Outcome
 from geotune.sample import Sample, Turn
 from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
 
 
 class FakeAnswerer:
-    """Answers each question with `say(question)`, scores options with `prefer`, and keeps the questions that it saw."""
+    """Answers each question with `say(question)`, scores options with `prefer`, and keeps the questions that it saw.
+
+    Outcomes come in another order than the questions.
+    """
+
+    can_score = True
 
     def __init__(self, say: Callable[[Sample], str], prefer: Callable[[Sample, str], float] | None = None) -> None:
         self.say = say
@@ -22,16 +28,19 @@ class FakeAnswerer:
         self.seen: list[Sample] = []
         self.prefixes: list[str] = []
 
-    def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[str]:
-        self.seen += samples
-        return [self.say(sample) for sample in samples]
+    def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
+        for question in reversed(questions):
+            self.seen.append(question)
+            yield Outcome(id=question.id, status="answered", text=self.say(question))
 
     def score_options(
-        self, samples: Sequence[Sample], options: Sequence[Sequence[str]], prefix: Sequence[str] | None
-    ) -> list[list[float]]:
-        self.seen += samples
+        self, questions: Sequence[Sample], options: Sequence[Mapping[str, str]], prefix: Sequence[str] | None
+    ) -> Iterator[Outcome]:
         self.prefixes += prefix or []
-        return [[self.prefer(s, option) for option in row] for s, row in zip(samples, options, strict=True)]
+        for question, texts in reversed(list(zip(questions, options, strict=True))):
+            self.seen.append(question)
+            scores = {option: self.prefer(question, text) for option, text in texts.items()}
+            yield Outcome(id=question.id, status="answered", option_logprobs=scores)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +15,19 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import nn
 
+from eval import callback as module
 from eval.answerers import local
 from eval.callback import InLoopEvaluator, evaluation_mode
 from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
+from eval.suites import CrossViewSuite
 from geotune.config.instantiation import instantiate_checked
 from geotune.errors import ConfigError
+from geotune.exporting.model_card import evaluation_text
+from geotune.runs.figures import figure, table_figures
+from geotune.runs.outcomes import read_outcomes
 from geotune.runs.predictions import read_predictions
+from geotune.runs.progress import RunProgress
+from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.system.ranks import gather_items
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
@@ -32,19 +42,20 @@ class Parrot(nn.Module):
         self.tower = nn.Dropout()
         self.head = nn.Linear(1, 1)
         self.choice = 0
+        self.breaks_at: str | None = None
+        self.encoder = SimpleNamespace(tokens=str.split)
         self.modes: set[tuple[bool, bool]] = set()
 
-    def generate(
-        self, samples: Sequence[Sample], dataset_dir: Path, *, max_new_tokens: int, batch_size: int
-    ) -> list[str]:
+    def generate(self, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[str]:
         self.modes.add((self.training, torch.is_grad_enabled()))
+        if self.breaks_at == samples[0].task:
+            raise RuntimeError("power cut")
         tasks = [get_task(sample.task) for sample in samples]
         return [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
 
     def score_options(
         self,
         samples: Sequence[Sample],
-        dataset_dir: Path,
         options: Sequence[Sequence[str]],
         *,
         prefix: Sequence[str] | None = None,
@@ -66,7 +77,7 @@ class Stage(LightningModule):
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
         self.backbone = Parrot()
-        self.run_dir = run_dir
+        self.progress = RunProgress(run_dir, total=20)
 
 
 def nodes(city: Path) -> dict[str, Any]:
@@ -109,6 +120,10 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
         sum(p.score for p in predictions if p.task == "pose_fixed")
         == 18 * later["suites"]["geox"]["tasks"]["pose_fixed"]["accuracy"]
     )
+    outcomes = list(read_outcomes(tmp_path / "outcomes" / "step_000020.jsonl", "geolocate"))
+    assert {outcome.id for outcome in outcomes} == {p.id for p in predictions if p.suite == "geolocate"}
+    assert {(o.status, o.tokens.output, o.usd, o.attempts) for o in outcomes} == {("answered", 4, 0.0, 1)}
+    assert all(o.seconds > 0 and o.asked_at.endswith("Z") for o in outcomes)
     with Image.open(tmp_path / "accuracy.png") as image:
         image.load()
     printed = capsys.readouterr().out
@@ -174,7 +189,8 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
     records = wandb_records(tmp_path)
     axes = {r.metric.name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}
-    assert axes["eval/mean_accuracy"] == axes["eval/pose_fixed/accuracy"] == axes["eval/predictions"] == "eval/step"
+    assert axes["eval/geox/mean_accuracy"] == axes["eval/geox/pose_fixed/accuracy"] == axes["eval/predictions"]
+    assert axes["eval/predictions"] == "eval/step"
     rows = []
     for record in records:
         if record.WhichOneof("record_type") == "history":
@@ -182,11 +198,19 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
             if "eval/step" in items:
                 rows.append(items)
     assert [row["eval/step"] for row in rows] == [50, 0]
+    of_task = ["accuracy", "ci95_low", "ci95_high", "chance", "parse_rate", "h_norm", "d_kl", "p_mode", "a_mode", "n"]
+    of_suite = ["mean_accuracy", "mean_ci95_low", "mean_ci95_high", "samples_per_second"]
+    distances = [*(f"acc@{km}km" for km in (1, 25, 200, 750, 2500)), "median_km", "mean_km", "geoscore", "n"]
+    wanted = {
+        "eval/step",
+        "eval/seconds",
+        *(f"eval/geox/{name}" for name in of_suite),
+        *(f"eval/geox/{task}/{name}" for task in CROSS_VIEW_TASKS for name in of_task),
+        *(f"eval/geolocate/{name}" for name in (*distances, "coverage", "right_if_swapped", "samples_per_second")),
+        *(f"eval/geolocate/answered_only/{name}" for name in distances),
+    }
     for row in rows:
-        for task in CROSS_VIEW_TASKS:
-            wanted = {"accuracy", "ci95_low", "ci95_high", "chance", "parse_rate", "h_norm", "d_kl", "p_mode", "a_mode"}
-            assert all(f"eval/{task}/{metric}" in row for metric in wanted)
-        assert row["eval/geolocate/acc@2500km"] is not None
+        assert {name for name in row if name.startswith("eval/") and "/predictions/" not in name} == wanted
         assert row["eval/predictions/_type"] == "table-file"
         assert row["eval/predictions/nrows"] == 8 * ROWS_PER_TASK
     run_dir = next(tmp_path.glob("wandb/offline-run-*"))
@@ -207,3 +231,177 @@ def test_images_side_by_side() -> None:
     assert strip.getpixel((50, 25)) == (255, 0, 0)
     assert strip.getpixel((102, 25)) == (255, 255, 255)
     assert strip.getpixel((120, 25)) == (0, 0, 255)
+
+
+# --- what goes wrong ---
+
+
+def test_a_broken_off_evaluation_leaves_its_outcomes(city: Path, tmp_path: Path) -> None:
+    callback, stage, fit = InLoopEvaluator(nodes(city)), Stage(tmp_path), trainer()
+    stage.backbone.breaks_at = "geolocate"
+    with pytest.raises(RuntimeError, match="power cut"):
+        callback.evaluate(fit, stage, 0)
+    file = tmp_path / "outcomes" / "step_000000.jsonl"
+    assert len(list(read_outcomes(file, "geox"))) == 7 * 18
+    assert not (tmp_path / "predictions").exists()
+    (tmp_path / "outcomes" / "step_000000.1.jsonl").write_text("of a process that is no more")
+    stage.backbone.breaks_at = None
+    callback.evaluate(fit, stage, 0)
+    counts = Counter((json.loads(line)["suite"], json.loads(line)["id"]) for line in file.read_text().splitlines())
+    assert len(counts) == 7 * 18 + 12
+    assert set(counts.values()) == {1}, "the file starts anew"
+    assert [path.name for path in (tmp_path / "outcomes").iterdir()] == ["step_000000.jsonl"]
+
+
+def test_outcomes_of_each_mode(city: Path, tmp_path: Path) -> None:
+    """A text that reaches its limit of tokens is marked as cut off, and scores are kept by option."""
+    suites = {
+        name: {**nodes(city)["geox"], "tasks": ["pose_fixed"], "answer_mode": name}
+        for name in ("generate", "choice", "explain_choice")
+    }
+    stage = Stage(tmp_path)
+    stage.backbone.choice = 2
+    InLoopEvaluator(suites, max_new_tokens=2).evaluate(trainer(), stage, 0)
+    file = tmp_path / "outcomes" / "step_000000.jsonl"
+    (said,), (scored,), (both,) = (
+        {(o.status, o.text, json.dumps(o.option_logprobs)) for o in read_outcomes(file, name)} for name in suites
+    )
+    text, logprobs = get_task("pose_fixed").target("S"), {"N": -2.0, "E": -1.0, "S": -0.0, "W": -1.0}
+    assert said == ("cut_off", text, "null")
+    assert scored == ("answered", None, json.dumps(logprobs))
+    assert both == ("cut_off", text, json.dumps(logprobs))
+
+
+class TooMuchError(Exception):
+    """What a broken plot, table or logger raises."""
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("plot_accuracy", "step 0: the plot of suite geox failed; the run goes on"),
+        ("evaluation_tables", "step 0: the table in the terminal failed; the run goes on"),
+        ("prediction_table", "step 0: the table of predictions for W&B failed; the run goes on"),
+        ("log_evaluation", "step 0: logging to W&B failed; the run goes on"),
+    ],
+)
+def test_a_report_that_fails_is_logged_and_the_run_goes_on(
+    city: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    words: str,
+) -> None:
+    from eval.report import wandb_log
+
+    logged: list[Any] = []
+    monkeypatch.setattr(wandb_log, "log_evaluation", lambda run, result, table: logged.append(table))
+
+    def fail(*arguments: Any) -> None:
+        raise TooMuchError("no room")
+
+    monkeypatch.setattr(wandb_log if part in ("prediction_table", "log_evaluation") else module, part, fail)
+    monkeypatch.setattr(WandbLogger, "experiment", None)
+    callback, stage = InLoopEvaluator(nodes(city)), Stage(tmp_path)
+    fit = trainer(WandbLogger(project="test", save_dir=tmp_path, offline=True))
+    result = callback.evaluate(fit, stage, 0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [words]
+    assert "TooMuchError: no room" in caplog.text
+    assert json.loads((tmp_path / "eval" / "step_000000.json").read_text()) == result
+    assert (tmp_path / "predictions" / "step_000000.jsonl").is_file()
+    assert (tmp_path / "accuracy.png").is_file() == (part != "plot_accuracy")
+    assert ("geox at step 0" in capsys.readouterr().out) == (part != "evaluation_tables")
+    assert [table is None for table in logged] == {"log_evaluation": [], "prediction_table": [True]}.get(part, [False])
+
+
+@dataclass(kw_only=True)
+class Hemispheres(CrossViewSuite):
+    """A suite with a kind, figures and rows of its own, some of them named as in a suite of tasks."""
+
+    headline = "north/right"
+    breaks = False
+
+    def measure(self, samples: Any, predictions: Any) -> SuiteResult:
+        if self.breaks:
+            raise KeyError("mean_ci95")
+        figures: dict[str, Any] = {"mean_accuracy": 0.5, "tasks": {"pose_fixed": {"accuracy": 0.25}}}
+        figures["north"] = {"right": 0.125, "spread_km": None}
+        rows = [
+            SuiteRow(
+                {"part": Cell("north"), "right": Cell(0.125, "share"), "spread": Cell(None, "number")},
+                "north/right",
+            ),
+            SuiteRow(
+                {"part": Cell("pose"), "right": Cell(0.25, "share"), "spread": Cell(7.25, "number")},
+                "pose_fixed/accuracy",
+            ),
+        ]
+        return SuiteResult("hemispheres", rows, figures)
+
+
+def test_an_own_suite_shows_up_everywhere(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+) -> None:
+    import wandb
+
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DISABLE_GIT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    callback = InLoopEvaluator({"own": Hemispheres(path=str(city), samples_per_task=2), **nodes(city)})
+    callback.evaluate(trainer(WandbLogger(project="test", save_dir=tmp_path)), Stage(tmp_path), 0)
+    wandb.finish()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert (tmp_path / "accuracy.png").is_file(), "of the suite of tasks"
+    assert not list(tmp_path.glob("accuracy_*"))
+    assert "12.5%" in next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["north"])
+    saved = json.loads((tmp_path / "eval" / "step_000000.json").read_text())
+    card = evaluation_text(saved).splitlines()
+    assert card[card.index("`own`, answers by `generate`:") + 2 :][:4] == [
+        "| part | right | spread |",
+        "| --- | --- | --- |",
+        "| north | 12.5% |  |",
+        "| pose | 25.0% | 7.2 |",
+    ]
+    in_sweep = table_figures(saved)
+    assert {name: value for name, value in in_sweep.items() if name.startswith("own/")} == {
+        "own/north/right": 0.125,
+        "own/pose_fixed/accuracy": 0.25,
+    }
+    assert figure(saved, "own/north/spread_km") is None
+    logged = {
+        "/".join(item.nested_key) or item.key: json.loads(item.value_json)
+        for record in wandb_records(tmp_path)
+        if record.WhichOneof("record_type") == "history"
+        for item in record.history.item
+    }
+    assert {name: value for name, value in logged.items() if name.startswith("eval/own/") and "second" not in name} == {
+        "eval/own/mean_accuracy": 0.5,
+        "eval/own/pose_fixed/accuracy": 0.25,
+        "eval/own/north/right": 0.125,
+    }
+
+
+def test_a_suite_that_breaks_ends_the_run_only_at_its_first_evaluation(
+    city: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Hemispheres(path=str(city), samples_per_task=2)
+    own.breaks = True
+    callback, stage, fit = InLoopEvaluator({"own": own, **nodes(city)}), Stage(tmp_path), trainer()
+    with pytest.raises(RuntimeError, match=r"evaluator.suites.own: Hemispheres can't measure .*KeyError: 'mean_ci95'"):
+        callback.evaluate(fit, stage, 0)
+    assert not (tmp_path / "eval").exists()
+    own.breaks = False
+    callback.evaluate(fit, stage, 0)
+    own.breaks = True
+    fresh = InLoopEvaluator({"own": own, **nodes(city)})  # the run was resumed since
+    result = fresh.evaluate(fit, stage, 20)
+    assert (
+        "evaluator.suites.own: Hemispheres can't measure its predictions; its entry is marked as failed" in caplog.text
+    )
+    assert json.loads((tmp_path / "eval" / "step_000020.json").read_text()) == result
+    assert result["suites"]["own"]["failed"] == "KeyError: 'mean_ci95'"
+    assert result["suites"]["geox"]["mean_accuracy"] is not None
+    assert "`own` could not be measured: KeyError: 'mean_ci95'" in evaluation_text(result)
+    own.breaks = False
+    assert "failed" not in callback.evaluate(fit, stage, 40)["suites"]["own"]

@@ -5,16 +5,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eval.evaluator import Evaluator, as_question, best_option
-from eval.report.wandb_log import flat_metrics
+from eval.evaluator import Evaluator, as_question
 from eval.suites import CrossViewSuite, DistanceSuite
 from geotune.errors import ConfigError
 from geotune.records import read_samples
+from geotune.runs.figures import logged_figures
+from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
+from geotune.runs.reading import NOT_ASKED, predictions_from
+from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
@@ -142,7 +146,7 @@ def test_open_tasks_are_generated_in_every_mode(city: Path, golds: dict[str, Sam
     result, _ = Evaluator(suites, answer_mode="choice").run(fake(right(golds)), 0)
     assert result["suites"]["geolocate"]["answer_mode"] == "generate"
     assert result["mean_accuracy"] is None
-    assert "eval/mean_accuracy" not in flat_metrics(result)
+    assert not any("accuracy" in name for name in logged_figures(result))
 
 
 def test_distances_and_swaps(city: Path, golds: dict[str, Sample], fake: Any) -> None:
@@ -175,7 +179,11 @@ def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:
         return Evaluator(geox(city, samples_per_task=20), batch_size=1)
 
     alone, all_predictions = evaluator().run(fake(say), 0)
-    shares = [list(evaluator().predict("geox", fake(say), rank=rank, world_size=2)) for rank in (0, 1)]
+    asking = evaluator()
+    shares = [
+        predictions_from("geox", asking.share("geox", rank, 2), asking.ask("geox", fake(say), rank=rank, world_size=2))
+        for rank in (0, 1)
+    ]
     assert all(shares)
     assert not {p.id for p in shares[0]} & {p.id for p in shares[1]}
 
@@ -190,21 +198,22 @@ def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:
 
 def test_flat_names(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     suites = {**geox(city, samples_per_task=4), "geolocate": DistanceSuite(path=str(city))}
-    flat = flat_metrics(Evaluator(suites).run(fake(right(golds)), 0)[0])
+    flat = logged_figures(Evaluator(suites).run(fake(right(golds)), 0)[0])
     assert {
-        "eval/mean_accuracy",
-        "eval/pose_fixed/accuracy",
-        "eval/pose_fixed/ci95_low",
-        "eval/cross_map_random/h_norm",
-        "eval/geolocate/acc@25km",
-        "eval/geolocate/answered_only/median_km",
-        "eval/geox/samples_per_second",
+        "geox/mean_accuracy",
+        "geox/mean_ci95_high",
+        "geox/pose_fixed/accuracy",
+        "geox/pose_fixed/ci95_low",
+        "geox/cross_map_random/h_norm",
+        "geolocate/acc@25km",
+        "geolocate/answered_only/median_km",
+        "geox/samples_per_second",
     } <= flat.keys()
     assert all(isinstance(value, int | float) for value in flat.values())
     assert not any("by_source" in name or "confusion" in name for name in flat)
     twice = {"geox": suites["geox"], "hard": CrossViewSuite(path=str(city), tasks=("pose_fixed",))}
-    names = flat_metrics(Evaluator(twice).run(fake(right(golds)), 0)[0]).keys()
-    assert {"eval/geox/pose_fixed/accuracy", "eval/hard/pose_fixed/accuracy", "eval/intra_map/accuracy"} <= names
+    names = logged_figures(Evaluator(twice).run(fake(right(golds)), 0)[0]).keys()
+    assert {"geox/pose_fixed/accuracy", "hard/pose_fixed/accuracy", "geox/intra_map/accuracy"} <= names
 
 
 def test_questions_keep_foreign_prompts(golds: dict[str, Sample]) -> None:
@@ -216,12 +225,6 @@ def test_questions_keep_foreign_prompts(golds: dict[str, Sample]) -> None:
     assert as_question(foreign, task, "explain_choice").prompt == "<image>\nWhere?"
 
 
-def test_best_option() -> None:
-    assert best_option([-3.0, -1.0, -1.0]) == 1
-    assert best_option([float("nan"), float("-inf"), -9.0]) == 2
-    assert best_option([float("nan"), float("inf")]) is None
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -229,6 +232,7 @@ def test_best_option() -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"suites": {}}, "suites"),
+        ({"suites": {"geox": SimpleNamespace(answer_mode="guess")}}, "suites.geox.answer_mode=guess: choose one of"),
     ],
 )
 def test_mistakes_in_options_are_reported(city: Path, options: dict[str, Any], words: str) -> None:
@@ -244,3 +248,140 @@ def test_an_unreadable_image_is_a_config_error(city: Path, tmp_path: Path, fake:
 
     with pytest.raises(ConfigError, match=r"evaluator.suites.geox: .*truncated image"):
         Evaluator(geox(city)).run(fake(say), 0)
+
+
+def test_a_suite_may_have_a_mode_of_its_own(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    suites = {
+        "scored": CrossViewSuite(path=str(city), tasks=("pose_fixed",), answer_mode="choice"),
+        "said": CrossViewSuite(path=str(city), tasks=("pose_fixed",)),
+        "geolocate": DistanceSuite(path=str(city), answer_mode="choice"),
+    }
+    answerer = fake(right(golds), lambda question, option: float(option == golds[question.id].response))
+    result, predictions = Evaluator(suites).run(answerer, 0)
+    modes = {name: entry["answer_mode"] for name, entry in result["suites"].items()}
+    assert modes == {"scored": "choice", "said": "generate", "geolocate": "generate"}
+    assert all((p.option_logprobs is not None) == (p.suite == "scored") for p in predictions)
+    assert result["suites"]["scored"]["mean_accuracy"] == 1.0
+    with pytest.raises(ConfigError, match="answer_mode=guess"):
+        CrossViewSuite(path=str(city), answer_mode="guess")  # type: ignore[arg-type]
+
+
+def test_scores_from_an_answerer_that_gives_none(city: Path, fake: Any) -> None:
+    answerer = fake(pytest.fail, pytest.fail)
+    answerer.can_score = False
+    with pytest.raises(ConfigError, match=r"^evaluator.answer_mode=choice: .*texts only; set evaluator.answer_"):
+        Evaluator({**geox(city)}, answer_mode="choice").run(answerer, 0)
+    both = {"said": DistanceSuite(path=str(city)), **geox(city, answer_mode="explain_choice")}
+    with pytest.raises(ConfigError, match=r"^evaluator.suites.geox.answer_mode=explain_choice"):
+        Evaluator(both).run(answerer, 0)
+    assert not answerer.seen
+
+
+class Halting:
+    """An answerer that fails on some questions, leaves out others, and breaks at one."""
+
+    can_score = True
+
+    def __init__(self, answers: dict[str, str | None], breaks_at: str | None = None) -> None:
+        self.answers = answers
+        self.breaks_at = breaks_at
+
+    def generate(self, questions: Any, max_new_tokens: int) -> Any:
+        for question in questions:
+            if question.id == self.breaks_at:
+                raise RuntimeError("power cut")
+            if question.id in self.answers:
+                text = self.answers[question.id]
+                how = {"status": "failed", "reason": "timeout"} if text is None else {"status": "answered"}
+                yield Outcome(id=question.id, text=text, **how)
+
+    def score_options(self, questions: Any, options: Any, prefix: Any) -> Any:
+        for question, texts in zip(questions, options, strict=True):
+            yield Outcome(id=question.id, status="answered", option_logprobs=dict.fromkeys(texts, -1.0))
+
+
+@pytest.mark.parametrize("mode", ["generate", "explain_choice"])
+def test_failed_and_missing_answers_count_as_wrong(
+    city: Path, golds: dict[str, Sample], mode: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluator = Evaluator(geox(city, tasks=("pose_fixed",)), answer_mode=mode)
+    ids = [sample.id for sample in evaluator.samples("geox")]
+    answers = {name: golds[name].response for name in ids[:40]} | {ids[3]: None, ids[9]: None}
+    result, predictions = evaluator.run(Halting(answers), 0)
+    entry = result["suites"]["geox"]["tasks"]["pose_fixed"]
+    assert [p.id for p in predictions] == ids
+    assert (entry["n"], entry["parse_rate"]) == (48, pytest.approx(38 / 48))
+    assert Counter(p.reason for p in predictions) == {None: 38, "timeout": 2, NOT_ASKED: 8}
+    assert {p.score for p in predictions if p.reason} == {0.0}
+    assert "suite geox: 2 failed, 8 not_asked of 48 questions, which count as wrong" in caplog.text
+
+
+def test_outcomes_are_recorded_as_they_come(city: Path, golds: dict[str, Sample]) -> None:
+    evaluator = Evaluator({"geolocate": DistanceSuite(path=str(city)), **geox(city, tasks=("pose_fixed",))})
+    ids = [sample.id for sample in evaluator.samples("geox")]
+    answers = {name: golds[name].response for name in golds}
+    kept: list[tuple[str, str]] = []
+    with pytest.raises(RuntimeError, match="power cut"):
+        evaluator.run(Halting(answers, ids[5]), 0, record=lambda suite, outcome: kept.append((suite, outcome.id)))
+    assert kept[12:] == [("geox", name) for name in ids[:5]]
+    assert [suite for suite, _ in kept[:12]] == ["geolocate"] * 12
+
+
+class Broken(CrossViewSuite):
+    """A suite that can't measure its predictions."""
+
+    error: Exception = KeyError("regions")
+    result: Any = None
+
+    def measure(self, samples: Any, predictions: Any) -> SuiteResult:
+        if self.result is not None:
+            return self.result  # type: ignore[no-any-return]
+        raise self.error
+
+
+def test_a_suite_that_can_not_measure(
+    city: Path, golds: dict[str, Sample], fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    suites = {"own": Broken(path=str(city), samples_per_task=2), **geox(city, samples_per_task=2)}
+    with pytest.raises(RuntimeError, match=r"evaluator.suites.own: Broken can't measure .*KeyError: 'regions'"):
+        Evaluator(suites).run(fake(right(golds)), 0)
+    result, predictions = Evaluator(suites).run(fake(right(golds)), 20, strict=False)
+    assert "KeyError: 'regions'" in caplog.text
+    entry = result["suites"]["own"]
+    assert (entry["kind"], entry["failed"], entry["rows"]) == ("failed", "KeyError: 'regions'", [])
+    assert result["suites"]["geox"]["mean_accuracy"] == 1.0
+    assert result["mean_accuracy"] is None, "not the figure of another suite"
+    assert len(predictions) == 28
+    assert list(logged_figures({"suites": {"own": entry}})) == ["own/samples_per_second"]
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({"mean_accuracy": 0.5}, "measure returned a dict, not a SuiteResult"),
+        (SuiteResult("own", [], {"regions": 3}), "headline 'mean_accuracy': there is no such figure"),
+    ],
+)
+def test_a_result_of_the_wrong_form(city: Path, golds: dict[str, Sample], fake: Any, result: Any, words: str) -> None:
+    suite = Broken(path=str(city), samples_per_task=2)
+    suite.result = result
+    with pytest.raises(RuntimeError, match=words):
+        Evaluator({"own": suite}).run(fake(right(golds)), 0)
+
+
+def test_an_own_kind_of_result_is_the_entry(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    suite = Broken(path=str(city), samples_per_task=2)
+    rows = [SuiteRow({"region": Cell("north"), "rank": Cell(2.25, "decimal")}, figure="north/rank", compared="rank")]
+    suite.result = SuiteResult("ranks", rows, {"mean_accuracy": 0.25, "north": {"rank": 2.25}})
+    result, _ = Evaluator({"own": suite}).run(fake(right(golds)), 0)
+    entry = result["suites"]["own"]
+    assert list(entry) == [
+        "answer_mode",
+        "samples_per_second",
+        "kind",
+        "headline",
+        "mean_accuracy",
+        "north",
+        "rows",
+    ]
+    assert (entry["kind"], entry["headline"]) == ("ranks", "mean_accuracy")

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from geotune.errors import ConfigError
+from geotune.config.options import Options
+from geotune.config.parts import StageConfig
+from geotune.config.rules import at_least
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Inner:
 
 
 @dataclass
-class Suite:
+class Suite(Options):
     path: str
     build: dict[str, Any] | None = None
     samples_per_task: int | None = None
@@ -35,9 +37,8 @@ class Suite:
     mode: Literal["fast", "slow"] = "fast"
     inner: Inner = field(default_factory=Inner)
 
-    def __post_init__(self) -> None:
-        if self.samples_per_task == 0:
-            raise ConfigError("samples_per_task=0: must be at least 1")
+    def check(self):
+        yield from at_least("samples_per_task", self.samples_per_task, 1)
 
 
 @dataclass
@@ -48,9 +49,25 @@ class City:
     \"\"\"What the city is called.\"\"\"
 
 
-class Plain:
-    def __init__(self, backbone, size: int, label: str = "x") -> None:
-        self.backbone, self.size, self.label = backbone, size, label
+@dataclass
+class OwnConfig(StageConfig):
+    size: int = 1
+
+    def check(self):
+        yield from super().check()
+        yield from at_least("size", self.size, 1)
+
+
+class OwnStage:
+    Config = OwnConfig
+
+    def __init__(self, backbone, config: OwnConfig) -> None:
+        self.backbone, self.config = backbone, config
+
+
+class Bare:
+    def __init__(self, size: int) -> None:
+        self.size = size
 
 
 CONSTANT = 3
@@ -58,7 +75,7 @@ CONSTANT = 3
 
 
 def write_targets(folder: Path) -> str:
-    """Write a module with a suite, a builder and a plain class to `folder`; returns its name."""
+    """Write a module with a suite, a builder, a stage and a class without options to `folder`; returns its name."""
     name = f"targets_{folder.name}".replace("-", "_")
     (folder / f"{name}.py").write_text(TARGETS)
     return name

@@ -208,9 +208,10 @@ def load_tiny(qwen_path: Path, internvl_path: Path) -> Callable[..., Any]:
     def load(family: str, **settings: Any) -> Any:
         from geotune.backbones.internvl import InternVL
         from geotune.backbones.qwen_vl import QwenVL
+        from geotune.config.parts import BackboneConfig
 
         kind, path, pixels = (QwenVL, qwen_path, 96 * 96) if family == "qwen" else (InternVL, internvl_path, 3 * 1024)
-        return kind(**{"path": str(path), "max_pixels": pixels, "dtype": "float32", **settings})
+        return kind(BackboneConfig(**{"path": str(path), "max_pixels": pixels, "dtype": "float32", **settings}))
 
     return load
 
@@ -255,7 +256,8 @@ def recipe(qwen_path: Path, internvl_path: Path, city: tuple[Path, list[Sample]]
     """`recipe(**{"stage.lr": 0.1})` makes the complete config of a short run on the city, in its own folder."""
     from omegaconf import OmegaConf
 
-    from geotune.config.training import BackboneConfig, DataConfig, StageConfig, TrainConfig, TrainerConfig, WandbConfig
+    from geotune.config.parts import BackboneConfig, DataConfig, StageConfig
+    from geotune.config.training import TrainConfig, TrainerConfig, WandbConfig
 
     def make(family: str = "qwen", **changes: Any) -> Any:
         target, path, pixels = {
@@ -264,9 +266,9 @@ def recipe(qwen_path: Path, internvl_path: Path, city: tuple[Path, list[Sample]]
         }[family]
         config = TrainConfig(
             recipe="test",
-            backbone=BackboneConfig(target, str(path), pixels, dtype="float32"),
-            stage=StageConfig(lr=1e-2),
-            data=DataConfig(str(city[0] / "city.jsonl"), batch_size=2),
+            backbone=BackboneConfig(str(path), pixels, dtype="float32", _target_=target),
+            stage=StageConfig(lr=1e-2, _target_="geotune.stages.sft.SFT"),
+            data=DataConfig(str(city[0] / "city.jsonl"), batch_size=2, _target_="geotune.data.datamodule.GeoData"),
             trainer=TrainerConfig(max_steps=6, accumulate=2, accelerator="cpu", checkpoint_every=2, log_every=2),
             wandb=WandbConfig(mode="disabled"),
             run_dir=str(tmp_path / "run"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,14 @@ def test_a_sharegpt_record_and_back() -> None:
     assert list(sample_to_record(SAMPLE)) == list(RECORD)
     assert SAMPLE.prompt == "<image>\n<image>\nWhich way?"
     assert SAMPLE.response == '{"direction": "N"}'
+
+
+def test_names_of_images_become_paths() -> None:
+    sample = Sample("a", ("b.jpg", "c/../d.jpg", "/e.jpg"), (Turn("user", "?"),))
+    placed = sample.in_folder(Path("data"))
+    assert placed.images == ("data/b.jpg", "data/c/../d.jpg", "/e.jpg")
+    assert placed == replace(sample, images=placed.images)
+    assert sample.in_folder("").images == sample.images
 
 
 def test_a_prompt_without_an_answer_has_an_empty_response() -> None:

@@ -615,7 +615,7 @@ def test_mistakes_name_the_key(downloads: Path, tmp_path: Path) -> None:
     for settings, message in (
         ({"source": "cvact"}, "source=cvact"),
         ({"root": tmp_path / "none"}, "root="),
-        ({"negative_km": (5.0, 0.3)}, r"negative_km=\[5.0, 0.3\]"),
+        ({"negative_km": (5.0, 0.3)}, r"negative_km=\[5.0,0.3\]"),
         ({"fov_deg": 180.0}, "fov_deg=180"),
         ({"tasks": ["geolocate"]}, "tasks=geolocate"),
         ({"test_share": 1.5}, "test_share=1.5"),

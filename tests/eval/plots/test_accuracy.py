@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from eval.plots.accuracy import accuracy_figure, plot_accuracy
+from eval.plots.accuracy import accuracy_figure, accuracy_plots, plot_accuracy
 
 CHANCE = {"pose_fixed": 0.25, "localization_prior": 0.5, "intra_map": 1 / 9}
 
@@ -42,16 +42,29 @@ def test_two_answer_modes_are_never_in_one_curve() -> None:
     assert list(figure.axes[1].get_lines()[1].get_xdata()) == [5, 9]
 
 
+def test_only_suites_of_tasks_are_drawn(tmp_path: Path) -> None:
+    """By their kind, whatever figures they have, so that the plot never meets figures that it does not know."""
+    last = evaluation(9, 0.5)
+    tasks = last["suites"]["geox"]["tasks"]
+    last["suites"]["own"] = {"answer_mode": "generate", "kind": "own", "mean_accuracy": 0.5, "tasks": tasks, "rows": []}
+    last["suites"]["new"] = last["suites"]["geox"] | {"kind": "tasks"}
+    assert [suite for suite, _ in accuracy_plots(last, tmp_path)] == ["geox", "new"]
+    failed = evaluation(5, 0.4)
+    failed["suites"]["geox"] = {"answer_mode": "generate", "kind": "failed", "failed": "KeyError", "rows": []}
+    figure = accuracy_figure([evaluation(0, 0.3), failed, evaluation(9, 0.5)], "geox")
+    assert list(figure.axes[1].get_lines()[1].get_xdata()) == [0, 9]
+
+
 def test_files(tmp_path: Path) -> None:
-    assert plot_accuracy(tmp_path) == []
     (tmp_path / "eval").mkdir()
     last = evaluation(100, 0.5)
     last["suites"] |= {"geolocate": {"n": 3}, **evaluation(0, 0.2, suite="hard")["suites"]}
     for record in (evaluation(0, 0.4), last):
         (tmp_path / "eval" / f"step_{record['step']:06d}.json").write_text(json.dumps(record))
-    written = plot_accuracy(tmp_path)
-    assert [path.name for path in written] == ["accuracy.png", "accuracy_hard.png"]
-    for path in written:
+    wanted = accuracy_plots(last, tmp_path)
+    assert [(suite, path.name) for suite, path in wanted] == [("geox", "accuracy.png"), ("hard", "accuracy_hard.png")]
+    for suite, path in wanted:
+        plot_accuracy(tmp_path, suite, path)
         with Image.open(path) as image:
             image.load()
             assert image.width > 1000

@@ -12,6 +12,7 @@ from rich.console import Console
 from eval.evaluator import Evaluator
 from eval.report.terminal import evaluation_tables
 from eval.suites import CrossViewSuite, DistanceSuite
+from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.tasks import get_task
 
@@ -36,8 +37,8 @@ def result(city: Path, fake: Any) -> dict[str, Any]:
 def test_table_shows_figures_of_every_suite(result: dict[str, Any]) -> None:
     text = shown(result)
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
-    low, high = (f"{100 * bound:.1f}" for bound in result["suites"]["geox"]["tasks"]["pose_fixed"]["ci95"])
-    assert lines["pose_fixed"].split() == ["pose_fixed", "48", "25.0%", "25.0%", low, "to", high, "100.0%"]
+    low, high = (f"{100 * bound:.1f}%" for bound in result["suites"]["geox"]["tasks"]["pose_fixed"]["ci95"])
+    assert lines["pose_fixed"].split() == ["pose_fixed", "48", "25.0%", low, high, "25.0%", "100.0%"]
     assert "30.2%" in lines["mean"]
     assert "geox at step 0: generate" in text
     assert "8.3%" in lines["coverage"]
@@ -47,8 +48,8 @@ def test_table_shows_figures_of_every_suite(result: dict[str, Any]) -> None:
 
 def test_change_since_the_start(result: dict[str, Any]) -> None:
     later = copy.deepcopy(result) | {"step": 100}
-    later["suites"]["geox"]["tasks"]["pose_fixed"]["accuracy"] += 0.125
-    later["suites"]["geolocate"]["geoscore"] += 250
+    later["suites"]["geox"]["rows"][0]["cells"]["accuracy"]["value"] += 0.125
+    later["suites"]["geolocate"]["rows"][9]["cells"]["all samples"]["value"] += 250
     text = shown(later, result)
     assert "+12.5" in text
     assert "+250" in text
@@ -56,5 +57,44 @@ def test_change_since_the_start(result: dict[str, Any]) -> None:
     other_mode["suites"]["geox"]["answer_mode"] = "choice"
     assert "+12.5" not in shown(later, other_mode)
     fewer = copy.deepcopy(result)
-    fewer["suites"]["geox"]["tasks"]["pose_fixed"]["n"] = 7
+    fewer["suites"]["geox"]["rows"][0]["n"] = 7
     assert "+12.5" not in shown(later, fewer)
+
+
+def test_a_suite_with_a_kind_of_its_own_has_its_own_columns() -> None:
+    rows = [
+        SuiteRow(
+            {"region": Cell("north"), "rank": Cell(2.25, "decimal"), "photos": Cell(1200, "count")},
+            compared="rank",
+        ),
+        SuiteRow(
+            {"region": Cell("south"), "rank": Cell(None, "decimal"), "photos": Cell(0, "count")},
+            compared="rank",
+        ),
+    ]
+    head = {"answer_mode": "generate", "samples_per_second": 3.0}
+    own = head | SuiteResult("ranks", rows, {}).entry()
+    before = head | SuiteResult("ranks", [SuiteRow(rows[0].cells | {"rank": Cell(2.5, "decimal")})], {}).entry()
+    text = shown({"step": 4, "suites": {"own": own}}, {"step": 0, "suites": {"own": before}})
+    lines = [line.split() for line in text.splitlines() if line.strip() and "─" not in line]
+    assert lines[-3:] == [
+        ["region", "rank", "since", "step", "0", "photos"],
+        ["north", "2.250", "-0.250", "1,200"],
+        ["south", "0"],
+    ]
+    empty = head | SuiteResult("ranks", [], {"rank": 3}).entry()
+    assert "own at step 4" in shown({"step": 4, "suites": {"own": empty}})
+
+
+def test_a_suite_that_could_not_be_measured_says_so(result: dict[str, Any]) -> None:
+    failed = copy.deepcopy(result)
+    failed["suites"]["geox"] = {
+        "answer_mode": "generate",
+        "samples_per_second": 2.0,
+        "kind": "failed",
+        "headline": None,
+        "failed": "KeyError: 'x'",
+        "rows": [],
+    }
+    assert "could not be measured: KeyError: 'x'" in shown(failed, result)
+    assert "pose_fixed" in shown(result, failed)

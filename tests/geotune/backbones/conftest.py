@@ -56,6 +56,6 @@ def batch_of(city: tuple[Path, list[Sample]]) -> Callable[..., Batch]:
     folder, samples = city
 
     def make(backbone: Any, count: int = 4) -> Batch:
-        return collate([backbone.encode(sample, folder) for sample in samples[:count]], backbone.encoder)
+        return collate([backbone.encode(sample.in_folder(folder)) for sample in samples[:count]], backbone.encoder)
 
     return make

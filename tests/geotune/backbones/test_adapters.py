@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from geotune.backbones.adapters import Parts, apply_scopes, lora_targets
-from geotune.config.training import LoraConfig
+from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 
@@ -170,19 +170,3 @@ def test_a_match_in_the_tower_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     model.prepare_inputs_for_generation = None  # type: ignore[assignment]
     with pytest.raises(ConfigError, match=r"not asked for"):
         apply_scopes(model, parts, scopes, LoraConfig())
-
-
-@pytest.mark.parametrize(
-    ("lora", "message"),
-    [
-        (LoraConfig(r=0), r"backbone\.lora\.r=0"),
-        (LoraConfig(alpha=0), r"backbone\.lora\.alpha=0"),
-        (LoraConfig(dropout=1.0), r"backbone\.lora\.dropout"),
-        (LoraConfig(target="everything"), r"backbone\.lora\.target=everything"),  # type: ignore[arg-type]
-    ],
-)
-def test_bad_settings(load_tiny: Callable[..., Any], lora: LoraConfig, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_tiny("qwen", lora=lora)
-    with pytest.raises(ConfigError, match=r"backbone\.tower=half"):
-        load_tiny("qwen", tower="half")

@@ -19,7 +19,7 @@ City = tuple[Path, list[Sample]]
 
 def encode_all(backbone: Any, city: City) -> list[Encoded]:
     folder, samples = city
-    return [backbone.encode(sample, folder) for sample in samples]
+    return [backbone.encode(sample.in_folder(folder)) for sample in samples]
 
 
 @torch.no_grad()
@@ -53,7 +53,7 @@ def test_padding_on_either_side_and_eager_attention(load_tiny: Callable[..., Any
 @torch.no_grad()
 def test_a_sample_without_images(backbone: Any) -> None:
     sample = Sample(id="t", images=(), turns=(Turn("user", "The map"), Turn("assistant", "north")), system="")
-    encoded = backbone.encode(sample, Path())
+    encoded = backbone.encode(sample)
     batch = collate([encoded, encoded], backbone.encoder)
     assert batch.images == ()
     logits = backbone(batch)
@@ -79,15 +79,15 @@ def record_calls(backbone: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_each_image_goes_through_the_tower_once(
     load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     training = load_tiny("qwen", projector="full").train()
     calls = record_calls(training, monkeypatch)
-    batch = collate([training.encode(sample, folder) for sample in samples], training.encoder)
+    batch = collate([training.encode(sample) for sample in samples], training.encoder)
     assert len(batch.images) == 8  # six views and two maps
     training(batch)
     training(batch)
     assert calls == [8, 8]
-    generate(training, samples[:12], folder, max_new_tokens=1, batch_size=4)
+    generate(training, samples[:12], max_new_tokens=1, batch_size=4)
     assert sum(calls[2:]) == 8
     training(batch)
     assert calls[-1] == 8, "features of a projector that trains must not outlive an evaluation"
@@ -95,6 +95,6 @@ def test_each_image_goes_through_the_tower_once(
     frozen = load_tiny("qwen").train()
     calls = record_calls(frozen, monkeypatch)
     frozen(batch).sum().backward()
-    generate(frozen, samples, folder, max_new_tokens=1, batch_size=4)
+    generate(frozen, samples, max_new_tokens=1, batch_size=4)
     frozen(batch).sum().backward()
     assert calls == [8]

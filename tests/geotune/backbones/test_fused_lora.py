@@ -12,7 +12,7 @@ from peft.tuners.lora.layer import Linear
 
 from geotune.backbones.fused_lora import FusedLinear
 from geotune.backbones.generation import generate
-from geotune.config.training import LoraConfig
+from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import collate
 from geotune.sample import Sample
 from geotune.stages.sft import nll_sum
@@ -55,7 +55,7 @@ def test_fused_layers_equal_pefts(family: str, dtype: str, load_tiny: Callable[.
     parts = dict.fromkeys(("tower", "projector", "language_model"), "lora")
     backbone = load_tiny(family, dtype=dtype, lora=LoraConfig(r=3, alpha=7), **parts).train()
     randomize_adapters(backbone)
-    batch = collate([backbone.encode(sample, folder) for sample in samples[:4]], backbone.encoder)
+    batch = collate([backbone.encode(sample.in_folder(folder)) for sample in samples[:4]], backbone.encoder)
     (logits, gradients), (wanted, expected) = outcome(backbone, batch), with_peft(backbone, batch)
     rounding = 1e-4 if dtype == "float32" else 5e-2
     torch.testing.assert_close(logits, wanted, atol=rounding * float(wanted.abs().max()), rtol=0)
@@ -79,11 +79,11 @@ def test_special_cases_fall_back_to_peft(
 
     monkeypatch.setattr("geotune.backbones.fused_lora._LoraProduct.apply", refuse)
     plain = load_tiny("qwen").train()
-    batch = collate([plain.encode(sample, folder) for sample in samples[:2]], plain.encoder)
+    batch = collate([plain.encode(sample.in_folder(folder)) for sample in samples[:2]], plain.encoder)
     with pytest.raises(AssertionError, match="fused"):
         plain(batch)
     with plain.model.disable_adapter():
         plain(batch)
     for lora in (LoraConfig(dropout=0.1), LoraConfig(use_dora=True)):
         load_tiny("qwen", lora=lora).train()(batch)
-    generate(plain, samples[:1], folder, max_new_tokens=2, batch_size=1)
+    generate(plain, [samples[0].in_folder(folder)], max_new_tokens=2, batch_size=1)

@@ -18,11 +18,10 @@ City = tuple[Path, list[Sample]]
 OPTIONS = ['{"direction": "N"}', '{"direction": "E"}', '{"direction": "top"}', '{"direction": "top_left"}', "West"]
 
 
-def make_it_stop(backbone: Any, folder: Path, samples: Sequence[Sample]) -> None:
+def make_it_stop(backbone: Any, samples: Sequence[Sample]) -> None:
     """Make answers end at different lengths: add a token that is often generated to the stop tokens."""
     said = [
-        backbone.tokenizer(text)["input_ids"]
-        for text in generate(backbone, samples, folder, max_new_tokens=8, batch_size=8)
+        backbone.tokenizer(text)["input_ids"] for text in generate(backbone, samples, max_new_tokens=8, batch_size=8)
     ]
     often = max({t for row in said for t in row[1:]}, key=lambda t: sum(t in row[1:] for row in said))
     backbone.stop_ids = (*backbone.stop_ids, often)
@@ -30,37 +29,37 @@ def make_it_stop(backbone: Any, folder: Path, samples: Sequence[Sample]) -> None
 
 
 def test_generation_equals_the_librarys(load_tiny: Callable[..., Any], backbone: Any, city: City, stock: Any) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     own = load_tiny("qwen" if backbone.family == "qwen2_5_vl" else "internvl")
-    make_it_stop(own, folder, samples)
-    prompts = [own.encode(sample, folder, answer=False) for sample in samples]
+    make_it_stop(own, samples)
+    prompts = [own.encode(sample, answer=False) for sample in samples]
     wanted = [stock.generate(own, prompt, 12) for prompt in prompts]
     assert len({len(text) for text in wanted}) > 2
     for batch_size in (1, 5, 24):
-        assert generate(own, samples, folder, max_new_tokens=12, batch_size=batch_size) == wanted
-    assert generate(own, samples[:3], folder, max_new_tokens=1, batch_size=2) == [
+        assert generate(own, samples, max_new_tokens=12, batch_size=batch_size) == wanted
+    assert generate(own, samples[:3], max_new_tokens=1, batch_size=2) == [
         stock.generate(own, prompt, 1) for prompt in prompts[:3]
     ]
-    assert generate(own, [], folder, max_new_tokens=4, batch_size=2) == []
+    assert generate(own, [], max_new_tokens=4, batch_size=2) == []
 
 
 def test_generating_leaves_modes_and_gradients_alone(backbone: Any, city: City) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     backbone.train()
     before = {name: module.training for name, module in backbone.named_modules()}
-    generate(backbone, samples[:2], folder, max_new_tokens=2, batch_size=2)
+    generate(backbone, samples[:2], max_new_tokens=2, batch_size=2)
     assert {name: module.training for name, module in backbone.named_modules()} == before
-    batch = collate([backbone.encode(sample, folder) for sample in samples[:2]], backbone.encoder)
+    batch = collate([backbone.encode(sample) for sample in samples[:2]], backbone.encoder)
     backbone(batch).sum().backward()
     backbone.zero_grad()
     backbone.eval()
 
 
 @torch.no_grad()
-def plain_score(stock: Any, backbone: Any, sample: Sample, folder: Path, prefix: str, text: str) -> float:
+def plain_score(stock: Any, backbone: Any, sample: Sample, prefix: str, text: str) -> float:
     """Log-probability of the turn's tokens after the prefix, computed on a separate sequence."""
     turns = (*sample.turns[:-1], Turn("assistant", prefix + text))
-    encoded = backbone.encode(replace(sample, turns=turns), folder)
+    encoded = backbone.encode(replace(sample, turns=turns))
     logprobs = stock.logits(backbone, encoded).log_softmax(-1)
     ids = encoded.segments[-1].ids
     given = len(backbone.tokenizer(prefix)["input_ids"]) if prefix else 0
@@ -71,26 +70,26 @@ def plain_score(stock: Any, backbone: Any, sample: Sample, folder: Path, prefix:
 @pytest.mark.parametrize("prefix", ["", "The view shows a red block.\n"])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_scores_equal_separate_sequences(backbone: Any, city: City, prefix: str, batch_size: int, stock: Any) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     options = [OPTIONS[: 2 + number % 4] for number in range(6)]
     scores = score_options(
-        backbone, samples[:6], folder, options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size
+        backbone, samples[:6], options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size
     )
     for sample, texts, found in zip(samples, options, scores, strict=False):
-        wanted = [plain_score(stock, backbone, sample, folder, prefix, text) for text in texts]
+        wanted = [plain_score(stock, backbone, sample, prefix, text) for text in texts]
         assert found == pytest.approx(wanted, abs=1e-3)
 
 
 def test_single_and_empty_options(backbone: Any, city: City, stock: Any) -> None:
-    folder, samples = city
-    [[score]] = score_options(backbone, samples[:1], folder, [["N"]], batch_size=2)
-    assert score == pytest.approx(plain_score(stock, backbone, samples[0], folder, "", "N"), abs=1e-3)
-    [[score]] = score_options(backbone, samples[:1], folder, [[""]], batch_size=2)
-    assert score == pytest.approx(plain_score(stock, backbone, samples[0], folder, "", ""), abs=1e-3)
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
+    [[score]] = score_options(backbone, samples[:1], [["N"]], batch_size=2)
+    assert score == pytest.approx(plain_score(stock, backbone, samples[0], "", "N"), abs=1e-3)
+    [[score]] = score_options(backbone, samples[:1], [[""]], batch_size=2)
+    assert score == pytest.approx(plain_score(stock, backbone, samples[0], "", ""), abs=1e-3)
 
 
 def test_scores_see_the_image(backbone: Any, city: City) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     other = replace(samples[0], images=(samples[1].images[0], *samples[0].images[1:]))
-    one, two = score_options(backbone, [samples[0], other], folder, [OPTIONS, OPTIONS], batch_size=2)
+    one, two = score_options(backbone, [samples[0], other], [OPTIONS, OPTIONS], batch_size=2)
     assert one != pytest.approx(two, abs=1e-3)

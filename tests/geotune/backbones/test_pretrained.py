@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from geotune.config.parts import BackboneConfig
 from geotune.errors import ConfigError
 
 
@@ -22,9 +23,9 @@ def test_folders_that_can_not_be_loaded(
     with pytest.raises(ConfigError, match=r"backbone\.path=.*no config\.json"):
         load_tiny("qwen", path=str(tmp_path / "missing"))
     with pytest.raises(ConfigError, match=r"backbone\.path=.*internvl model.*QwenVL"):
-        QwenVL(str(internvl_path), max_pixels=9216)
+        QwenVL(BackboneConfig(str(internvl_path), max_pixels=9216))
     with pytest.raises(ConfigError, match=r"backbone\.path=.*qwen2_5_vl model.*InternVL"):
-        InternVL(str(qwen_path), max_pixels=9216)
+        InternVL(BackboneConfig(str(qwen_path), max_pixels=9216))
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("config.json", "generation_config.json", "model.safetensors"):
@@ -36,7 +37,7 @@ def test_folders_that_can_not_be_loaded(
     with pytest.raises(ConfigError, match=rf"backbone\.path={bare}"):
         load_tiny("qwen", path=str(bare))
     with pytest.raises(ConfigError, match=r"backbone\.min_pixels=256"):
-        InternVL(str(internvl_path), max_pixels=9216, min_pixels=256)
+        InternVL(BackboneConfig(str(internvl_path), max_pixels=9216, min_pixels=256))
 
 
 def test_pickled_weights_are_refused(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:

@@ -46,18 +46,18 @@ def test_random_numbers_at_the_ends_of_the_interval() -> None:
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 def test_an_answer_depends_on_its_own_seed_alone(load_tiny: Callable[..., Any], city: City, family: str) -> None:
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1]]
     backbone = load_tiny(family)
     seeds = [(0, number) for number in range(8)]
 
     def ask(chosen: list[int], batch_size: int, temperature: float = 1.0) -> list[str]:
         sampling = Sampling([seeds[number] for number in chosen], temperature)
         asked = [samples[number % 4] for number in chosen]
-        return list(generate(backbone, asked, folder, max_new_tokens=6, batch_size=batch_size, sampling=sampling))
+        return list(generate(backbone, asked, max_new_tokens=6, batch_size=batch_size, sampling=sampling))
 
     whole = ask(list(range(8)), 8)
     assert ask(list(range(8)), 3) == whole
     assert ask([5, 2], 1) == [whole[5], whole[2]]
     assert len(set(whole)) > 4, "the same question under another seed has another answer"
-    greedy = generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4)
+    greedy = generate(backbone, samples[:4], max_new_tokens=6, batch_size=4)
     assert ask([0, 1, 2, 3], 4, temperature=1e-4) == greedy

@@ -61,7 +61,7 @@ def test_tree_equals_separate_samples(
     for name, parameter in backbone.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    encoded = [backbone.encode(sample, folder) for sample in questions(city, branches)]
+    encoded = [backbone.encode(sample.in_folder(folder)) for sample in questions(city, branches)]
     loss, logits, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder)])
     wanted_loss, wanted_logits, wanted = outcome(backbone, [collate([e], backbone.encoder) for e in encoded])
     torch.testing.assert_close(logits, wanted_logits, atol=2e-4, rtol=1e-4)
@@ -77,7 +77,7 @@ def test_tree_in_bf16_equals_rows_within_rounding(family: str, load_tiny: Callab
     """The mean squared distance from float32 is at most 1.5 times that of the rows."""
     folder, _ = city
     exact, rounded = load_tiny(family), load_tiny(family, dtype="bf16")
-    encoded = [exact.encode(sample, folder) for sample in questions(city, 8)]
+    encoded = [exact.encode(sample.in_folder(folder)) for sample in questions(city, 8)]
     with torch.no_grad():
         truth = exact(collate(encoded, exact.encoder))
         tree, rows = rounded(collate_tree(encoded, exact.encoder)), rounded(collate(encoded, exact.encoder))
@@ -87,7 +87,7 @@ def test_tree_in_bf16_equals_rows_within_rounding(family: str, load_tiny: Callab
 def test_a_training_tower_gets_the_same_gradient(load_tiny: Callable[..., Any], city: City) -> None:
     folder, _ = city
     backbone = load_tiny("qwen", tower="full", projector="full", language_model="lora").train()
-    encoded = [backbone.encode(sample, folder) for sample in questions(city, 6)]
+    encoded = [backbone.encode(sample.in_folder(folder)) for sample in questions(city, 6)]
     _, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder)])
     _, _, wanted = outcome(backbone, [collate(encoded, backbone.encoder)])
     tower = [name for name in wanted if "visual" in name]
@@ -102,7 +102,7 @@ def test_gradient_checkpointing_keeps_the_tree(load_tiny: Callable[..., Any], ci
     folder, _ = city
     plain, checkpointed = load_tiny("qwen").train(), load_tiny("qwen", gradient_checkpointing=True).train()
     checkpointed.load_state_dict(plain.state_dict())
-    batch = collate_tree([plain.encode(sample, folder) for sample in questions(city, 4)], plain.encoder)
+    batch = collate_tree([plain.encode(sample.in_folder(folder)) for sample in questions(city, 4)], plain.encoder)
     assert torch.equal(outcome(plain, [batch])[0], outcome(checkpointed, [batch])[0])
 
 
@@ -114,7 +114,9 @@ def test_attention_equals_that_under_the_dense_mask(
     """Compare output and gradients, with `groups` query heads per key head."""
     folder, samples = city
     encoder = load_tiny("qwen").encoder
-    subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
+    subtree_end = torch.from_numpy(
+        build_tree([encoder.encode(sample.in_folder(folder)) for sample in samples[:9]]).subtree_end()
+    )
     mask = TreeMask(subtree_end, torch.device("cpu"))
     random = torch.Generator().manual_seed(0)
     query = torch.randn(1, 2 * groups, len(subtree_end), 8, generator=random, requires_grad=True)
@@ -135,7 +137,9 @@ def test_attention_equals_that_under_the_dense_mask(
 def test_flex_attention_equals_attention_under_the_dense_mask(load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny("qwen").encoder
-    subtree_end = torch.from_numpy(build_tree([encoder.encode(sample, folder) for sample in samples[:9]]).subtree_end())
+    subtree_end = torch.from_numpy(
+        build_tree([encoder.encode(sample.in_folder(folder)) for sample in samples[:9]]).subtree_end()
+    )
     mask = TreeMask(subtree_end, torch.device("cpu"), flex=True)
     assert not mask.flex, "without CUDA the ordinary kernels are used"
     query, key, value = (torch.randn(1, heads, len(subtree_end), 16) for heads in (4, 2, 2))
@@ -187,7 +191,7 @@ def test_attention_on_a_gpu(
     device = torch.device("cuda")
     for count in (1, 4, 9):
         subtree_end = torch.from_numpy(
-            build_tree([encoder.encode(sample, folder) for sample in samples[:count]]).subtree_end()
+            build_tree([encoder.encode(sample.in_folder(folder)) for sample in samples[:count]]).subtree_end()
         )
         mask = TreeMask(subtree_end, device, flex=flex)
         sizes = (8, 2, 2)
@@ -213,7 +217,7 @@ def test_attention_on_a_gpu(
 def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callable[..., Any], city: City) -> None:
     """Queries and keys are float32 if all weights train."""
     backbone = load_tiny("qwen", attn="flex", dtype="bf16", language_model=language_model).train().to("cuda")
-    encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
+    encoded = [backbone.encode(sample.in_folder(city[0])) for sample in questions(city, 8)]
     loss, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder).to("cuda")])
     wanted, _, _ = outcome(backbone, [collate(encoded, backbone.encoder).to("cuda")])
     torch.testing.assert_close(loss, wanted, atol=0, rtol=2e-2)
@@ -228,7 +232,7 @@ def test_tree_equals_separate_samples_on_a_gpu(
     family: str, attn: str, load_tiny: Callable[..., Any], city: City
 ) -> None:
     backbone = load_tiny(family, attn=attn).train().to("cuda")
-    encoded = [backbone.encode(sample, city[0]) for sample in questions(city, 8)]
+    encoded = [backbone.encode(sample.in_folder(city[0])) for sample in questions(city, 8)]
     tree = collate_tree(encoded, backbone.encoder).to("cuda")
     rows = [collate([e], backbone.encoder).to("cuda") for e in encoded]
     loss, logits, gradients = outcome(backbone, [tree])
@@ -241,8 +245,8 @@ def test_tree_equals_separate_samples_on_a_gpu(
 
 def test_generated_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
     """The attention function for trees does not change generation."""
-    folder, samples = city
+    samples = [sample.in_folder(city[0]) for sample in city[1][:4]]
     backbone = load_tiny("qwen")
-    ours = generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4)
+    ours = generate(backbone, samples, max_new_tokens=6, batch_size=4)
     backbone.base.set_attn_implementation("sdpa")
-    assert generate(backbone, samples[:4], folder, max_new_tokens=6, batch_size=4) == ours
+    assert generate(backbone, samples, max_new_tokens=6, batch_size=4) == ours

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geotune.backbones.weights import ADAPTER_FILE, load_adapter, load_full, save_adapter, save_full, save_pretrained
-from geotune.config.training import LoraConfig
+from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 

@@ -105,17 +105,3 @@ def test_a_shutdown_after_ctrl_c_counts_as_ctrl_c(in_tmp: Path) -> None:
             sys.exit(1)
 
     assert run_command("train", function, NO_SUITES) == 1
-
-
-def test_an_error_from_a_data_worker_is_told_without_its_traceback(
-    in_tmp: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wrapped = (
-        "Caught ConfigError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
-    )
-
-    def function(cfg: DictConfig) -> None:
-        raise ConfigError(wrapped + "geotune.errors.ConfigError: images=a.png: broken\n")
-
-    assert run_command("train", function, NO_SUITES) == 2
-    assert capsys.readouterr().err == "error: images=a.png: broken\n"

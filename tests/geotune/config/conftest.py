@@ -14,7 +14,7 @@ from tests.geotune.commands import write_targets
 
 @pytest.fixture
 def targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name of a module with a suite, a builder and a plain class."""
+    """Name of a module with a suite, a builder, a stage and a class without options."""
     monkeypatch.syspath_prepend(str(tmp_path))
     return write_targets(tmp_path)
 

@@ -11,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 from geotune.cli.entry import run_command
 from geotune.config.composing import compose
 from geotune.config.recipe_files import RECIPES
+from geotune.errors import ConfigError
 from geotune.system.files import ASSETS
 from tests.geotune.commands import BODY, recipe_file, status_and_message
 
@@ -122,8 +123,6 @@ def test_an_evaluator_without_a_target_is_the_in_loop_one(tmp_path: Path) -> Non
     evaluator = compose("train", [recipe_file(tmp_path, BODY + SUITE)]).evaluator
     assert evaluator._target_ == IN_LOOP
     assert list(evaluator.suites) == ["geox"]
-    named = SUITE.replace("{suites", "{_target_: mine.Evaluator, suites")
-    assert compose("train", [recipe_file(tmp_path, BODY + named)]).evaluator._target_ == "mine.Evaluator"
 
 
 @pytest.mark.parametrize("off", ["evaluator=null", "~evaluator"])
@@ -140,3 +139,27 @@ def test_the_in_loop_evaluator_can_be_chosen(tmp_path: Path) -> None:
     assert chosen._target_ == IN_LOOP
     assert chosen.at_start
     assert compose("train", ["recipe=quickstart", "evaluator=in_loop"]) == compose("train", ["recipe=quickstart"])
+
+
+def test_a_stage_of_ones_own_brings_its_own_keys(targets: str, tmp_path: Path) -> None:
+    recipe = recipe_file(tmp_path, BODY + f"stage: {{_target_: {targets}.OwnStage, size: 2}}\n")
+    cfg = compose("train", [recipe, "stage.size=3", "stage.lr=1e-3"])
+    assert (cfg.stage.size, cfg.stage.lr, cfg.stage._target_) == (3, 1e-3, f"{targets}.OwnStage")
+    with pytest.raises(ConfigError, match=r"stage\.size=0: must be at least 1"):
+        compose("train", [recipe, "stage.size=0"])
+    with pytest.raises(ConfigError, match=r"stage\.sise=1: no such key; did you mean stage\.size\?"):
+        compose("train", [recipe, "stage.sise=1"])
+    foreign = recipe_file(tmp_path, BODY + f"stage: {{_target_: {targets}.Suite, path: x}}\n")
+    with pytest.raises(ConfigError, match=r"stage\._target_=.*Suite: the options of this class are no StageConfig"):
+        compose("train", [foreign])
+
+
+def test_all_mistakes_of_all_parts_are_told_at_once() -> None:
+    overrides = ["backbone.lora.r=0", "data.batch_size=x", "data.build.places=0", "trainer.log_every=0", "seed=-1"]
+    suites = ["evaluator.suites.geox.samples_per_task=0", "evaluator.suites.geolocate.build.seed=-1"]
+    with pytest.raises(ConfigError) as caught:
+        compose("train", ["recipe=quickstart", *overrides, *suites])
+    told = {problem.key for problem in caught.value.problems}
+    assert told == {override.partition("=")[0] for override in [*overrides, *suites]} - {"seed"}
+    with pytest.raises(ConfigError, match=r"seed=-1: must be at least 0\n"):  # what spans parts needs whole parts
+        compose("train", ["recipe=quickstart", "seed=-1", "backbone.language_model=frozen"])

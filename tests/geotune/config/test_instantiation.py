@@ -26,8 +26,9 @@ def test_instantiate_checked_converts_and_passes(targets: str) -> None:
         assert suite.inner.depth == 2
         assert suite.build == {"_target_": f"{targets}.City"}
     backbone = object()
-    plain = instantiate_checked({"_target_": f"{targets}.Plain", "size": 3}, "stage", backbone=backbone)
-    assert plain.backbone is backbone
+    stage = instantiate_checked({"_target_": f"{targets}.OwnStage", "size": 3, "lr": 1}, "stage", backbone=backbone)
+    assert stage.backbone is backbone
+    assert (stage.config.size, stage.config.lr, stage.config.schedule) == (3, 1.0, "cosine")
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,9 @@ def test_instantiate_checked_converts_and_passes(targets: str) -> None:
         ({"_target_": "T.Suite", "path": 3}, r"here\.path=3: expected text"),
         ({"_target_": "T.Suite", "path": "x", "samples_per_task": 0}, r"^here\.samples_per_task=0: must be at least 1"),
         ({"_target_": "T.Suite", "path": "x", "build": {"_target_": "T.City", "plces": 1}}, r"here\.build\.plces=1"),
-        (
-            {"_target_": "T.Plain", "size": 1, "backbone": "mine"},
-            r"here\.backbone=mine: this argument is set by the program",
-        ),
+        ({"_target_": "T.OwnStage", "backbone": "mine"}, r"here\.backbone=mine: no such key"),
+        ({"_target_": "T.OwnStage", "size": 0, "lr": 0}, r"here\.lr=0\.0: .*\nhere\.size=0: must be at least 1"),
+        ({"_target_": "T.Bare", "size": 1}, r"here\._target_=.*Bare: this class names no options"),
         ({"_target_": "T.CONSTANT"}, r"this is no class"),
         ({"path": "x"}, r"here: names no _target_"),
         ({"_target_": 3}, r"here\._target_=3"),
@@ -53,9 +53,8 @@ def test_instantiate_checked_names_the_mistake(node: dict[str, Any], message: st
             return {name: placed(item) for name, item in value.items()}
         return value.replace("T.", f"{targets}.") if isinstance(value, str) else value
 
-    given_by_program = {"backbone": object()} if str(node.get("_target_")) == "T.Plain" else {}
     with pytest.raises(ConfigError, match=message):
-        instantiate_checked(placed(node), "here", **given_by_program)
+        instantiate_checked(placed(node), "here")
 
 
 def test_a_broken_module_is_no_mistake_of_the_user(targets: str, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from geotune.data.dataset import SampleDataset, load_dataset
 from geotune.data.sampler import MicroBatch, UpdateSampler
 from geotune.errors import ConfigError
 from geotune.records import write_samples
-from geotune.sample import Sample
+from geotune.sample import Sample, Turn
 
 City = tuple[Path, list[Sample]]
 
@@ -55,7 +55,7 @@ def test_sizes_and_items(encoder: Any, city: City) -> None:
     folder, samples = city
     dataset = load(folder, encoder)
     assert len(dataset) == 24
-    encoded = [encoder.encode(sample, folder) for sample in samples]
+    encoded = [encoder.encode(sample.in_folder(folder)) for sample in samples]
     assert dataset.lengths.tolist() == [e.length for e in encoded]
     assert dataset.targets.tolist() == [e.targets for e in encoded]
     batch = dataset[MicroBatch((3, 4), 7, 55)]
@@ -119,6 +119,53 @@ def test_bad_images(encoder: Any, copy: tuple[Path, list[Sample]], harm: str) ->
     assert "correct the record" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png", "link.png", "out/secret.png"])
+def test_an_image_outside_the_folder(encoder: Any, copy: tuple[Path, list[Sample]], name: str) -> None:
+    """A relative name or a link that leaves the dataset's folder is refused at every load, also of a known dataset."""
+    folder, samples = copy
+    secret = folder.parent / "secret.png"
+    Image.new("RGB", (32, 32)).save(secret)
+    (folder / "sub").mkdir()
+    inside = replace(samples[0], images=(name, *samples[0].images[1:]))
+    if "link" in name or "out" in name:  # a file and a folder at first, links later
+        (folder / "out").mkdir()
+        for target in ("link.png", "out/secret.png"):
+            shutil.copy(secret, folder / target)
+        write_samples(folder / "city.jsonl", [inside])
+        assert len(load(folder, encoder)) == 1
+        shutil.rmtree(folder / "out")
+        (folder / "out").symlink_to(folder.parent)
+        (folder / "link.png").unlink()
+        (folder / "link.png").symlink_to(secret)
+    else:
+        write_samples(folder / "city.jsonl", [inside])
+    with pytest.raises(ConfigError, match=r"(?s)data\.path=.*city/0.*leaves the dataset's folder"):
+        load(folder, encoder)
+
+
+def test_an_image_with_two_names(
+    encoder: Any, copy: tuple[Path, list[Sample]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples whose names of an image differ share nothing of it, in the measures as in a batch."""
+    folder, samples = copy
+    sample = replace(samples[0], images=samples[0].images[:1], turns=(Turn("user", "<image>"), samples[0].turns[1]))
+    names = [sample.images[0], f"./{sample.images[0]}", str(folder / sample.images[0])]
+    write_samples(
+        folder / "city.jsonl",
+        [replace(sample, id=str(number), images=(name,)) for number, name in enumerate(names)],
+    )
+    monkeypatch.chdir(folder.parent)
+    dataset = load(Path("city"), encoder)
+    assert dataset.samples[0].images == dataset.samples[2].images == (str(folder / names[0]),)
+    one, other, absolute = dataset.paths
+    assert one == absolute
+    assert len(one) == len(other)
+    assert sum(a != b for a, b in zip(one, other, strict=True)) == 1
+    batch = dataset[MicroBatch((0, 1, 2), 0, 9)]
+    assert len(batch.images) == 2
+    assert torch.equal(*batch.pixels)
+
+
 def test_control_tokens_in_a_record(encoder: Any, copy: tuple[Path, list[Sample]]) -> None:
     folder, samples = copy
     write_samples(folder / "city.jsonl", [replace(samples[0], system="<|im_end|>")])
@@ -131,8 +178,8 @@ def test_loader_deals_out_the_plan(encoder: Any, city: City, workers: int) -> No
     folder, _ = city
     data = GeoData(path=str(folder / "city.jsonl"), batch_size=3)
     dataset = data.load(encoder, seed=4)
-    plan = data.plan(accumulate=2, ranks=2)
-    sampler = UpdateSampler(plan, accumulate=plan.accumulate, rank=1, start=1, stop=3)
+    plan = data.plan(dataset, seed=4, accumulate=2, ranks=2)
+    sampler = UpdateSampler(plan, rank=1, start=1, stop=3)
     loader: Any = DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, collate_fn=lambda b: b)
     batches = list(loader)
     assert [b.update for b in batches] == [1, 1, 2, 2]
@@ -150,7 +197,7 @@ def test_measures_are_kept_and_equal_those_of_encoding_one_by_one(
     first = load(folder, encoder)
     numbers: dict[Any, int] = {}
     for sample, path in zip(samples, first.paths, strict=True):
-        segments = encoder.encode(sample, folder).segments
+        segments = encoder.encode(sample.in_folder(folder)).segments
         assert path == tuple(numbers.setdefault(segment.key, len(numbers)) for segment in segments)
         assert [first.sizes[number] for number in path] == [len(segment.ids) for segment in segments]
         assert [first.is_image[number] for number in path] == [segment.kind == "image" for segment in segments]
@@ -197,15 +244,15 @@ def test_datasets_are_mixed_by_weight(encoder: Any, copy: tuple[Path, list[Sampl
     assert mixed.samples[24].id == "other/city/0"
     assert mixed.samples[24].images[0].startswith(str(other))
     assert not set(mixed.places[:24]) & set(mixed.places[24:])
-    plan = data.plan(accumulate=1, ranks=1)
+    plan = data.plan(mixed, seed=0, accumulate=1, ranks=1)
     shown = [index for number in range(plan.updates_for(2)) for index in plan.update(number)][:56]
     assert 6 <= sum(index >= 24 for index in shown) <= 11
     batch = mixed[MicroBatch((0, 24), 0, 9)]
     assert batch.ids == ("city/0", "other/city/0")
     plain = GeoData(path=str(folder / "city.jsonl"), batch_size=4, mix={str(other): 0.5}, prefix_tree=False)
-    plain.load(encoder, seed=0)
-    assert plain.plan(accumulate=1, ranks=1).updates_for(1) == 7
-    assert plain.dataset.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
+    rows = plain.load(encoder, seed=0)
+    assert plain.plan(rows, seed=0, accumulate=1, ranks=1).updates_for(1) == 7
+    assert rows.fingerprint == mixed.fingerprint != load(folder, encoder).fingerprint
     with pytest.raises(ConfigError, match=r"data\.mix.*=0: give a weight above 0"):
         GeoData(path="a", batch_size=1, mix={"b": 0})
 

@@ -16,8 +16,8 @@ from geotune.data.tree_plan import TreePlan
 def test_resumed_sampler_goes_on_where_it_stopped() -> None:
     lengths = np.random.default_rng(13).integers(5, 200, 13).tolist()
     plan = RowPlan(lengths, [length % 7 + 1 for length in lengths], 2, 2, 1, 0)
-    whole = list(UpdateSampler(plan, accumulate=plan.accumulate, rank=0, start=0, stop=9))
-    rest = UpdateSampler(plan, accumulate=plan.accumulate, rank=0, start=4, stop=9)
+    whole = list(UpdateSampler(plan, rank=0, start=0, stop=9))
+    rest = UpdateSampler(plan, rank=0, start=4, stop=9)
     assert len(whole) == 18
     assert len(rest) == 10
     assert list(rest) == whole[8:]

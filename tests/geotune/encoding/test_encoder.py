@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def stock_inputs(backbone: Any, sample: Sample, folder: Path, *, prompt_only: bo
 @pytest.mark.parametrize("number", [0, 5, 7])
 def test_tokens_and_pixels_are_the_processors_own(backbone: Any, city: City, number: int) -> None:
     folder, samples = city
-    encoded = backbone.encode(samples[number], folder, answer=False)
+    encoded = backbone.encode(samples[number].in_folder(folder), answer=False)
     batch = collate([encoded], backbone.encoder)
     stock = stock_inputs(backbone, samples[number], folder, prompt_only=True)
     assert batch.input_ids[0].tolist() == stock["input_ids"][0].tolist()
@@ -97,7 +98,7 @@ def test_turned_photos_are_read_upright(load_tiny: Callable[..., Any], tmp_path:
 def test_only_the_assistants_words_are_supervised(backbone: Any, city: City) -> None:
     folder, samples = city
     for sample in samples:
-        batch = collate([backbone.encode(sample, folder)], backbone.encoder)
+        batch = collate([backbone.encode(sample.in_folder(folder))], backbone.encoder)
         assert backbone.tokenizer.decode(batch.labels.tolist()) == sample.turns[-1].text + "<|im_end|>"
         flat = batch.input_ids.flatten()
         assert torch.equal(flat[batch.logit_index + 1], batch.labels)
@@ -106,18 +107,18 @@ def test_only_the_assistants_words_are_supervised(backbone: Any, city: City) -> 
 
 def test_prompt_and_answer_form_the_whole_conversation(backbone: Any, city: City) -> None:
     folder, samples = city
-    encoded = backbone.encode(samples[3], folder)
+    encoded = backbone.encode(samples[3].in_folder(folder))
     stock = stock_inputs(backbone, samples[3], folder, prompt_only=False)["input_ids"][0].tolist()
     ids = [token for segment in encoded.segments for token in segment.ids]
     assert backbone.tokenizer.decode(stock) == backbone.tokenizer.decode(ids) + "\n"
-    prompt = backbone.encode(samples[3], folder, answer=False)
+    prompt = backbone.encode(samples[3].in_folder(folder), answer=False)
     assert [s.key for s in prompt.segments] == [s.key for s in encoded.segments[:-1]]
 
 
 def test_several_turns(backbone: Any, city: City) -> None:
     folder, samples = city
     turns = (*samples[1].turns, Turn("user", "And now?"), Turn("assistant", "East."))
-    encoded = backbone.encode(replace(samples[1], turns=turns), folder)
+    encoded = backbone.encode(replace(samples[1], turns=turns).in_folder(folder))
     answers = [backbone.tokenizer.decode(list(s.ids)) for s in encoded.segments if s.kind == "answer"]
     assert answers == [samples[1].turns[1].text + "<|im_end|>", "East.<|im_end|>"]
     text = "".join(backbone.tokenizer.decode(list(s.ids)) for s in encoded.segments)
@@ -138,20 +139,48 @@ def test_bad_samples(backbone: Any, city: City, change: dict[str, Any], reason: 
     folder, samples = city
     sample = replace(samples[0], images=samples[0].images[:1], **change)
     with pytest.raises(BadRecord, match=reason):
-        backbone.encode(sample, folder)
+        backbone.encode(sample.in_folder(folder))
+
+
+def test_names_of_images_are_paths(
+    load_tiny: Callable[..., Any], city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative name counts from the working directory; a file that is named in two ways is two segments."""
+    folder, samples = city
+    encoder = load_tiny("qwen").encoder
+    sample = replace(samples[0], images=samples[0].images[:1], turns=(Turn("user", "<image>"), samples[0].turns[1]))
+    shutil.copytree(folder, tmp_path / "city")
+    shutil.copyfile(folder / "map0.png", tmp_path / "city" / sample.images[0])
+    (tmp_path / "link").symlink_to(folder)
+
+    def segment(named: Sample) -> Any:
+        (found,) = (segment for segment in encoder.encode(named).segments if segment.kind == "image")
+        return found
+
+    wanted = segment(sample.in_folder(folder))
+    assert wanted.image == str(folder / sample.images[0])
+    monkeypatch.chdir(folder)
+    assert segment(sample).key == wanted.key
+    assert segment(replace(sample, images=(f"./{sample.images[0]}",))).key != wanted.key
+    assert segment(sample.in_folder(tmp_path / "link")).key != wanted.key, "links are not followed"
+    monkeypatch.chdir(tmp_path / "city")
+    assert segment(sample).key != wanted.key, "the same relative name is another file now"
+    assert encoder.pixels(segment(sample).image).shape != encoder.pixels(wanted.image).shape
 
 
 def test_image_token_in_a_record_is_rejected(backbone: Any, city: City) -> None:
     folder, samples = city
     forged = Turn("user", f"<image>\n{backbone.encoder.image_token}")
     with pytest.raises(BadRecord, match="control token"):
-        backbone.encode(replace(samples[0], images=samples[0].images[:1], turns=(forged, samples[0].turns[1])), folder)
+        backbone.encode(
+            replace(samples[0], images=samples[0].images[:1], turns=(forged, samples[0].turns[1])).in_folder(folder)
+        )
 
 
 def test_encoder_survives_pickling(backbone: Any, city: City) -> None:
     folder, samples = city
     copy = pickle.loads(pickle.dumps(backbone.encoder))
-    a, b = (collate([e.encode(samples[5], folder)], e) for e in (backbone.encoder, copy))
+    a, b = (collate([e.encode(samples[5].in_folder(folder))], e) for e in (backbone.encoder, copy))
     assert torch.equal(a.input_ids, b.input_ids)
     assert all(map(torch.equal, a.pixels, b.pixels))
 
@@ -178,7 +207,7 @@ def test_saved_processor_is_a_stock_one(backbone: Any, tmp_path: Path, city: Cit
     assert video.keys() > saved["image_processor"].keys() - {"image_processor_type"}
     again = type(backbone).load_encoder(str(tmp_path), max_pixels=backbone.max_pixels, min_pixels=None)
     folder, samples = city
-    a, b = (collate([e.encode(samples[5], folder)], e) for e in (backbone.encoder, again))
+    a, b = (collate([e.encode(samples[5].in_folder(folder))], e) for e in (backbone.encoder, again))
     assert torch.equal(a.input_ids, b.input_ids)
     assert all(map(torch.equal, a.pixels, b.pixels))
     assert again.template_hash == backbone.template_hash

@@ -91,7 +91,7 @@ def test_a_chain_is_one_block() -> None:
 def test_the_batch_of_a_tree_matches_the_batch_of_rows(family: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
     encoder = load_tiny(family).encoder
-    encoded = [encoder.encode(sample, folder) for sample in samples]
+    encoded = [encoder.encode(sample.in_folder(folder)) for sample in samples]
     tree, rows = collate_tree(encoded, encoder, update_targets=7, update=2), collate(encoded, encoder)
     assert tree.ids == rows.ids
     assert (tree.update_targets, tree.update) == (7, 2)

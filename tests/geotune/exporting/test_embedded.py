@@ -13,6 +13,7 @@ from data_builders.synthetic.skills import SyntheticSkills
 from geotune.backbones.generation import generate
 from geotune.backbones.internvl import InternVL
 from geotune.backbones.qwen_vl import QwenVL
+from geotune.config.parts import BackboneConfig
 from geotune.encoding.collate import collate
 from geotune.exporting import embedded as tiny
 from geotune.system.files import ASSETS
@@ -30,7 +31,7 @@ def exercises(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedded() -> QwenVL:
-    return QwenVL(path=str(EMBEDDED), max_pixels=96 * 96, dtype="float32")
+    return QwenVL(BackboneConfig(path=str(EMBEDDED), max_pixels=96 * 96, dtype="float32"))
 
 
 def test_the_stored_folder_is_small_and_holds_safetensors_alone() -> None:
@@ -94,8 +95,8 @@ def test_a_tiny_internvl_loads_and_answers(tmp_path: Path, exercises: Path) -> N
     from geotune.records import read_samples
 
     tiny.main(["internvl", str(exercises), str(tmp_path)])
-    backbone = InternVL(path=str(tmp_path), max_pixels=3 * 64 * 64, dtype="float32")
+    backbone = InternVL(BackboneConfig(path=str(tmp_path), max_pixels=3 * 64 * 64, dtype="float32"))
     sample = next(sample for sample in read_samples(exercises) if sample.images)
-    encoded = backbone.encode(sample, exercises.parent)
+    encoded = backbone.encode(sample.in_folder(exercises.parent))
     assert backbone(collate([encoded], backbone.encoder)).shape[0] == encoded.targets
-    assert len(generate(backbone, [sample], exercises.parent, max_new_tokens=4, batch_size=1)) == 1
+    assert len(generate(backbone, [sample.in_folder(exercises.parent)], max_new_tokens=4, batch_size=1)) == 1

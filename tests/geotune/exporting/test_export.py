@@ -57,7 +57,7 @@ def ours(run: Path, city: City) -> torch.Tensor:
     folder, samples = city
     backbone = open_backbone(find_source(str(run)))
     with torch.no_grad():
-        logits: torch.Tensor = backbone(collate([backbone.encode(samples[1], folder)], backbone.encoder))
+        logits: torch.Tensor = backbone(collate([backbone.encode(samples[1].in_folder(folder))], backbone.encoder))
     return logits
 
 

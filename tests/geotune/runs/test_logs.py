@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geotune.runs.logs import append_lines, figures_at, keep_until, write_rejected
+from geotune.runs.logs import append_lines, append_row, figures_at, keep_until, write_rejected
 
 HEADER = "step,train/loss,perf/mfu\n"
 
@@ -41,6 +41,42 @@ def test_a_table_keeps_its_header(tmp_path: Path) -> None:
     assert path.read_bytes() == (HEADER + "2,0.5,\n").encode()
     keep_until(path, 0)
     assert path.read_text() == HEADER
+
+
+@pytest.mark.parametrize("torn", ["", "step,trai", "step,train/loss"])
+def test_a_header_that_was_cut_off_is_written_again(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(torn)
+    keep_until(path, 0)
+    append_row(path, ["step", "train/loss"], {"step": 1, "train/loss": 0.5})
+    assert path.read_bytes() == b"step,train/loss\r\n1,0.5\r\n"
+
+
+def test_rows_are_appended_below_one_header(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    columns = ["step", "train/loss", "train/lr", "perf/mfu"]
+    append_row(path, columns, {"step": 1, "train/loss": float("nan"), "train/lr": 1e-3})
+    append_row(path, columns, {"step": 2, "train/loss": float("inf"), "perf/mfu": 0.5, "train/lr": 2})
+    assert path.read_bytes() == (b"step,train/loss,train/lr,perf/mfu\r\n1,nan,0.001,\r\n2,inf,2,0.5\r\n")
+
+
+def test_a_new_column_goes_behind_its_neighbour_and_no_value_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    append_row(path, ["step", "train/loss", "train/old", "train/lr"], dict.fromkeys(["step", "train/old"], 1))
+    keep_until(path, 1)  # a resumed run, whose stage has other figures
+    columns = ["first", "step", "train/reward", "train/k, l", "train/lr", "last"]
+    row = dict.fromkeys(columns, 2)
+    append_row(path, columns, row)
+    append_row(path, ["step", "train/loss", "train/lr"], {"step": 3, "train/loss": 0.5})
+    assert path.read_text().splitlines() == [
+        'first,step,train/reward,"train/k, l",train/loss,train/old,train/lr,last',
+        ",1,,,,1,,",
+        "2,2,2,2,,,2,2",
+        ",3,,,0.5,,,",
+    ]
+    assert os.listdir(tmp_path) == ["metrics.csv"]
+    with pytest.raises(ValueError, match="unknown"):
+        append_row(path, ["step"], {"step": 4, "unknown": 1})
 
 
 def test_a_missing_log_is_left_alone(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""The rows of a suite's table: every figure of the entry, the changes since step 0, and the comparison with chance."""
+"""The rows of a suite's table and their text: figures, changes since step 0, and the comparison with chance."""
 
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from geotune.runs.suite_tables import is_comparable, percent, suite_rows
+from geotune.runs.suite_results import Cell, SuiteResult, distance_rows, rows_of, task_rows
+from geotune.runs.suite_tables import cell_text, changes_since, is_comparable, table_of
 
 TASKS: dict[str, Any] = {
     "answer_mode": "choice",
@@ -33,49 +35,59 @@ DISTANCES: dict[str, Any] = {
 }
 
 
+def without(entry: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in keys}
+
+
+def as_new(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry of an older version as it is written now."""
+    own = without(entry, "answer_mode", "samples_per_second")
+    kind, rows = ("tasks", task_rows(own)) if "tasks" in own else ("distance", distance_rows(own))
+    head = {key: entry[key] for key in ("answer_mode", "samples_per_second")}
+    return json.loads(json.dumps(head | SuiteResult(kind, rows, own).entry()))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("entry", [TASKS, DISTANCES])
+def test_an_entry_of_an_older_version_has_the_same_rows(entry: dict[str, Any]) -> None:
+    new = as_new(entry)
+    assert without(new, "kind", "headline", "rows") == entry
+    assert rows_of(new) == rows_of(entry)
+    assert table_of(new) == table_of(entry)
+    assert is_comparable(new, entry)
+
+
 def test_one_row_per_task_and_their_mean() -> None:
-    pose, intra, cross, mean = suite_rows(TASKS)
-    assert pose.cells == {
-        "task": "pose_fixed",
-        "n": "1,300",
-        "chance": "25.0%",
-        "accuracy": "58.3%",
-        "95% from": "52.0%",
-        "95% to": "64.0%",
-        "since step 0": "",
-        "parsed": "100.0%",
-    }
-    assert [row.chance for row in (pose, intra, cross)] == ["above", "below", None]
-    assert [row.is_mean for row in (pose, intra, cross, mean)] == [False, False, False, True]
-    assert mean.cells == {
-        "task": "mean",
-        "n": "1,400",
-        "chance": "25.0%",
-        "accuracy": "45.0%",
-        "95% from": "40.0%",
-        "95% to": "50.0%",
-        "since step 0": "",
-        "parsed": "80.0%",
-    }
+    pose, intra, cross, mean = rows_of(TASKS)
+    assert table_of(TASKS) == [
+        ["task", "n", "accuracy", "95% from", "95% to", "chance", "parsed"],
+        ["pose_fixed", "1,300", "58.3%", "52.0%", "64.0%", "25.0%", "100.0%"],
+        ["intra_map", "20", "10.0%", "5.0%", "20.0%", "25.0%", "50.0%"],
+        ["cross_map", "80", "30.0%", "20.0%", "40.0%", "25.0%", "90.0%"],
+        ["mean", "1,400", "45.0%", "40.0%", "50.0%", "25.0%", "80.0%"],
+    ]
+    assert [row.side_of_chance for row in (pose, intra, cross)] == ["above", "below", None]
+    assert [row.is_summary for row in (pose, intra, cross, mean)] == [False, False, False, True]
+    assert [row.figure for row in (pose, mean)] == ["pose_fixed/accuracy", "mean_accuracy"]
 
 
 def test_one_row_per_figure_of_distances() -> None:
-    rows = [tuple(row.cells.values()) for row in suite_rows(DISTANCES)]
-    assert rows == [
-        ("n", "1,008", "", "882"),
-        ("coverage", "87.5%", "", ""),
-        ("acc@25km", "25.0%", "", "28.6%"),
-        ("median_km", "1,812.3", "", ""),
-        ("geoscore", "2,890.5", "", "3,303.4"),
-        ("right_if_swapped", "0.1%", "", ""),
+    assert table_of(DISTANCES) == [
+        ["figure", "all samples", "answered only"],
+        ["n", "1,008", "882"],
+        ["coverage", "87.5%", ""],
+        ["acc@25km", "25.0%", "28.6%"],
+        ["median_km", "1,812.3", ""],
+        ["geoscore", "2,890.5", "3,303.4"],
+        ["right_if_swapped", "0.1%", ""],
     ]
-    assert list(suite_rows(DISTANCES)[0].cells) == ["figure", "all samples", "since step 0", "answered only"]
+    assert [row.figure for row in rows_of(DISTANCES)][:2] == [None, "coverage"]
 
 
 def changes(entry: dict[str, Any], baseline: dict[str, Any]) -> dict[str, str]:
-    """The column `since step 0` by the first column."""
-    rows = [row.cells for row in suite_rows(entry, baseline)]
-    return {cells.get("task") or cells["figure"]: cells["since step 0"] for cells in rows}
+    """The change of each row by its name; of entries as they are written now, too."""
+    found = changes_since(entry, baseline)
+    assert changes_since(as_new(entry), as_new(baseline)) == changes_since(as_new(entry), baseline) == found
+    return dict(zip((row.name for row in rows_of(entry)), found, strict=True))
 
 
 def test_changes_since_step_0() -> None:
@@ -114,5 +126,16 @@ def test_entries_of_another_mode_or_size_are_not_compared(entry: dict[str, Any])
         assert set(changes(entry, baseline).values()) == {""}
 
 
-def test_percent() -> None:
-    assert [percent(share) for share in (None, 0.0, 0.0349, 1.0)] == ["", "0.0%", "3.5%", "100.0%"]
+def test_other_tasks_are_not_compared() -> None:
+    tasks = copy.deepcopy(TASKS)
+    tasks["tasks"]["cross_map_random"] = tasks["tasks"].pop("cross_map")
+    assert set(changes(tasks, TASKS).values()) == {""}
+
+
+def test_text_of_a_cell() -> None:
+    assert [cell_text(Cell(share, "share")) for share in (None, 0.0, 0.0349, 1.0)] == ["", "0.0%", "3.5%", "100.0%"]
+    assert cell_text(Cell(-1234.56, "number")) == "-1,234.6"
+    assert cell_text(Cell(1234.5678, "decimal")) == "1,234.568"
+    assert cell_text(Cell(12345, "count")) == "12,345"
+    assert cell_text(Cell("north")) == "north"
+    assert table_of({"answer_mode": "generate", "kind": "own", "rows": []}) == []

@@ -17,10 +17,12 @@ from lightning.pytorch import Callback, Trainer
 
 import geotune
 from geotune.backbones.generation import generate
-from geotune.data.datamodule import GeoData
+from geotune.data.datamodule import GeoData, TrainingData
 from geotune.encoding.collate import collate
 from geotune.errors import ConfigError
+from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
+from geotune.stages.base import StepOutput
 from geotune.stages.sft import SFT, nll_sum
 
 City = tuple[Path, list[Sample]]
@@ -39,10 +41,11 @@ class Gradients(Callback):
 
 def run(backbone: Any, data: GeoData, *, accumulate: int, updates: int = 1, **stage: Any) -> list[Any]:
     """Train, with clipping out of the way, and return the gradients of the updates."""
-    data.load(backbone.encoder, seed=3)
-    data.start, data.stop = 0, updates
-    module = SFT(backbone, **({"lr": 1e-3, "clip_norm": None, "warmup": 0} | stage))
-    module.total_updates = updates
+    dataset = data.load(backbone.encoder, seed=3)
+    plan = data.plan(dataset, seed=3, accumulate=accumulate, ranks=1)
+    served = TrainingData(dataset, plan, seed=3, start=0, stop=updates, num_workers=0)
+    progress = RunProgress(Path(), updates)
+    module = SFT(backbone, progress, **({"lr": 1e-3, "clip_norm": None, "warmup": 0} | stage))
     gradients = Gradients()
     trainer = Trainer(
         accelerator="cpu",
@@ -56,7 +59,8 @@ def run(backbone: Any, data: GeoData, *, accumulate: int, updates: int = 1, **st
         use_distributed_sampler=False,
         callbacks=[gradients],
     )
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=served)
+    assert progress.is_complete
     return gradients.seen
 
 
@@ -67,8 +71,8 @@ def whole(load_tiny: Callable[..., Any], city: City) -> dict[str, torch.Tensor]:
     backbone = load_tiny("qwen", language_model="full").train()
     data = GeoData(path=str(folder / "city.jsonl"), batch_size=8)
     dataset = data.load(backbone.encoder, seed=3)
-    chosen = data.plan(accumulate=1, ranks=1).update(0)
-    batch = collate([backbone.encode(dataset.samples[index], folder) for index in chosen], backbone.encoder)
+    chosen = data.plan(dataset, seed=3, accumulate=1, ranks=1).update(0)
+    batch = collate([backbone.encode(dataset.samples[index]) for index in chosen], backbone.encoder)
     torch.nn.functional.cross_entropy(backbone(batch), batch.labels).backward()
     return {name: p.grad for name, p in backbone.base.named_parameters() if p.grad is not None}
 
@@ -143,7 +147,7 @@ def two_ranks() -> None:
     own = SFT.configure_gradient_clipping
 
     def keep(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        if self.step == 0 and self.trainer.is_global_zero:
+        if self.progress.step == 0 and self.trainer.is_global_zero:
             named = self.backbone.base.named_parameters()
             torch.save({name: p.grad.clone() for name, p in named if p.grad is not None}, out)
         own(self, optimizer, *args, **kwargs)
@@ -158,9 +162,9 @@ def test_mean_of_means_would_be_another_gradient(
     """The usual way, as a check that the tests above can tell."""
     folder, _ = city
 
-    def mean(self: Any, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+    def mean(self: Any, batch: Any, batch_idx: int) -> StepOutput:
         nll = nll_sum(self.backbone(batch), batch.labels)
-        return {"loss": nll / len(batch.labels), "nll": nll.detach()}
+        return {"loss": nll / len(batch.labels), "sums": {}}
 
     monkeypatch.setattr(SFT, "training_step", mean)
     [found] = run(load_tiny("qwen", language_model="full"), GeoData(str(folder / "city.jsonl"), 2), accumulate=4)
@@ -174,10 +178,10 @@ def test_a_few_samples_are_learned_by_heart(load_tiny: Callable[..., Any], city:
     backbone = load_tiny(family, dtype=dtype)
     before = {name: p.clone() for name, p in backbone.base.named_parameters()}
     data = GeoData(str(folder / "city.jsonl"), 4, limit=4)
+    known = {sample.id for sample in data.load(backbone.encoder, seed=3).samples}
     run(backbone, data, accumulate=1, updates=120, lr=1e-2, clip_norm=1.0)
-    known = {sample.id for sample in data.dataset.samples}
-    chosen = [sample for sample in samples if sample.id in known]
-    texts = generate(backbone, chosen, folder, max_new_tokens=60, batch_size=4)
+    chosen = [sample.in_folder(folder) for sample in samples if sample.id in known]
+    texts = generate(backbone, chosen, max_new_tokens=60, batch_size=4)
     assert sum(text == sample.response for text, sample in zip(texts, chosen, strict=True)) >= 3
     for name, parameter in backbone.base.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
@@ -209,7 +213,7 @@ def test_an_update_that_is_not_finite_counts_and_changes_nothing(
     run(backbone, GeoData(str(folder / "city.jsonl"), 2), accumulate=1, updates=3)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
-    assert stage[0].skipped == 1
+    assert stage[0].progress.skipped == 1
 
 
 @pytest.mark.parametrize(
@@ -223,12 +227,12 @@ def test_an_update_that_is_not_finite_counts_and_changes_nothing(
 )
 def test_bad_settings(load_tiny: Callable[..., Any], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        SFT(load_tiny("qwen"), **settings)
+        SFT(load_tiny("qwen"), RunProgress(Path(), 1), **settings)
 
 
 def test_nothing_to_train(load_tiny: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match="all frozen"):
-        SFT(load_tiny("qwen", language_model="frozen"))
+        SFT(load_tiny("qwen", language_model="frozen"), RunProgress(Path(), 1))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_the_gradient_is_the_mean_over_what_is_left(
 
     backbone = load_tiny("qwen", language_model="full").train()
     kept = [samples[sample] for sample in first["ids"] if sample not in wrong]
-    batch = collate([backbone.encode(sample, city[0]) for sample in kept], backbone.encoder)
+    batch = collate([backbone.encode(sample.in_folder(city[0])) for sample in kept], backbone.encoder)
     assert first["targets"] == len(batch.labels)
     loss = torch.nn.functional.cross_entropy(backbone(batch), batch.labels)
     assert first["loss"] == pytest.approx(float(loss), rel=1e-5)
@@ -114,13 +114,10 @@ def test_too_many_stop_the_run(recipe: Callable[..., Any], own_city: Path, break
 def test_an_image_of_another_size_is_bad(load_tiny: Callable[..., Any], own_city: Path, city: City) -> None:
     backbone = load_tiny("qwen")
     data = GeoData(str(own_city), 4)
-    data.load(backbone.encoder, seed=0)
+    dataset = data.load(backbone.encoder, seed=0)
+    plan = data.plan(dataset, seed=0, accumulate=1, ranks=1)
     shutil.copyfile(own_city / "map0.png", own_city / BROKEN)
-    batches = [
-        data.dataset[micro]
-        for number in range(6)
-        for micro in data.plan(accumulate=1, ranks=1).micro_batches(number, 0)
-    ]
+    batches = [dataset[micro] for number in range(6) for micro in plan.micro_batches(number, 0)]
     bad = {sample: reason for batch in batches for sample, reason in batch.unreadable}
     assert set(bad) == {sample.id for sample in city[1] if BROKEN in sample.images}
     assert all("another size" in reason for reason in bad.values())

@@ -13,7 +13,6 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from geotune import sweep
 from geotune.config.composing import compose
 from geotune.errors import ConfigError
-from geotune.runs.figures import figure, figures, headline
 from geotune.sweeps.plan import make_plan, split_arguments
 from geotune.sweeps.wandb_sweep import wandb_sweep
 
@@ -75,8 +74,13 @@ def test_overrides_are_split_by_their_keys() -> None:
         (["space.stage.schedule.choices=[cosine,cosin]"], "stage.schedule=cosin"),
         (["space.stage.lr.low=-1.0", "space.stage.lr.log=false"], "stage.lr=-1.0"),
         (["space.stage.rl={}"], "space.stage.rl"),
-        (["metric=accuracy"], "metric=accuracy: write <suite>/<key>"),
-        (["metric=geo/mean_accuracy"], "the suites are geox"),
+        (["metric=accuracy"], "metric=accuracy: write <suite>/<figure>"),
+        (["metric=geo/mean_accuracy"], "metric=geo/mean_accuracy: there is no suite geo; did you mean geox/mean_acc"),
+        (
+            ["evaluator.suites.geox._target_=eval.suites.base.DatasetSuite"],
+            "metric=null: no suite of the",
+        ),
+        (["trainer.best=far/median_km"], "trainer.best=far/median_km: there is no suite far; the suites are geox"),
         (["evaluator=null"], "evaluator=null: trials are compared by their evaluations"),
         (["devices=[0,1,2]", "devices_per_trial=2"], "devices=[0, 1, 2]: name a multiple of devices_per_trial=2"),
         (["devices=[0,0]", "devices_per_trial=2"], "only once"),
@@ -99,30 +103,6 @@ def test_no_sweep_of_that_name(overrides: list[str], capsys: pytest.CaptureFixtu
     assert "there are lora, tasks, tower" in capsys.readouterr().err
 
 
-EVALUATION: dict[str, Any] = {
-    "step": 4,
-    "suites": {
-        "geox": {"mean_accuracy": 0.5, "answer_mode": "choice", "tasks": {"judge": {"accuracy": 0.5, "ci95": [0, 1]}}},
-        "far": {"n": 3, "median_km": None, "answered_only": {"median_km": 7.0}},
-    },
-}
-
-
-def test_figures_of_an_evaluation() -> None:
-    assert figures(EVALUATION) == {
-        "geox/judge/accuracy": 0.5,
-        "geox/mean_accuracy": 0.5,
-        "far/n": 3,
-        "far/median_km": None,
-        "far/answered_only/median_km": 7.0,
-    }
-    assert figure(EVALUATION, "far/median_km") is None
-    assert "far/median_km" in headline(EVALUATION)
-    assert "far/n" not in headline(EVALUATION)
-    with pytest.raises(ConfigError, match=r"metric=geox/acuracy: .*geox/mean_accuracy"):
-        figure(EVALUATION, "geox/acuracy")
-
-
 def test_a_chain_is_not_swept(overrides: list[str], tmp_path: Path) -> None:
     (tmp_path / "steps.yaml").write_text("chain: {a: {recipe: quickstart}}\n")
     own, training = split_arguments([*overrides, f"recipe={tmp_path / 'steps.yaml'}"])
@@ -138,6 +118,24 @@ def test_direction_follows_the_metric(overrides: list[str]) -> None:
     assert direction() == "maximize"
     assert direction("metric=geox/geolocate/median_km") == "minimize"
     assert direction("metric=geox/geolocate/median_km", "direction=maximize") == "maximize"
+
+
+@pytest.mark.parametrize("first", ["CrossViewSuite", "DistanceSuite"])
+def test_the_metric_is_by_default_the_headline_of_the_first_suite(
+    overrides: list[str], write: Callable[..., Path], first: str
+) -> None:
+    """W&B watches the name that runs log, also with several suites of one kind."""
+    targets = {"a": first, "b": "CrossViewSuite", "c": "CrossViewSuite"}
+    suites = {name: {"_target_": f"eval.suites.{target}", "path": "none.jsonl"} for name, target in targets.items()}
+    recipe = {"data": {"path": "none.jsonl", "batch_size": 2}, "trainer": {"max_steps": 6, "accelerator": "cpu"}}
+    overrides[0] = f"recipe={write('several', {**recipe, 'evaluator': {'suites': suites}})}"
+    own, training = split_arguments(overrides)
+    plan = make_plan(compose("sweep", own), training)
+    headline = {"CrossViewSuite": "mean_accuracy", "DistanceSuite": "geoscore"}[first]
+    assert plan.metric == f"a/{headline}"
+    assert wandb_sweep(plan)["metric"] == {"name": f"eval/a/{headline}", "goal": "maximize"}
+    own, training = split_arguments([*overrides, "metric=b/pose_fixed/accuracy"])
+    assert wandb_sweep(make_plan(compose("sweep", own), training))["metric"]["name"] == "eval/b/pose_fixed/accuracy"
 
 
 # --- for W&B's agents ---

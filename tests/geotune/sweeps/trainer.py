@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from geotune.runs.suite_results import SuiteResult, task_rows
+
 UPDATES = 6
 
 
@@ -55,8 +57,10 @@ def main(overrides: list[str]) -> int:
             return 1
         # Best at 1e-3, and better with every update.
         accuracy = step / UPDATES / (1 + abs(math.log10(lr) + 3))
-        tasks = {"pose_fixed": {"n": 10, "accuracy": accuracy, "confusion": [[1, 2], [3, 4]]}}
-        result = {"step": step, "suites": {"geox": {"mean_accuracy": accuracy, "tasks": tasks}}}
+        interval = {"ci95": [0.0, 1.0], "chance": 0.25, "parse_rate": 1.0, "confusion": [[1, 2], [3, 4]]}
+        tasks = {"pose_fixed": {"n": 10, "accuracy": accuracy, **interval}}
+        figures = {"mean_accuracy": accuracy, "mean_ci95": [0.0, 1.0], "tasks": tasks}
+        result = {"step": step, "suites": {"geox": SuiteResult("tasks", task_rows(figures), figures).entry()}}
         write(run_dir / f"eval/step_{step:06d}.json", result)
     write(run_dir / "metrics.json", result)
     helper.kill()

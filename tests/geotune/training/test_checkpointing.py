@@ -212,6 +212,49 @@ def test_evaluators_and_links(recipe: Callable[..., Any], tmp_path: Path, evalua
     assert json.loads((run / "metrics.json").read_text())["step"] == 6
 
 
+@pytest.mark.parametrize(
+    ("best", "step"),
+    [
+        ("geolocate/median_km", "step_000006"),
+        ("geolocate/geoscore", "step_000006"),
+        ("geox/mean_accuracy", "step_000002"),
+    ],
+)
+def test_the_figure_that_decides_which_is_the_best(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, best: str, step: str
+) -> None:
+    evaluator.accuracies = {2: 0.5, 4: 0.4, 6: 0.45}
+    train(recipe(**evaluator.config(), **{"trainer.best": best}))
+    folder = tmp_path / "run" / "checkpoints"
+    assert os.readlink(folder / "best") == step
+    assert read_state(folder / "best").best_figure == best
+
+
+def test_an_unknown_figure_ends_the_run_at_its_first_evaluation(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any
+) -> None:
+    with pytest.raises(ConfigError, match=r"trainer.best=geox/accuracy: .*geox/mean_accuracy"):
+        train(recipe(**evaluator.config(), **{"trainer.best": "geox/accuracy"}))
+    assert [step for step, _ in evaluator.calls] == [0]
+
+
+def test_a_checkpoint_of_an_older_version_keeps_its_best(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluator.accuracies = {2: 0.5, 4: 0.4, 6: 0.45}
+    train(recipe(**evaluator.config(), **{"trainer.max_steps": 2}))
+    file = tmp_path / "run" / "checkpoints" / "step_000002" / "state.json"
+    content = json.loads(file.read_text())
+    assert content.pop("best_figure") == "geox/mean_accuracy"
+    file.write_text(json.dumps(content))
+    train(recipe(**evaluator.config(), resume="last"))
+    assert os.readlink(tmp_path / "run" / "checkpoints" / "best") == "step_000002"
+    assert "starts anew" not in caplog.text
+    train(recipe(**evaluator.config(), resume="last", **{"trainer.best": "geolocate/geoscore", "trainer.max_steps": 8}))
+    assert os.readlink(tmp_path / "run" / "checkpoints" / "best") == "step_000008"
+    assert "was that of geox/mean_accuracy and is now that of geolocate/geoscore" in caplog.text
+
+
 def test_an_evaluation_that_was_cut_off_is_made_up_for(
     recipe: Callable[..., Any], tmp_path: Path, evaluator: Any
 ) -> None:
@@ -254,7 +297,8 @@ def test_a_run_stopped_in_its_last_evaluation_can_be_finished(
     evaluator.accuracies = {2: 0.5}
     if evaluated:
         whole = train(recipe(**changes))
-        (run / "eval" / "step_000002.json").write_text('{"step": 2, "mean_accuracy": 0.5}')
+        evaluation = {key: value for key, value in whole.items() if key not in ("train", "data")}
+        (run / "eval" / "step_000002.json").write_text(json.dumps(evaluation))
         (run / "metrics.json").unlink()
     else:
         evaluator.drop = lambda step: crash() if step == 2 else None

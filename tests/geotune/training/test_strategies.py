@@ -81,9 +81,11 @@ def child() -> None:
     """What each of the two processes does."""
     from omegaconf import OmegaConf
 
+    from geotune.backbones import output_head
     from geotune.stages.sft import SFT
 
     torch.set_num_threads(1)
+    output_head.CHUNK_TOKENS = 16  # several chunks in every micro-batch, unlike the runs alone
     if "DS_ACCELERATOR" in os.environ:
         deepspeed_on_the_cpu()
     own = SFT.on_train_start
@@ -91,8 +93,8 @@ def child() -> None:
     def cut(self: Any) -> None:
         own(self)
         self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero and "broken" in str(self.run_dir):
-            file = Path(self.trainer.datamodule.dataset.folder) / BROKEN
+        if self.trainer.is_global_zero and "broken" in str(self.progress.run_dir):
+            file = Path(self.trainer.datamodule.dataset.samples[0].images[0]).parent / BROKEN
             file.write_bytes(file.read_bytes()[:100])
         self.trainer.strategy.barrier()
 
@@ -135,7 +137,7 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
     """The folder of all runs: alone and in two processes, made once."""
     if (runs / "failed.txt").exists():
         return runs
-    own = shutil.copytree(city[0], runs / "broken_city")
+    own, other = (shutil.copytree(city[0], runs / name) for name in ("broken_city", "another_broken_city"))
     alone = {"data.batch_size": 4}
     several = {"trainer.devices": 2, "trainer.strategy": "fsdp2"}
     full = {"backbone.language_model": "full", "backbone.gradient_checkpointing": True}
@@ -169,6 +171,7 @@ def two(recipe: Callable[..., Any], city: City, runs: Path) -> Path:
         [
             *(config(name, zero[name]) for name in ZERO),
             *(config(f"{name}_again", zero[name], again[name]) for name in ZERO),
+            config("deepspeed_zero2_broken", zero["deepspeed_zero2"], {"data.path": str(other)}),
         ],
         DS_ACCELERATOR="cpu",
     )
@@ -264,6 +267,14 @@ def test_an_image_broken_for_both_ranks(two: Path, city: City) -> None:
     assert listed == set(read_state(run / "checkpoints" / "last").left_out)
 
 
+def test_deepspeed_scales_the_gradient_of_what_is_left(two: Path) -> None:
+    """Its way to the gradients is another one; the image is the one that is broken for `ddp_broken`."""
+    found, wanted = lines_of(two / "deepspeed_zero2_broken"), lines_of(two / "ddp_broken")
+    assert any("left_out" in update for update in wanted)
+    assert [u.get("left_out") for u in found] == [u.get("left_out") for u in wanted]
+    same_updates(two / "ddp_broken", two / "deepspeed_zero2_broken")
+
+
 # --- what a strategy can't do, and what it is made of ---
 
 
@@ -309,7 +320,7 @@ def test_deepspeed_leaves_dtypes_and_batches_alone(load_tiny: Callable[..., Any]
     from geotune.encoding.collate import collate
 
     backbone = load_tiny("qwen", dtype="bf16")
-    batch = collate([backbone.encode(city[1][0], city[0])], backbone.encoder)
+    batch = collate([backbone.encode(city[1][0].in_folder(city[0]))], backbone.encoder)
     plugin = BackbonePrecision("32-true")
     assert plugin.convert_input(batch) is batch
     before = {name: p.dtype for name, p in backbone.named_parameters()}

@@ -13,7 +13,7 @@ from geotune.errors import ConfigError
     [
         (["trainer.epochs=null"], "trainer.max_steps=null"),
         (["backbone.language_model=frozen"], "nothing would train"),
-        (["backbone.min_pixels=300000"], "backbone.min_pixels=300000: must not exceed backbone.max_pixels=262144"),
+        (["backbone.min_pixels=300000"], "backbone.min_pixels=300000: must not exceed max_pixels=262144"),
         (["backbone.lora.r=0"], "backbone.lora.r=0"),
         (["backbone.lora.dropout=1"], "backbone.lora.dropout=1"),
         (["stage.warmup=1.5"], "stage.warmup=1.5"),
