@@ -10,11 +10,14 @@ from typing import Any, Literal
 from data_builders.writer import DatasetWriter, read_shard
 from geotune.config.options import Options
 from geotune.data.building import builder_config, config_fingerprint
+from geotune.errors import ConfigError
 
 
 @dataclass
 class Builder(Options, ABC):
-    """Base class of the builders. A subclass is a dataclass whose fields a recipe sets; it defines `build` and `check`.
+    """Base class of the builders. A subclass is a dataclass whose fields a recipe sets; it defines `build`.
+
+    It may define `check` and `check_inputs`, which yield the mistakes in its fields and the missing sources.
 
     A subclass may have a class variable `version`, to be increased when the same fields would produce different
     records.
@@ -43,6 +46,8 @@ class Builder(Options, ABC):
         Raises:
             ConfigError: The builder's settings or its source are wrong, or the folder can't be written.
         """
+        if missing := list(self.check_inputs()):
+            raise ConfigError(*missing)
         config = builder_config(self)
         part = read_shard(shard)
         with DatasetWriter(out, name, paths=paths, max_reject_fraction=max_reject_fraction, shard=part) as writer:

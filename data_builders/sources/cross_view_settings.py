@@ -97,14 +97,16 @@ class CrossViewSettings(Options):
 
     def check(self) -> Iterator[Problem]:
         yield from are_among("source", [self.source], READERS)
-        for key in ("root", "tiles"):
-            yield from is_folder(key, getattr(self, key))
         yield from self._check_numbers()
         if self.map_time is not None and not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", self.map_time):
             yield Problem("map_time", self.map_time, "give YYYY, YYYY-MM or YYYY-MM-DD")
         if self.tiles is not None and self.zoom is None and self.source in ("omnicity", "llmgeo"):
             yield Problem("zoom", None, f"{self.source} does not state a zoom level", "give the one of the tiles")
         yield from are_among("tasks", self.tasks, CROSS_VIEW_TASKS)
+
+    def check_inputs(self) -> Iterator[Problem]:
+        for key in ("root", "tiles"):
+            yield from is_folder(key, getattr(self, key))
 
     def _check_numbers(self) -> Iterator[Problem]:
         if not 0 < self.fov_deg <= 150:

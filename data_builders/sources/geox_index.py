@@ -71,12 +71,14 @@ class GeoxIndex(Builder):
     """Number of processes that check images and cut crops; null uses one per usable core."""
 
     def check(self) -> Iterator[Problem]:
-        for key in ("index_dir", "image_root"):
-            yield from is_folder(key, getattr(self, key))
         yield from at_least("workers", self.workers, 1)
         for task in self.tasks or ():
             if task not in self._legal_tasks:
                 yield Problem("tasks", task, f"set={self.set} has {', '.join(self._legal_tasks)}")
+
+    def check_inputs(self) -> Iterator[Problem]:
+        for key in ("index_dir", "image_root"):
+            yield from is_folder(key, getattr(self, key))
 
     @property
     def _legal_tasks(self) -> tuple[str, ...]:

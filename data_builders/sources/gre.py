@@ -71,8 +71,10 @@ class Gre(Builder):
     """Number of processes that check images; null: one per usable core."""
 
     def check(self) -> Iterator[Problem]:
-        yield from is_folder("root", self.root, "give the folder of the download")
         yield from at_least("workers", self.workers, 1)
+
+    def check_inputs(self) -> Iterator[Problem]:
+        yield from is_folder("root", self.root, "give the folder of the download")
 
     def build(self, writer: DatasetWriter) -> None:
         """Write every usable record, reject the others, and report the defects that were fixed."""

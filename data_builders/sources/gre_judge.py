@@ -76,12 +76,14 @@ class GreJudge(Builder):
     """Seed of the draw of predictions."""
 
     def check(self) -> Iterator[Problem]:
-        if not self.predictions.is_file():
-            remedy = "give a predictions/step_<N>.jsonl of a run"
-            yield Problem("predictions", self.predictions, "there is no such file", remedy)
         if not self.threshold_km > 0:
             yield Problem("threshold_km", self.threshold_km, "must be more than 0")
         yield from at_least("samples", self.samples, 2, "it takes one right and one wrong prediction")
+
+    def check_inputs(self) -> Iterator[Problem]:
+        if not self.predictions.is_file():
+            remedy = "give a predictions/step_<N>.jsonl of a run"
+            yield Problem("predictions", self.predictions, "there is no such file", remedy)
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the balanced samples, and report how many predictions were right, wrong or not usable."""

@@ -60,15 +60,17 @@ class Imageo(Builder):
         super().__post_init__()
 
     def check(self) -> Iterator[Problem]:
-        yield from is_folder("root", self.root, "give the folder of the download")
-        if self.root.is_dir() and not self.sets:
-            expected = "expected dataset1_info.csv, dataset2_info.csv ..."
-            yield Problem("root", self.root, "this folder has no table", expected)
         for number in self.sets or ():
             if number not in SETS:
                 yield Problem("sets", number, "IMAGEO-Bench has the data sets 1, 2 and 3")
         yield from are_among("tasks", self.tasks, TASKS)
         yield from at_least("workers", self.workers, 1)
+
+    def check_inputs(self) -> Iterator[Problem]:
+        yield from is_folder("root", self.root, "give the folder of the download")
+        if self.root.is_dir() and not self.sets:
+            expected = "expected dataset1_info.csv, dataset2_info.csv ..."
+            yield Problem("root", self.root, "this folder has no table", expected)
 
     def _table(self, number: int) -> Path:
         return self.root / f"dataset{number}_info.csv"

@@ -12,13 +12,14 @@ from typing import Any
 
 from eval.suites.base import ANSWER_MODES, Suite
 from geotune.config.figure_names import direction_of
+from geotune.errors import ConfigError
 from geotune.runs.figures import figures
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
 from geotune.runs.reading import predictions_from
 from geotune.runs.suite_results import SuiteResult, rows_of
 from geotune.sample import Sample
-from geotune.tasks import get_task, is_task
+from geotune.tasks import get_task
 
 NAME = "suite"
 """Name of the suite in the checks."""
@@ -90,10 +91,12 @@ def _check_samples(samples: Sequence[Sample], again: Sequence[Sample]) -> None:
     blocks = [task for task, _ in groupby(sample.task for sample in samples)]
     _require(len(set(blocks)) == len(blocks), "load mixes the tasks: all samples of a task must stand together")
     for sample in samples:
-        _require(is_task(sample.task), f"{sample.id} has the unknown task {sample.task!r}")
         missing = [image for image in sample.images if not Path(image).is_absolute() or not Path(image).is_file()]
         _require(not missing, f"{sample.id}: {', '.join(missing)} is no absolute path of a file")
-        task = get_task(sample.task)
+        try:
+            task = get_task(sample.task)
+        except ConfigError as error:
+            raise ContractError(f"{sample.id}: {error}") from error
         try:
             score = task.score(task.parse(task.target(sample.answer)), sample.answer)
         except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from geotune.config.conversion import read_options
+from geotune.config.options import Options
 from geotune.config.parameters import parameters_of
 from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
 from geotune.config.recipe_files import targets_of
@@ -40,6 +41,8 @@ def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **give
     options = read_options(plain, schema, where, problems)
     if problems:
         raise ConfigError(*problems)
+    if isinstance(options, Options) and (missing := [problem.below(where) for problem in options.check_inputs()]):
+        raise ConfigError(*missing)
     if target is schema:
         return options
     if not hasattr(target, "Config"):  # TRANSITION

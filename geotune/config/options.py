@@ -42,6 +42,13 @@ class Options:
         """Yield every mistake that the types allow. Keys are those of the fields; nested options check themselves."""
         yield from ()
 
+    def check_inputs(self) -> Iterator[Problem]:
+        """Yield the files and folders that are missing, when they are about to be read.
+
+        They may be missing earlier: the leg of a chain can read what a leg before it writes.
+        """
+        yield from ()
+
 
 @dataclass
 class PartOptions(Options):

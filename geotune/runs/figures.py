@@ -11,10 +11,8 @@ from typing import Any
 
 from geotune.config.trees import flatten
 from geotune.errors import ConfigError, Problem
-from geotune.runs.suite_results import FAILED, headline_of, kind_of, rows_of
+from geotune.runs.suite_results import BREAKDOWN, FAILED, headline_of, kind_of, rows_of
 
-BREAKDOWN = "by_source"
-"""Name of figures by source. There may be dozens, so that files hold them and W&B gets none."""
 _NOT_FIGURES = ("answer_mode", "kind", "headline", "rows", "failed")
 
 

@@ -18,6 +18,8 @@ Side = Literal["above", "below"]
 
 TASKS, DISTANCE, FAILED = "tasks", "distance", "failed"
 """Kinds of the suites of this package, and of a suite that could not be measured; a suite may use a word of its own."""
+BREAKDOWN = "by_source"
+"""Name of figures by source. There may be dozens, so that files hold them and W&B gets none."""
 RESERVED = ("answer_mode", "samples_per_second", "kind", "headline", "rows", "failed")
 """Keys of an entry that are no figures of the suite."""
 
@@ -76,7 +78,8 @@ class SuiteResult:
         if taken:
             raise ValueError(f"{', '.join(taken)}: these names are taken, give the figures others")
         for where, value in _leaves(self.figures, ()):
-            if any(not isinstance(name, str) or not name or "/" in name for name in where):
+            own = where[: where.index(BREAKDOWN) + 1] if BREAKDOWN in where else where  # a source has any name
+            if any(not isinstance(name, str) or not name or "/" in name for name in own):
                 raise ValueError(f"figure {'/'.join(map(str, where))!r}: a name is a text without a slash")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"figure {'/'.join(where)} is {value}: give a finite number, or None for no value")

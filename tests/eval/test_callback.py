@@ -233,6 +233,36 @@ def test_images_side_by_side() -> None:
     assert strip.getpixel((120, 25)) == (0, 0, 255)
 
 
+def one_of_two(rank: int, city: Path, folder: Path) -> None:
+    """Evaluate as one of two processes."""
+    for name in ("generate", "score_options"):
+        setattr(local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    fit: Any = SimpleNamespace(global_rank=rank, world_size=2, is_global_zero=rank == 0, loggers=[])
+    callback = InLoopEvaluator(nodes(city), batch_size=4)
+    result = callback.evaluate(fit, Stage(folder), 0)
+    (folder / f"result_{rank}.json").write_text(json.dumps(result["suites"]["geox"]["tasks"]))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_write_a_file_each_and_agree(city: Path, tmp_path: Path) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    both.mkdir()
+    torch.multiprocessing.spawn(one_of_two, args=(city, both), nprocs=2)
+    result = InLoopEvaluator(nodes(city), batch_size=4).evaluate(trainer(), Stage(alone), 0)
+    for rank in (0, 1):
+        assert json.loads((both / f"result_{rank}.json").read_text()) == result["suites"]["geox"]["tasks"]
+    files = [both / "outcomes" / name for name in ("step_000000.jsonl", "step_000000.1.jsonl")]
+    assert sorted((both / "outcomes").iterdir()) == sorted(files)
+    first, second = (
+        {(name, outcome.id) for name in nodes(city) for outcome in read_outcomes(file, name)} for file in files
+    )
+    assert not first & second
+    assert len(first | second) == 7 * 18 + 12
+    predictions = Path("predictions", "step_000000.jsonl")
+    assert (both / predictions).read_bytes() == (alone / predictions).read_bytes()
+
+
 # --- what goes wrong ---
 
 

@@ -614,7 +614,6 @@ def test_a_missing_tile_is_named(downloads: Path, tmp_path: Path) -> None:
 def test_mistakes_name_the_key(downloads: Path, tmp_path: Path) -> None:
     for settings, message in (
         ({"source": "cvact"}, "source=cvact"),
-        ({"root": tmp_path / "none"}, "root="),
         ({"negative_km": (5.0, 0.3)}, r"negative_km=\[5.0,0.3\]"),
         ({"fov_deg": 180.0}, "fov_deg=180"),
         ({"tasks": ["geolocate"]}, "tasks=geolocate"),
@@ -625,6 +624,8 @@ def test_mistakes_name_the_key(downloads: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             CrossView(**{"source": "vigor", "root": downloads / "vigor", **settings})
+    with pytest.raises(ConfigError, match=r"root=.*none: there is no such folder"):
+        CrossView(source="vigor", root=tmp_path / "none").make(tmp_path / "out", "data")
     for source in SOURCES:
         with pytest.raises(ConfigError, match="root="):
             CrossView(source=source, root=tmp_path).make(tmp_path / "out", "data")

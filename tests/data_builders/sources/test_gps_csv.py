@@ -261,6 +261,6 @@ def test_imageo_takes_what_is_there_and_says_what_is_not(bench: Path, tmp_path: 
         with pytest.raises(ConfigError, match=said):
             Imageo(bench, **settings)
     with pytest.raises(ConfigError, match=r"expected dataset1_info.csv"):
-        Imageo(tmp_path)
+        build(Imageo(tmp_path), tmp_path / "none")
     with pytest.raises(ConfigError, match=r"dataset2_info.csv"):
         build(Imageo(bench, sets=[2]), tmp_path / "two")

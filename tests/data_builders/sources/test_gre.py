@@ -233,7 +233,7 @@ def test_mistakes_name_the_key(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="part=all"):
         Gre(root=root, part="all")
     with pytest.raises(ConfigError, match="root="):
-        Gre(root=tmp_path / "nowhere", part="cot")
+        Gre(root=tmp_path / "nowhere", part="cot").make(tmp_path / "out", "gre")
     with pytest.raises(ConfigError, match=r"it has no file of part=seed"):
         build(root, tmp_path / "out", "seed")
 

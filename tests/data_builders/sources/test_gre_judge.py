@@ -124,7 +124,7 @@ def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"step_000200.jsonl:31: not a prediction, task=None"):
         build(files, tmp_path / "out")
     with pytest.raises(ConfigError, match="predictions="):
-        GreJudge(predictions=tmp_path / "none.jsonl", data="x")
+        GreJudge(predictions=tmp_path / "none.jsonl", data="x").make(tmp_path, "judge")
 
 
 def test_other_suites_are_passed_over_when_one_is_named(files: tuple[Path, Path], tmp_path: Path) -> None:

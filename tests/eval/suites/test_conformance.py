@@ -135,7 +135,7 @@ def test_a_breach_in_measure(city: Path, monkeypatch: pytest.MonkeyPatch, measur
         (lambda samples: random.sample(samples, len(samples)), "another order, the second time"),
         (lambda samples: [*samples, samples[-1]], "two samples with one id"),
         (lambda samples: sorted(samples, key=lambda s: s.id), "mixes the tasks"),
-        (lambda samples: [replace(samples[0], task="find")], "has the unknown task 'find'"),
+        (lambda samples: [replace(samples[0], task="find")], "task 'find' does not exist"),
         (lambda samples: [replace(samples[0], images=("view.png",))], "view.png is no absolute path of a file"),
         (lambda samples: [replace(samples[0], images=("/gone.png",))], "/gone.png is no absolute path of a file"),
         (lambda samples: [replace(samples[0], answer="up")], "can't write its gold answer"),

@@ -55,7 +55,7 @@ def test_order_of_the_file_does_not_matter(city: Path, tmp_path: Path) -> None:
         ),
         (CrossViewSuite, {"tasks": ()}, r"tasks=\[\]"),
         (CrossViewSuite, {"samples_per_task": 0}, "samples_per_task=0"),
-        (DistanceSuite, {"task": "find"}, "task=find: choose from pose_fixed"),
+        (DistanceSuite, {"task": "find"}, "task=find: there is no such task"),
     ],
 )
 def test_mistakes_in_the_config(suite: Any, options: dict[str, Any], words: str) -> None:

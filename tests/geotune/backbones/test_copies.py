@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from geotune.backbones.generation import generate
 from geotune.backbones.placement import shard
 from geotune.backbones.weights import save_weights
-from geotune.config.training import LoraConfig
+from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import Batch, collate
 from geotune.errors import ConfigError
 from geotune.sample import Sample

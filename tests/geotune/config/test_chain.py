@@ -100,7 +100,7 @@ def test_mistakes_are_told_with_the_leg(
     ("text", "told"),
     [
         ("chain: {}\n", "there is nothing to train"),
-        ("chain: {a: 3}\n", "chain.a=3: give"),
+        ("chain: {a: 3}\n", "chain.a=3: this is no leg; give"),
         ("chain: {a.b: {recipe: leg.yaml}}\n", "chain.a.b: use letters"),
         ("chain: {a: {stage.lr: 1}}\n", "chain.a.recipe: is required; give chain.a.recipe=<name>"),
         ("chain: {a: {recipe: leg.yaml}}\nstage: {lr: 1}\n", "stage.lr=1: no such key"),

@@ -70,6 +70,14 @@ def test_a_kind_is_a_word_of_its_own(kind: str) -> None:
         SuiteResult(kind, [], {})
 
 
+def test_a_source_has_any_name() -> None:
+    by_source = {"": 0.5, "photos/2024": 1.0}
+    figures = {"by_source": by_source, "tasks": {"judge": {"by_source": by_source}}}
+    assert SuiteResult("own", [], figures).entry()["by_source"] == by_source
+    with pytest.raises(ValueError, match="is nan"):
+        SuiteResult("own", [], {"by_source": {"": math.nan}})
+
+
 def test_a_figure_of_a_task_has_its_name_in_front() -> None:
     figures = {"mean_accuracy": 0.5, "tasks": {"pose_fixed": {"accuracy": 0.25}}}
     assert figure_at(figures, "pose_fixed/accuracy") == 0.25

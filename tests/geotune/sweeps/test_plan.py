@@ -82,7 +82,7 @@ def test_overrides_are_split_by_their_keys() -> None:
         ),
         (["trainer.best=far/median_km"], "trainer.best=far/median_km: there is no suite far; the suites are geox"),
         (["evaluator=null"], "evaluator=null: trials are compared by their evaluations"),
-        (["devices=[0,1,2]", "devices_per_trial=2"], "devices=[0, 1, 2]: name a multiple of devices_per_trial=2"),
+        (["devices=[0,1,2]", "devices_per_trial=2"], "devices=[0,1,2]: name a multiple of devices_per_trial=2"),
         (["devices=[0,0]", "devices_per_trial=2"], "only once"),
         (["variants.a.stage.lr=1.0"], "has both"),
         (["grace=0"], "grace=0"),
