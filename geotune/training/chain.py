@@ -88,6 +88,8 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
             given = [*group, *overrides[leg.name], *_position(leg, folder)]
             status = child.run(given, _rendezvous(leg, rank))
             if rank == 0:
+                # Lightning ends a training with status 0 when SIGTERM stops it before its end.
+                status = 1 if status == 0 and not _is_complete(folder / leg.folder) else status
                 leg.state = "finished" if status == 0 else "waiting" if child.stopped else "failed"
                 leg.exit_status, leg.ended_at = status, _now()
                 write_chain(folder, legs)
@@ -214,9 +216,10 @@ def _show_legs(
 
 
 class _Child:
-    """The process of the running leg, to which this process passes Ctrl-C and SIGTERM.
+    """The process of the running leg, to which this process passes Ctrl-C and SIGTERM, both as SIGINT.
 
-    The leg has a session of its own: a terminal sends Ctrl-C to this process alone, so the leg gets it exactly once.
+    SIGINT lets the leg write a checkpoint. The leg has a session of its own: a terminal sends Ctrl-C to this process
+    alone, so the leg gets it exactly once.
     """
 
     def __init__(self, lock: int | None = None) -> None:
@@ -242,7 +245,7 @@ class _Child:
     def _pass_on(self, number: int, frame: Any) -> None:
         self.stopped = self.stopped or number
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+            self._process.send_signal(signal.SIGINT)
 
     def run(self, overrides: Sequence[str], variables: Mapping[str, str]) -> int:
         """Train with these overrides and environment variables. Returns the exit status, as a shell would see it."""
@@ -254,7 +257,7 @@ class _Child:
             preexec_fn=follow_parent(),
         )
         if self.stopped:  # before there was a process to pass the signal on to
-            self._process.send_signal(self.stopped)
+            self._process.send_signal(signal.SIGINT)
         status = self._process.wait()
         return status if status >= 0 else 128 - status
 

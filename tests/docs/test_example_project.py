@@ -58,10 +58,15 @@ def test_its_recipe_by_python_m(project: Path) -> None:
     run(project, "-m", "geotune.train", "recipe=brightness.yaml", *SMALL)
     metrics = json.loads((project / "run" / "metrics.json").read_text())
     suite = metrics["suites"]["brightness"]
-    assert (metrics["step"], suite["tasks"][TASK]["n"]) == (2, 4)
+    assert (metrics["step"], suite["kind"], suite["n"], suite["headline"]) == (2, "brightness", 4, "accuracy")
     lines = (project / "run" / "predictions" / "step_000002.jsonl").read_text().splitlines()
     assert {json.loads(line)["task"] for line in lines} == {TASK}
-    assert (project / "run" / "accuracy.png").is_file()
+    assert (project / "run" / "checkpoints" / "best").is_dir()
+
+
+def test_its_suite_keeps_the_contract(project: Path) -> None:
+    code = "from brightness.suite import BrightnessSuite; from eval.suites.conformance import check_suite\n"
+    run(project, "-c", f"{code}check_suite(BrightnessSuite(path='datasets/photos'))")
 
 
 def test_the_documentation_names_its_commands() -> None:

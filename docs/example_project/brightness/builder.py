@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,8 @@ from brightness.task import BRIGHTNESS
 from data_builders.builder import Builder
 from data_builders.questions.sample import question_sample
 from data_builders.writer import DatasetWriter
-from geotune.errors import ConfigError, Problem
+from geotune.config.rules import at_least
+from geotune.errors import Problem
 
 
 @dataclass
@@ -27,9 +29,8 @@ class Photos(Builder):
     seed: int = 0
     """Seed of the photos."""
 
-    def __post_init__(self) -> None:
-        if self.photos < 1:
-            raise ConfigError(Problem("photos", self.photos, "must be at least 1"))
+    def check(self) -> Iterator[Problem]:
+        yield from at_least("photos", self.photos, 1)
 
     def build(self, writer: DatasetWriter) -> None:
         random = np.random.default_rng(self.seed)

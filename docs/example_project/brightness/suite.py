@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from brightness.task import BRIGHTNESS
-from eval.metrics.intervals import clustered_interval
 from eval.suites.base import DatasetSuite
 from geotune.runs.predictions import Prediction
+from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 
 
@@ -17,17 +16,13 @@ from geotune.sample import Sample
 class BrightnessSuite(DatasetSuite):
     """Asks `BRIGHTNESS` about the photos of a dataset."""
 
+    headline = "accuracy"
+
     def load(self, key: str) -> list[Sample]:
         return self.load_tasks([BRIGHTNESS.name], key)
 
-    def measure(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
         accuracy = sum(prediction.score for prediction in predictions) / len(predictions)
-        interval = list(clustered_interval([p.score for p in predictions], [p.place for p in predictions]))
-        task = {
-            "n": len(predictions),
-            "accuracy": accuracy,
-            "ci95": interval,
-            "chance": BRIGHTNESS.chance,
-            "parse_rate": sum(p.answer is not None for p in predictions) / len(predictions),
-        }
-        return {"mean_accuracy": accuracy, "mean_ci95": interval, "tasks": {BRIGHTNESS.name: task}}
+        cells = {"answers": Cell("all"), "right": Cell(accuracy, "share")}
+        row = SuiteRow(cells, figure="accuracy", compared="right", n=len(predictions))
+        return SuiteResult("brightness", [row], {"n": len(predictions), "accuracy": accuracy})

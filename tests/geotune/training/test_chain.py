@@ -208,6 +208,7 @@ def begun(whole: Path, run: Path, finished: int) -> None:
         ("two", "leg", signal.SIGKILL, 137),
         ("three", "driver", signal.SIGKILL, -signal.SIGKILL),
         ("three", "driver", signal.SIGINT, 1),
+        ("three", "driver", signal.SIGTERM, 143),
     ],
 )
 def test_a_chain_that_was_stopped_ends_like_one_that_was_not(
@@ -218,15 +219,19 @@ def test_a_chain_that_was_stopped_ends_like_one_that_was_not(
     (run / "stop_in" / f"{at + 1}_{leg}").write_text(f"{whom} {int(number)}")
     stopped = driver(here, f"run_dir={run.name}", "seed=1", "resume=last")
     assert stopped.returncode == status, stopped.stderr
-    state, how = {137: ("failed", "exit status 137"), 1: ("waiting", "interrupted")}.get(status, ("running", None))
+    state, how = {
+        137: ("failed", "exit status 137"),
+        1: ("waiting", "interrupted"),
+        143: ("waiting", "interrupted"),
+    }.get(status, ("running", None))
     assert [leg.state for leg in read_chain(run)] == [*["finished"] * at, state, *["waiting"] * (2 - at)]
     if how is not None:
         assert f"the chain stopped in leg {at + 1} of 3, {leg} ({how}); go on with resume=last run_dir={run}" in (
             stopped.stderr
         )
-    if number == signal.SIGINT:
+    if how == "interrupted":
         assert checkpoint_steps(run / "3_three") == [2, 3], "the leg finished its update"
-        assert stopped.stderr.endswith("interrupted\n")
+        assert stopped.stderr.endswith("interrupted\n") == (number == signal.SIGINT)
     done = driver(here, f"run_dir={run.name}", "seed=1", "resume=last")
     assert done.returncode == 0, done.stderr
     assert f"leg {at} of 3" not in done.stderr
