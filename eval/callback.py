@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,8 +16,7 @@ from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import accuracy_plots, plot_accuracy
 from eval.report.terminal import evaluation_tables
-from eval.suites.base import AnswerMode, Suite
-from geotune.config.instantiation import instantiate_checked
+from geotune.config.parts import EvaluatorConfig
 from geotune.runs.directory import (
     evaluation_path,
     has_evaluation,
@@ -44,26 +43,14 @@ class InLoopEvaluator(Callback):
     The callback does not decide when to evaluate: the component that writes checkpoints reads `every` and `at_start`,
     and calls `evaluate`. In the run directory it appends to `outcomes/step_<N>.jsonl` while it asks, and then writes
     `predictions/step_<N>.jsonl`, `eval/step_<N>.json` and `accuracy.png`.
-
-    suites: suites, or their config nodes (`_target_` and fields), by name. every: number of updates between
-    evaluations; None: evaluate at each checkpoint. at_start: evaluate before the first update. answer_mode, batch_size,
-    max_new_tokens: as in `Evaluator`.
     """
 
-    def __init__(
-        self,
-        suites: dict[str, Any],
-        answer_mode: AnswerMode = "generate",
-        every: int | None = None,
-        at_start: bool = True,
-        batch_size: int = 16,
-        max_new_tokens: int = 256,
-    ) -> None:
-        self.every = every
-        self.at_start = at_start
-        self.evaluator = Evaluator(
-            {name: _suite(name, node) for name, node in suites.items()}, answer_mode, batch_size, max_new_tokens
-        )
+    Config: ClassVar[type[EvaluatorConfig]] = EvaluatorConfig
+
+    def __init__(self, config: EvaluatorConfig) -> None:
+        self.every = config.every
+        self.at_start = config.at_start
+        self.evaluator = Evaluator(config)
 
     def prepare(self) -> None:
         """Load the questions, so that a broken dataset is reported before anything slow starts."""
@@ -80,7 +67,7 @@ class InLoopEvaluator(Callback):
         run_dir = progress.run_dir
         # The first process decides for all of them: another one may see older files.
         [is_first, *_] = gather_items([not has_evaluation(run_dir)])
-        answerer = LocalAnswerer(stage.backbone, self.evaluator.batch_size)  # type: ignore[arg-type]
+        answerer = LocalAnswerer(stage.backbone, self.evaluator.config.batch_size)  # type: ignore[arg-type]
         # no_grad, not inference_mode: a backbone may cache tensors (rotary tables, embeddings) that training reads.
         with (
             outcomes_of(run_dir, step, trainer.global_rank, trainer.world_size) as writer,
@@ -164,8 +151,3 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in training_before.items():
             part.training = training
-
-
-def _suite(name: str, node: Any) -> Suite:
-    suite: Suite = instantiate_checked(node, f"evaluator.suites.{name}") if isinstance(node, Mapping) else node
-    return suite

@@ -9,12 +9,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from eval.answerers.base import BATCHES_PER_CALL, Answerer
-from eval.suites.base import ANSWER_MODES, AnswerMode, Suite
+from eval.suites.base import Suite
+from geotune.config.instantiation import instantiate_checked
+from geotune.config.parts import AnswerMode, EvaluatorConfig
 from geotune.errors import BadRecord, ConfigError, Problem, first_line
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
@@ -31,7 +33,6 @@ Record = Callable[[str, Outcome], None]
 """Keeps an outcome of the suite of that name."""
 
 
-@dataclass
 class Evaluator:
     """Asks every question of its suites.
 
@@ -40,29 +41,15 @@ class Evaluator:
     first, then the legal answers are scored. Tasks without options use `generate` in every mode; each suite's entry in
     the result names the mode that it used. Prompts are those of the dataset, except that `explain_choice` replaces the
     task's short prompt by its explaining prompt.
+
+    config: its options, whose `suites` are config nodes or suites.
     """
 
-    suites: Mapping[str, Suite]
-    """Suites by name."""
-    answer_mode: AnswerMode = "generate"
-    """One of `ANSWER_MODES`."""
-    batch_size: int = 16
-    """Questions per forward pass of the answerer."""
-    max_new_tokens: int = 256
-    """Maximum number of tokens of a generated answer."""
-    _samples: dict[str, list[Sample]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        own_modes = {name: getattr(suite, "answer_mode", None) for name, suite in self.suites.items()}
-        modes = {"answer_mode": self.answer_mode} | {f"suites.{name}.answer_mode": m for name, m in own_modes.items()}
-        for key, mode in modes.items():
-            if mode not in ANSWER_MODES and not (mode is None and key != "answer_mode"):
-                raise ConfigError(Problem(key, mode, f"choose one of {', '.join(ANSWER_MODES)}"))
-        for key, value in (("batch_size", self.batch_size), ("max_new_tokens", self.max_new_tokens)):
-            if value < 1:
-                raise ConfigError(Problem(key, value, "must be at least 1"))
-        if not self.suites:
-            raise ConfigError(Problem("suites", {}, "name at least one suite, or set evaluator=null"))
+    def __init__(self, config: EvaluatorConfig) -> None:
+        self.config = config
+        self.suites = {name: _suite(name, node) for name, node in config.suites.items()}
+        """Suites by name."""
+        self._samples: dict[str, list[Sample]] = {}
 
     def prepare(self) -> None:
         """Load every suite that is not loaded yet, building its dataset if the config says so."""
@@ -80,7 +67,7 @@ class Evaluator:
 
     def share(self, suite: str, rank: int, world_size: int) -> list[Sample]:
         """Return the questions of a suite that process `rank` asks."""
-        batches = _batches(self.samples(suite), self.batch_size)[rank::world_size]
+        batches = _batches(self.samples(suite), self.config.batch_size)[rank::world_size]
         return [sample for batch in batches for sample in batch]
 
     def ask(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Outcome]:
@@ -144,7 +131,7 @@ class Evaluator:
     def mode_of(self, suite: str, task: Task) -> AnswerMode:
         """Return the answer mode in which questions of `task` are asked."""
         own: AnswerMode | None = getattr(self.suites[suite], "answer_mode", None)
-        return (own or self.answer_mode) if task.options else "generate"
+        return (own or self.config.answer_mode) if task.options else "generate"
 
     def _check_can_score(self, answerer: Answerer) -> None:
         """Raise ConfigError if a suite needs scores that the answerer does not give."""
@@ -163,11 +150,11 @@ class Evaluator:
         questions = [as_question(sample, task, mode) for sample in samples]
         options = {option: task.target(option) for option in task.options}
         if mode == "generate":
-            yield from answerer.generate(questions, self.max_new_tokens)
+            yield from answerer.generate(questions, self.config.max_new_tokens)
         elif mode == "choice":
             yield from answerer.score_options(questions, [options] * len(questions), None)
         else:
-            size = self.batch_size * BATCHES_PER_CALL
+            size = self.config.batch_size * BATCHES_PER_CALL
             for start in range(0, len(questions), size):
                 yield from self._explain_and_score(questions[start : start + size], task, options, answerer)
 
@@ -176,7 +163,7 @@ class Evaluator:
     ) -> Iterator[Outcome]:
         """Have questions explained, then the options scored after each explanation; a failed explanation stays so."""
         explained = {}
-        for outcome in answerer.generate(questions, self.max_new_tokens):
+        for outcome in answerer.generate(questions, self.config.max_new_tokens):
             if outcome.text is None:
                 yield outcome
             else:
@@ -232,3 +219,8 @@ def _batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
         for group in [list(members)]
         for start in range(0, len(group), size)
     ]
+
+
+def _suite(name: str, node: Any) -> Suite:
+    suite: Suite = instantiate_checked(node, f"evaluator.suites.{name}") if isinstance(node, Mapping) else node
+    return suite

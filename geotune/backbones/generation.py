@@ -76,23 +76,6 @@ def sample(
     return completions
 
 
-def complete(
-    backbone: Backbone,
-    samples: Sequence[Sample],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    sampling: Sampling | None = None,
-) -> list[Completion]:
-    """Generate one completion per sample, in the order of `samples`; see `sample`.
-
-    Raises BadRecord if a sample can't be encoded.
-    """
-    prompts = _prompts(backbone, samples)
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "sampling": sampling}
-    return [one for (one,) in sample(backbone, prompts, **settings)]
-
-
 def generate(
     backbone: Backbone,
     samples: Sequence[Sample],
@@ -101,9 +84,13 @@ def generate(
     batch_size: int,
     sampling: Sampling | None = None,
 ) -> list[str]:
-    """Generate the text of one answer per sample, in the order of `samples`; see `complete`."""
-    completions = complete(backbone, samples, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling)
-    return [completion.text(backbone.encoder) for completion in completions]
+    """Generate the text of one answer per sample, in the order of `samples`; see `sample`.
+
+    Raises BadRecord if a sample can't be encoded.
+    """
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "sampling": sampling}
+    completions = sample(backbone, _prompts(backbone, samples), **settings)
+    return [completion.text(backbone.encoder) for (completion,) in completions]
 
 
 def score_options(

@@ -9,13 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from geotune.config.conversion import read_options
 from geotune.config.options import Options
-from geotune.config.parameters import parameters_of
-from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
-from geotune.config.recipe_files import targets_of
 from geotune.config.targets import options_of, resolve_target
 from geotune.errors import ABSENT, ConfigError, Problem
-
-SLOTS: Any = {"backbone": BackboneConfig, "data": DataConfig, "evaluator": EvaluatorConfig, "stage": StageConfig}
 
 
 def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **given: Any) -> Any:
@@ -34,17 +29,11 @@ def instantiate_checked(node: Mapping[str, Any] | DictConfig, where: str, **give
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     if "_target_" not in plain:
         raise ConfigError(Problem(where, ABSENT, "names no _target_", "give {key}._target_=<package.module.Class>"))
-    target = resolve_target(plain["_target_"], where)
-    built_in = where in SLOTS and plain["_target_"] in targets_of(where)
-    schema = SLOTS[where] if built_in else options_of(plain["_target_"], where)
+    target, schema = resolve_target(plain["_target_"], where), options_of(plain["_target_"], where)
     problems: list[Problem] = []
     options = read_options(plain, schema, where, problems)
     if problems:
         raise ConfigError(*problems)
     if isinstance(options, Options) and (missing := [problem.below(where) for problem in options.check_inputs()]):
         raise ConfigError(*missing)
-    if target is schema:
-        return options
-    if not hasattr(target, "Config"):  # TRANSITION
-        return target(**{k: getattr(options, k) for k in parameters_of(schema) if k != "_target_"}, **given)
-    return target(config=options, **given)
+    return options if target is schema else target(config=options, **given)

@@ -21,6 +21,7 @@ from eval.callback import InLoopEvaluator, evaluation_mode
 from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
 from eval.suites import CrossViewSuite
 from geotune.config.instantiation import instantiate_checked
+from geotune.config.parts import EvaluatorConfig
 from geotune.errors import ConfigError
 from geotune.exporting.model_card import evaluation_text
 from geotune.runs.figures import figure, table_figures
@@ -150,7 +151,7 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_choice_mode_reaches_the_backbone(city: Path, tmp_path: Path) -> None:
-    callback = InLoopEvaluator({"geox": nodes(city)["geox"]}, answer_mode="choice")
+    callback = InLoopEvaluator(EvaluatorConfig(suites={"geox": nodes(city)["geox"]}, answer_mode="choice"))
     stage = Stage(tmp_path)
     stage.backbone.choice = 1
     result = callback.evaluate(trainer(), stage, 0)
@@ -164,7 +165,7 @@ def test_a_mistake_in_a_suite_names_its_place(city: Path) -> None:
         instantiate_checked({"_target_": "eval.callback.InLoopEvaluator", "suites": suites}, "evaluator")
     suites = {"geox": {**nodes(city)["geox"], "sample_per_task": 3}}
     with pytest.raises(ConfigError, match=r"evaluator.suites.geox.sample_per_task"):
-        InLoopEvaluator(suites)
+        InLoopEvaluator(EvaluatorConfig(suites=suites))
 
 
 def test_modes_come_back_after_an_error() -> None:
@@ -197,7 +198,7 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     logger = WandbLogger(project="test", save_dir=tmp_path)
-    callback, stage = InLoopEvaluator(nodes(city)), Stage(tmp_path)
+    callback, stage = InLoopEvaluator(EvaluatorConfig(suites=nodes(city))), Stage(tmp_path)
     fit = trainer(logger)
     logger.log_metrics({"train/loss": 3.0}, step=50)
     for step in (50, 0):  # an evaluation whose step lies before what is logged already
@@ -256,7 +257,7 @@ def one_of_two(rank: int, city: Path, folder: Path) -> None:
         setattr(local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw))
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     fit: Any = SimpleNamespace(global_rank=rank, world_size=2, is_global_zero=rank == 0, loggers=[])
-    callback = InLoopEvaluator(nodes(city), batch_size=4)
+    callback = InLoopEvaluator(EvaluatorConfig(suites=nodes(city), batch_size=4))
     result = callback.evaluate(fit, Stage(folder), 0)
     (folder / f"result_{rank}.json").write_text(json.dumps(result["suites"]["geox"]["tasks"]))
     torch.distributed.destroy_process_group()
@@ -266,7 +267,7 @@ def test_two_processes_write_a_file_each_and_agree(city: Path, tmp_path: Path) -
     both, alone = tmp_path / "both", tmp_path / "alone"
     both.mkdir()
     torch.multiprocessing.spawn(one_of_two, args=(city, both), nprocs=2)
-    result = InLoopEvaluator(nodes(city), batch_size=4).evaluate(trainer(), Stage(alone), 0)
+    result = InLoopEvaluator(EvaluatorConfig(suites=nodes(city), batch_size=4)).evaluate(trainer(), Stage(alone), 0)
     for rank in (0, 1):
         assert json.loads((both / f"result_{rank}.json").read_text()) == result["suites"]["geox"]["tasks"]
     files = [both / "outcomes" / name for name in ("step_000000.jsonl", "step_000000.1.jsonl")]
@@ -284,7 +285,7 @@ def test_two_processes_write_a_file_each_and_agree(city: Path, tmp_path: Path) -
 
 
 def test_a_broken_off_evaluation_leaves_its_outcomes(city: Path, tmp_path: Path) -> None:
-    callback, stage, fit = InLoopEvaluator(nodes(city)), Stage(tmp_path), trainer()
+    callback, stage, fit = InLoopEvaluator(EvaluatorConfig(suites=nodes(city))), Stage(tmp_path), trainer()
     stage.backbone.breaks_at = "geolocate"
     with pytest.raises(RuntimeError, match="power cut"):
         callback.evaluate(fit, stage, 0)
@@ -308,7 +309,7 @@ def test_outcomes_of_each_mode(city: Path, tmp_path: Path) -> None:
     }
     stage = Stage(tmp_path)
     stage.backbone.choice = 2
-    InLoopEvaluator(suites, max_new_tokens=2).evaluate(trainer(), stage, 0)
+    InLoopEvaluator(EvaluatorConfig(suites=suites, max_new_tokens=2)).evaluate(trainer(), stage, 0)
     file = tmp_path / "outcomes" / "step_000000.jsonl"
     (said,), (scored,), (both,) = (
         {(o.status, o.text, json.dumps(o.option_logprobs)) for o in read_outcomes(file, name)} for name in suites
@@ -351,7 +352,7 @@ def test_a_report_that_fails_is_logged_and_the_run_goes_on(
 
     monkeypatch.setattr(wandb_log if part in ("prediction_table", "log_evaluation") else module, part, fail)
     monkeypatch.setattr(WandbLogger, "experiment", None)
-    callback, stage = InLoopEvaluator(nodes(city)), Stage(tmp_path)
+    callback, stage = InLoopEvaluator(EvaluatorConfig(suites=nodes(city))), Stage(tmp_path)
     fit = trainer(WandbLogger(project="test", save_dir=tmp_path, offline=True))
     result = callback.evaluate(fit, stage, 0)
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [words]
@@ -395,7 +396,9 @@ def test_an_own_suite_shows_up_everywhere(
 
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DISABLE_GIT": "true"}.items():
         monkeypatch.setenv(name, value)
-    callback = InLoopEvaluator({"own": Hemispheres(path=str(city), samples_per_task=2), **nodes(city)})
+    callback = InLoopEvaluator(
+        EvaluatorConfig(suites={"own": Hemispheres(path=str(city), samples_per_task=2), **nodes(city)})
+    )
     callback.evaluate(trainer(WandbLogger(project="test", save_dir=tmp_path)), Stage(tmp_path), 0)
     wandb.finish()
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
@@ -434,14 +437,18 @@ def test_a_suite_that_breaks_ends_the_run_only_at_its_first_evaluation(
 ) -> None:
     own = Hemispheres(path=str(city), samples_per_task=2)
     own.breaks = True
-    callback, stage, fit = InLoopEvaluator({"own": own, **nodes(city)}), Stage(tmp_path), trainer()
+    callback, stage, fit = (
+        InLoopEvaluator(EvaluatorConfig(suites={"own": own, **nodes(city)})),
+        Stage(tmp_path),
+        trainer(),
+    )
     with pytest.raises(RuntimeError, match=r"evaluator.suites.own: Hemispheres can't measure .*KeyError: 'mean_ci95'"):
         callback.evaluate(fit, stage, 0)
     assert not (tmp_path / "eval").exists()
     own.breaks = False
     callback.evaluate(fit, stage, 0)
     own.breaks = True
-    fresh = InLoopEvaluator({"own": own, **nodes(city)})  # the run was resumed since
+    fresh = InLoopEvaluator(EvaluatorConfig(suites={"own": own, **nodes(city)}))  # the run was resumed since
     result = fresh.evaluate(fit, stage, 20)
     assert (
         "evaluator.suites.own: Hemispheres can't measure its predictions; its entry is marked as failed" in caplog.text

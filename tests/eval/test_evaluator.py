@@ -12,6 +12,7 @@ import pytest
 
 from eval.evaluator import Evaluator, as_question
 from eval.suites import CrossViewSuite, DistanceSuite
+from geotune.config.parts import EvaluatorConfig
 from geotune.errors import ConfigError
 from geotune.records import read_samples
 from geotune.runs.figures import logged_figures
@@ -38,7 +39,7 @@ def geox(city: Path, **options: Any) -> dict[str, CrossViewSuite]:
 
 def test_all_right_has_the_contract_of_the_file(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     suites = {**geox(city), "geolocate": DistanceSuite(path=str(city / "city.jsonl"))}
-    result, predictions = Evaluator(suites, batch_size=5).run(fake(right(golds)), 200)
+    result, predictions = Evaluator(EvaluatorConfig(suites=suites, batch_size=5)).run(fake(right(golds)), 200)
     assert list(result) == ["step", "seconds", "mean_accuracy", "suites"]
     assert result["step"] == 200
     assert result["mean_accuracy"] == 1.0
@@ -68,7 +69,7 @@ def test_one_answer_to_everything(city: Path, fake: Any) -> None:
         task = get_task(question.task)
         return f"I am sure. {task.target(task.options[0])}"
 
-    result, _ = Evaluator(geox(city)).run(fake(first_option), 0)
+    result, _ = Evaluator(EvaluatorConfig(suites=geox(city))).run(fake(first_option), 0)
     for name, entry in result["suites"]["geox"]["tasks"].items():
         assert entry["accuracy"] == entry["chance"] == pytest.approx(entry["a_mode"]), name
         assert (entry["p_mode"], entry["h_norm"]) == (1.0, 0.0)
@@ -81,7 +82,7 @@ def test_unparsed_answers_are_wrong_and_kept(city: Path, golds: dict[str, Sample
     def half(question: Sample) -> str:
         return golds[question.id].response if question.id.split("/")[2] in "02468" else "I can not tell."
 
-    result, predictions = Evaluator(geox(city, tasks=("pose_fixed",))).run(fake(half), 0)
+    result, predictions = Evaluator(EvaluatorConfig(suites=geox(city, tasks=("pose_fixed",)))).run(fake(half), 0)
     entry = result["suites"]["geox"]["tasks"]["pose_fixed"]
     assert len(predictions) == entry["n"] == 48
     assert entry["accuracy"] == entry["parse_rate"] == pytest.approx(20 / 48)
@@ -90,7 +91,7 @@ def test_unparsed_answers_are_wrong_and_kept(city: Path, golds: dict[str, Sample
     silent = [p for p in predictions if p.answer is None]
     assert len(silent) == 28
     assert all(p.reason and p.score == 0.0 and p.raw == "I can not tell." for p in silent)
-    nothing, _ = Evaluator(geox(city)).run(fake(lambda question: ""), 0)
+    nothing, _ = Evaluator(EvaluatorConfig(suites=geox(city))).run(fake(lambda question: ""), 0)
     assert nothing["mean_accuracy"] == 0.0
     assert all(entry["h_norm"] is None for entry in nothing["suites"]["geox"]["tasks"].values())
 
@@ -98,7 +99,7 @@ def test_unparsed_answers_are_wrong_and_kept(city: Path, golds: dict[str, Sample
 @pytest.mark.parametrize("mode", ["generate", "choice", "explain_choice"])
 def test_no_question_shows_its_answer(city: Path, fake: Any, mode: str) -> None:
     answerer = fake(lambda question: "It is so.")
-    Evaluator(geox(city, samples_per_task=8), answer_mode=mode).run(answerer, 0)
+    Evaluator(EvaluatorConfig(suites=geox(city, samples_per_task=8), answer_mode=mode)).run(answerer, 0)
     assert answerer.seen
     for question in answerer.seen:
         assert question.turns[-1].role == "user"
@@ -115,7 +116,7 @@ def test_choice_scores_legal_answers(city: Path, golds: dict[str, Sample], fake:
         return -1.0 if option == gold.response else float("-inf") if option.endswith("x") else -2.0
 
     answerer = fake(pytest.fail, prefer)
-    result, predictions = Evaluator(geox(city), answer_mode="choice").run(answerer, 0)
+    result, predictions = Evaluator(EvaluatorConfig(suites=geox(city), answer_mode="choice")).run(answerer, 0)
     assert result["suites"]["geox"]["answer_mode"] == "choice"
     tasks = result["suites"]["geox"]["tasks"]
     assert tasks["intra_map"]["accuracy"] == 1.0
@@ -135,7 +136,9 @@ def test_explain_choice_scores_after_the_models_own_words(city: Path, golds: dic
         return "A street runs left.\n" + task.target(task.options[0])
 
     answerer = fake(say, lambda question, option: float(option == golds[question.id].response))
-    result, predictions = Evaluator(geox(city, samples_per_task=9), answer_mode="explain_choice").run(answerer, 0)
+    result, predictions = Evaluator(
+        EvaluatorConfig(suites=geox(city, samples_per_task=9), answer_mode="explain_choice")
+    ).run(answerer, 0)
     assert result["mean_accuracy"] == 1.0  # what was written after the explanation does not count
     assert set(answerer.prefixes) == {"A street runs left.\n"}
     assert predictions[0].raw == "A street runs left.\n" + golds[predictions[0].id].response
@@ -143,7 +146,7 @@ def test_explain_choice_scores_after_the_models_own_words(city: Path, golds: dic
 
 def test_open_tasks_are_generated_in_every_mode(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     suites = {"geolocate": DistanceSuite(path=str(city))}
-    result, _ = Evaluator(suites, answer_mode="choice").run(fake(right(golds)), 0)
+    result, _ = Evaluator(EvaluatorConfig(suites=suites, answer_mode="choice")).run(fake(right(golds)), 0)
     assert result["suites"]["geolocate"]["answer_mode"] == "generate"
     assert result["mean_accuracy"] is None
     assert not any("accuracy" in name for name in logged_figures(result))
@@ -160,7 +163,9 @@ def test_distances_and_swaps(city: Path, golds: dict[str, Sample], fake: Any) ->
             return json.dumps({"latitude": lon, "longitude": lat})
         return json.dumps({"latitude": lat + (1.0 if place == 2 else 0.0), "longitude": lon})
 
-    result, predictions = Evaluator({"geolocate": DistanceSuite(path=str(city))}).run(fake(say), 0)
+    result, predictions = Evaluator(EvaluatorConfig(suites={"geolocate": DistanceSuite(path=str(city))})).run(
+        fake(say), 0
+    )
     figures = result["suites"]["geolocate"]
     assert figures["coverage"] == pytest.approx(11 / 12)
     assert figures["acc@1km"] == pytest.approx(9 / 12)
@@ -176,7 +181,7 @@ def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:
         return task.target(task.options[len(question.id) % 2])
 
     def evaluator() -> Evaluator:
-        return Evaluator(geox(city, samples_per_task=20), batch_size=1)
+        return Evaluator(EvaluatorConfig(suites=geox(city, samples_per_task=20), batch_size=1))
 
     alone, all_predictions = evaluator().run(fake(say), 0)
     asking = evaluator()
@@ -198,7 +203,7 @@ def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:
 
 def test_flat_names(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     suites = {**geox(city, samples_per_task=4), "geolocate": DistanceSuite(path=str(city))}
-    flat = logged_figures(Evaluator(suites).run(fake(right(golds)), 0)[0])
+    flat = logged_figures(Evaluator(EvaluatorConfig(suites=suites)).run(fake(right(golds)), 0)[0])
     assert {
         "geox/mean_accuracy",
         "geox/mean_ci95_high",
@@ -212,7 +217,7 @@ def test_flat_names(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     assert all(isinstance(value, int | float) for value in flat.values())
     assert not any("by_source" in name or "confusion" in name for name in flat)
     twice = {"geox": suites["geox"], "hard": CrossViewSuite(path=str(city), tasks=("pose_fixed",))}
-    names = logged_figures(Evaluator(twice).run(fake(right(golds)), 0)[0]).keys()
+    names = logged_figures(Evaluator(EvaluatorConfig(suites=twice)).run(fake(right(golds)), 0)[0]).keys()
     assert {"geox/pose_fixed/accuracy", "hard/pose_fixed/accuracy", "geox/intra_map/accuracy"} <= names
 
 
@@ -237,7 +242,7 @@ def test_questions_keep_foreign_prompts(golds: dict[str, Sample]) -> None:
 )
 def test_mistakes_in_options_are_reported(city: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Evaluator(**{"suites": geox(city), **options})
+        Evaluator(EvaluatorConfig(**{"suites": geox(city), **options}))
 
 
 def test_an_unreadable_image_is_a_config_error(city: Path, tmp_path: Path, fake: Any) -> None:
@@ -247,7 +252,7 @@ def test_an_unreadable_image_is_a_config_error(city: Path, tmp_path: Path, fake:
         raise BadRecord(question.id, "truncated image")
 
     with pytest.raises(ConfigError, match=r"evaluator.suites.geox: .*truncated image"):
-        Evaluator(geox(city)).run(fake(say), 0)
+        Evaluator(EvaluatorConfig(suites=geox(city))).run(fake(say), 0)
 
 
 def test_a_suite_may_have_a_mode_of_its_own(city: Path, golds: dict[str, Sample], fake: Any) -> None:
@@ -257,7 +262,7 @@ def test_a_suite_may_have_a_mode_of_its_own(city: Path, golds: dict[str, Sample]
         "geolocate": DistanceSuite(path=str(city), answer_mode="choice"),
     }
     answerer = fake(right(golds), lambda question, option: float(option == golds[question.id].response))
-    result, predictions = Evaluator(suites).run(answerer, 0)
+    result, predictions = Evaluator(EvaluatorConfig(suites=suites)).run(answerer, 0)
     modes = {name: entry["answer_mode"] for name, entry in result["suites"].items()}
     assert modes == {"scored": "choice", "said": "generate", "geolocate": "generate"}
     assert all((p.option_logprobs is not None) == (p.suite == "scored") for p in predictions)
@@ -270,10 +275,10 @@ def test_scores_from_an_answerer_that_gives_none(city: Path, fake: Any) -> None:
     answerer = fake(pytest.fail, pytest.fail)
     answerer.can_score = False
     with pytest.raises(ConfigError, match=r"^evaluator.answer_mode=choice: .*texts only; set evaluator.answer_"):
-        Evaluator({**geox(city)}, answer_mode="choice").run(answerer, 0)
+        Evaluator(EvaluatorConfig(suites={**geox(city)}, answer_mode="choice")).run(answerer, 0)
     both = {"said": DistanceSuite(path=str(city)), **geox(city, answer_mode="explain_choice")}
     with pytest.raises(ConfigError, match=r"^evaluator.suites.geox.answer_mode=explain_choice"):
-        Evaluator(both).run(answerer, 0)
+        Evaluator(EvaluatorConfig(suites=both)).run(answerer, 0)
     assert not answerer.seen
 
 
@@ -304,7 +309,7 @@ class Halting:
 def test_failed_and_missing_answers_count_as_wrong(
     city: Path, golds: dict[str, Sample], mode: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    evaluator = Evaluator(geox(city, tasks=("pose_fixed",)), answer_mode=mode)
+    evaluator = Evaluator(EvaluatorConfig(suites=geox(city, tasks=("pose_fixed",)), answer_mode=mode))
     ids = [sample.id for sample in evaluator.samples("geox")]
     answers = {name: golds[name].response for name in ids[:40]} | {ids[3]: None, ids[9]: None}
     result, predictions = evaluator.run(Halting(answers), 0)
@@ -317,7 +322,9 @@ def test_failed_and_missing_answers_count_as_wrong(
 
 
 def test_outcomes_are_recorded_as_they_come(city: Path, golds: dict[str, Sample]) -> None:
-    evaluator = Evaluator({"geolocate": DistanceSuite(path=str(city)), **geox(city, tasks=("pose_fixed",))})
+    evaluator = Evaluator(
+        EvaluatorConfig(suites={"geolocate": DistanceSuite(path=str(city)), **geox(city, tasks=("pose_fixed",))})
+    )
     ids = [sample.id for sample in evaluator.samples("geox")]
     answers = {name: golds[name].response for name in golds}
     kept: list[tuple[str, str]] = []
@@ -344,8 +351,8 @@ def test_a_suite_that_can_not_measure(
 ) -> None:
     suites = {"own": Broken(path=str(city), samples_per_task=2), **geox(city, samples_per_task=2)}
     with pytest.raises(RuntimeError, match=r"evaluator.suites.own: Broken can't measure .*KeyError: 'regions'"):
-        Evaluator(suites).run(fake(right(golds)), 0)
-    result, predictions = Evaluator(suites).run(fake(right(golds)), 20, strict=False)
+        Evaluator(EvaluatorConfig(suites=suites)).run(fake(right(golds)), 0)
+    result, predictions = Evaluator(EvaluatorConfig(suites=suites)).run(fake(right(golds)), 20, strict=False)
     assert "KeyError: 'regions'" in caplog.text
     entry = result["suites"]["own"]
     assert (entry["kind"], entry["failed"], entry["rows"]) == ("failed", "KeyError: 'regions'", [])
@@ -366,14 +373,14 @@ def test_a_result_of_the_wrong_form(city: Path, golds: dict[str, Sample], fake: 
     suite = Broken(path=str(city), samples_per_task=2)
     suite.result = result
     with pytest.raises(RuntimeError, match=words):
-        Evaluator({"own": suite}).run(fake(right(golds)), 0)
+        Evaluator(EvaluatorConfig(suites={"own": suite})).run(fake(right(golds)), 0)
 
 
 def test_an_own_kind_of_result_is_the_entry(city: Path, golds: dict[str, Sample], fake: Any) -> None:
     suite = Broken(path=str(city), samples_per_task=2)
     rows = [SuiteRow({"region": Cell("north"), "rank": Cell(2.25, "decimal")}, figure="north/rank", compared="rank")]
     suite.result = SuiteResult("ranks", rows, {"mean_accuracy": 0.25, "north": {"rank": 2.25}})
-    result, _ = Evaluator({"own": suite}).run(fake(right(golds)), 0)
+    result, _ = Evaluator(EvaluatorConfig(suites={"own": suite})).run(fake(right(golds)), 0)
     entry = result["suites"]["own"]
     assert list(entry) == [
         "answer_mode",

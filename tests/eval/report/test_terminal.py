@@ -12,6 +12,7 @@ from rich.console import Console
 from eval.evaluator import Evaluator
 from eval.report.terminal import evaluation_tables
 from eval.suites import CrossViewSuite, DistanceSuite
+from geotune.config.parts import EvaluatorConfig
 from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.tasks import get_task
@@ -31,7 +32,7 @@ def result(city: Path, fake: Any) -> dict[str, Any]:
         return get_task(question.task).target(get_task(question.task).options[1])
 
     suites = {"geox": CrossViewSuite(path=str(city)), "geolocate": DistanceSuite(path=str(city))}
-    return Evaluator(suites).run(fake(say), 0)[0]
+    return Evaluator(EvaluatorConfig(suites=suites)).run(fake(say), 0)[0]
 
 
 def test_table_shows_figures_of_every_suite(result: dict[str, Any]) -> None:
