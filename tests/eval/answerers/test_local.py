@@ -12,6 +12,7 @@ import pytest
 from eval.answerers import local
 from eval.answerers.base import BATCHES_PER_CALL
 from eval.answerers.local import LocalAnswerer
+from geotune.backbones.generation import Completion
 from geotune.sample import Sample, Turn
 
 
@@ -26,13 +27,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The ids of the questions of each call of a backbone, which answers with words and scores."""
     seen: list[list[str]] = []
 
-    def generate(
-        backbone: Any, samples: Sequence[Sample], *args: Any, max_new_tokens: int, batch_size: int
-    ) -> list[str]:
+    def complete(backbone: Any, samples: Sequence[Sample], *, max_new_tokens: int, batch_size: int) -> list[Completion]:
+        """Token 7 for each word, and the stop token 0 if there is room for it."""
         seen.append([sample.id for sample in samples])
-        return ["word " * int(sample.id) for sample in samples]
+        counts = [min(int(sample.id), max_new_tokens) for sample in samples]
+        stopped = [count < max_new_tokens for count in counts]
+        tokens = [(7,) * count + (0,) * stops for count, stops in zip(counts, stopped, strict=True)]
+        return [Completion(ids, (-1.0,) * len(ids), stops) for ids, stops in zip(tokens, stopped, strict=True)]
 
-    def score_options(backbone: Any, samples: Any, folder: Any, options: Any, *, prefix: Any, batch_size: int) -> Any:
+    def score_options(backbone: Any, samples: Any, options: Any, *, prefix: Any, batch_size: int) -> Any:
         seen.append([sample.id for sample in samples])
         starts = prefix or [""] * len(samples)
         return [[score(start + text) for text in row] for start, row in zip(starts, options, strict=True)]
@@ -40,14 +43,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def score(text: str) -> float:
         return math.nan if text.endswith("W") else len(text)
 
-    monkeypatch.setattr(local, "generate", generate)
+    monkeypatch.setattr(local, "complete", complete)
     monkeypatch.setattr(local, "score_options", score_options)
     return seen
 
 
 @pytest.fixture
 def answerer() -> LocalAnswerer:
-    backbone: Any = SimpleNamespace(encoder=SimpleNamespace(tokens=str.split))
+    backbone: Any = SimpleNamespace(encoder=SimpleNamespace(decode=lambda tokens: "word " * len(tokens)))
     return LocalAnswerer(backbone, batch_size=3)
 
 
@@ -66,7 +69,7 @@ def test_texts_come_call_by_call(calls: list[list[str]], answerer: LocalAnswerer
         ("word word ", "answered", 2),
         ("word word word ", "answered", 3),
         ("word " * 4, "cut_off", 4),
-        ("word " * 5, "cut_off", 5),
+        ("word " * 4, "cut_off", 4),
     ]
     assert all(o.seconds > 0 and o.option_logprobs is None for o in both)
     assert list(answerer.generate([], max_new_tokens=4)) == []
