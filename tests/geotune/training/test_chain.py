@@ -27,15 +27,23 @@ from geotune.train import main, train
 
 City = tuple[Path, list[Sample]]
 STAGE = """
-import os, signal
+import os
+from geotune.config.parts import StageConfig
 from geotune.stages.sft import SFT
 
 class Stopping(SFT):
     \"\"\"SFT that sends a signal to its process or to the parent at its third update, as a file says, once.\"\"\"
 
+    Config = StageConfig
+
+    def __init__(self, backbone, progress, config):
+        super().__init__(backbone, progress, **{k: v for k, v in vars(config).items() if k != "_target_"})
+
     def on_train_batch_start(self, batch, batch_idx):
-        asked = self.run_dir.parent / "stop_in" / self.run_dir.name
-        if self.step == 2 and asked.is_file() and os.environ.get("RANK", "0") == "0":
+        super().on_train_batch_start(batch, batch_idx)
+        run = self.progress.run_dir
+        asked = run.parent / "stop_in" / run.name
+        if self.progress.step == 2 and asked.is_file() and os.environ.get("RANK", "0") == "0":
             whom, number = asked.read_text().split()
             asked.unlink()
             os.kill(os.getpid() if whom == "leg" else os.getppid(), int(number))
