@@ -28,12 +28,19 @@ class SFT(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """Return the micro-batch's share of the update's mean loss; sums: loss in nats, supervised tokens."""
+        nll = self.backbone.over_logits(batch, nll_sum).sum()
+        loss = nll * self.share_of_update(batch)
+        return {"loss": loss, "sums": {"nll": nll.detach(), "targets": len(batch.labels)}}
+
+    def share_of_update(self, batch: Batch) -> float:
+        """Return the factor that makes a sum over the supervised tokens of `batch` its share of the update's mean.
+
+        To be called once per micro-batch.
+        """
         self._planned_targets = batch.update_targets
         self._unreadable_targets += batch.unreadable_targets
-        nll = self.backbone.over_logits(batch, nll_sum).sum()
         # DDP averages over ranks and the trainer over micro-batches. Undo both, and divide by the update's token count.
-        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
-        return {"loss": nll * scale, "sums": {"nll": nll.detach(), "targets": len(batch.labels)}}
+        return self.trainer.world_size * self.trainer.accumulate_grad_batches / batch.update_targets
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the mean loss per supervised token, in nats."""

@@ -27,13 +27,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("GEOTUNE_RUN_DIR", None)
     done = subprocess.run(
         [sys.executable, *words], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done
 
 
@@ -62,6 +62,27 @@ def test_its_recipe_by_python_m(project: Path) -> None:
     lines = (project / "run" / "predictions" / "step_000002.jsonl").read_text().splitlines()
     assert {json.loads(line)["task"] for line in lines} == {TASK}
     assert (project / "run" / "checkpoints" / "best").is_dir()
+    assert metrics["train"]["train/smooth_loss"] > metrics["train"]["train/loss"], (
+        "its stage reports a figure of its own"
+    )
+
+
+def test_mistakes_in_its_own_options_are_told_like_ours(project: Path) -> None:
+    wrong = ["stage.smoothing=1", "stage.lr=0", "backbone=faint.yaml", "backbone.image_scale=none"]
+    failed = run(project, "-m", "geotune.train", "recipe=brightness.yaml", *wrong, *SMALL, status=2).stderr
+    assert failed.splitlines() == [
+        "error: backbone.image_scale=none: expected a number",
+        "stage.lr=0.0: give a number above 0",
+        "stage.smoothing=1.0: must be at least 0 and below 1",
+    ]
+
+
+def test_its_backbone_trains_and_answers(project: Path) -> None:
+    more = ["backbone=faint.yaml", "backbone.image_scale=0", "evaluator=null", "run_dir=faint"]
+    run(project, "-m", "geotune.train", "recipe=brightness.yaml", *SMALL, *more)
+    assert "image_scale: 0.0" in (project / "faint" / "config.yaml").read_text()
+    code = "from geotune.inference.loading import *; print(open_backbone(find_source('faint')).image_scale)"
+    assert run(project, "-c", code).stdout.strip() == "0.0"
 
 
 def test_its_suite_keeps_the_contract(project: Path) -> None:

@@ -81,6 +81,20 @@ def test_a_recipe_on_top_of_ours(tmp_path: Path) -> None:
     assert (cfg.seed, cfg.stage.lr, cfg.evaluator.batch_size) == (6, 2e-3, 100)
 
 
+def test_a_file_of_a_group_on_top_of_ours_and_of_one_beside(tmp_path: Path) -> None:
+    write(tmp_path / "smaller.yaml", "defaults: [tiny, _self_]\nmax_pixels: 4096\n")
+    own = write(tmp_path / "mine.yaml", "defaults: [smaller, _self_]\nattn: eager\n")
+    backbone = compose("train", ["recipe=quickstart", f"backbone={own}"]).backbone
+    assert (backbone.max_pixels, backbone.attn, backbone._target_) == (
+        4096,
+        "eager",
+        "geotune.backbones.qwen_vl.QwenVL",
+    )
+    suite = write(tmp_path / "suite.yaml", "defaults: [distance, _self_]\nsamples_per_task: 3\npath: x\n")
+    cfg = compose("train", ["recipe=quickstart", f"+suite@evaluator.suites.far={suite}"])
+    assert cfg.evaluator.suites.far == {"_target_": "eval.suites.DistanceSuite", "samples_per_task": 3, "path": "x"}
+
+
 def test_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     first = write(tmp_path / "a" / "mine.yaml", f"{BODY}seed: 1\n")
     second = write(tmp_path / "b" / "mine.yaml", f"{BODY}seed: 2\n")

@@ -28,16 +28,10 @@ from geotune.train import main, train
 City = tuple[Path, list[Sample]]
 STAGE = """
 import os
-from geotune.config.parts import StageConfig
 from geotune.stages.sft import SFT
 
 class Stopping(SFT):
     \"\"\"SFT that sends a signal to its process or to the parent at its third update, as a file says, once.\"\"\"
-
-    Config = StageConfig
-
-    def __init__(self, backbone, progress, config):
-        super().__init__(backbone, progress, **{k: v for k, v in vars(config).items() if k != "_target_"})
 
     def on_train_batch_start(self, batch, batch_idx):
         super().on_train_batch_start(batch, batch_idx)
