@@ -1,4 +1,4 @@
-"""Figures about the structure of the code: packages, import circles, the longest files and functions.
+"""Figures about the structure of the code: packages, import circles, options, the longest files and functions.
 
     python -m benchmarks.structure [<checkout>]
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 PACKAGES = ("geotune", "data_builders", "eval")
 LONGEST = 10
+TAKERS = {
+    "BackboneConfig": ("Backbone",),
+    "StageConfig": ("Stage",),
+    "DataConfig": ("GeoData",),
+    "EvaluatorConfig": ("InLoopEvaluator", "Evaluator"),
+    "TrainerConfig": (),
+}
+"""Classes that take the options of each schema."""
 
 
 def circles(graph: ImportGraph, package: str) -> list[list[str]]:
@@ -58,6 +66,46 @@ def functions_of(path: Path) -> Iterator[tuple[int, str]]:
             yield (node.end_lineno or node.lineno) - node.lineno + 1, node.name
 
 
+def options_of(root: Path) -> dict[str, list[str]]:
+    """Return where each option of a recipe's parts is defined, by its name `<schema>.<field>`.
+
+    A definition is a field of the schema in `geotune/config/`, or an argument or field of the same name of the class
+    that takes the options.
+    """
+    classes: dict[str, list[tuple[Path, ast.ClassDef]]] = {}
+    for path in sorted(path for top in ("geotune", "eval") for path in (root / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append((path, node))
+    found: dict[str, list[str]] = {}
+    for schema, takers in TAKERS.items():
+        [(path, node)] = [(path, node) for path, node in classes[schema] if "config" in path.parts]
+        for option in _fields(node):
+            places = [f"{path.relative_to(root)}:{schema}"]
+            for taker in takers:
+                for where, body in classes.get(taker, []):
+                    if option in _fields(body) or option in _constructor_arguments(body):
+                        places.append(f"{where.relative_to(root)}:{taker}")
+            found[f"{schema}.{option}"] = places
+    return found
+
+
+def _fields(node: ast.ClassDef) -> set[str]:
+    """Return the annotated fields of a dataclass, without its private ones."""
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return set()
+    names = (
+        line.target.id for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+    )
+    return {name for name in names if not name.startswith("_")}
+
+
+def _constructor_arguments(node: ast.ClassDef) -> set[str]:
+    """Return the names of the arguments of a class's own constructor."""
+    made = (line for line in node.body if isinstance(line, ast.FunctionDef) and line.name == "__init__")
+    return {argument.arg for line in made for argument in (*line.args.args, *line.args.kwonlyargs)}
+
+
 def report(root: Path) -> Iterator[str]:
     """Yield the figures of the checkout `root`, line by line."""
     from grimp import build_graph
@@ -75,6 +123,10 @@ def report(root: Path) -> Iterator[str]:
     against = sorted(pair for package in packages for pair in graph.nominate_cycle_breakers(package))
     yield f"imports against the direction of the others: {len(against)}"
     yield from (f"  {importer} -> {imported}" for importer, imported in against)
+    options = options_of(root)
+    several = {name: places for name, places in options.items() if len(places) > 1}
+    yield f"options of a recipe's parts: {len(options)}, defined more than once: {len(several)}"
+    yield from (f"  {name}: {', '.join(places)}" for name, places in several.items())
     yield "longest files:"
     longest = sorted(files, key=lambda path: -lines[path])[:LONGEST]
     yield from (f"  {lines[path]:>5}  {path.relative_to(root)}" for path in longest)
