@@ -173,7 +173,8 @@ class Monitor(Callback):
         if progress.skipped_in_a_row >= stage.config.max_skipped:
             raise RuntimeError(
                 f"update {step}: the gradient was not finite {progress.skipped_in_a_row} times in a row "
-                f"(stage.max_skipped={stage.config.max_skipped}); lower stage.lr, or look at its samples: {', '.join(ids)}"
+                f"(stage.max_skipped={stage.config.max_skipped}); lower stage.lr, or look at its samples: "
+                f"{', '.join(ids)}"
             )
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
