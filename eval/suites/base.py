@@ -20,8 +20,8 @@ from geotune.sample import Sample
 from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
 
-"""Ways to answer a question; `eval.evaluator.Evaluator` says what they mean."""
 ANSWER_MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
+"""Ways to answer a question; `eval.evaluator.Evaluator` says what they mean."""
 
 
 class Suite(Protocol):

@@ -115,8 +115,8 @@ def _own_default(group: str, entry: Any, folder: Path, within: tuple[Path, ...])
         return entry
     beside = [folder / f"{entry}{suffix}" for suffix in ("", ".yaml", ".yml")]
     own_file = next((path for path in beside if is_own_file(path.name) and path.is_file()), None)
-    named = entry if own_file is None else register_file(group, own_file, within)
-    return f"/{group}/{named}@_here_"  # at the place of the file itself, wherever that is put
+    name = entry if own_file is None else register_file(group, own_file, within)
+    return f"/{group}/{name}@_here_"  # at the place of the file itself, wherever that is put
 
 
 def header_of(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from geotune.backbones.placement import placement_of
 from geotune.backbones.weights import save_processor, save_weights
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError
 from geotune.runs.directory import (
     CHECKPOINTS,
     STATE_FILE,
@@ -60,7 +60,7 @@ class Checkpoints(Callback):
         wandb_id: Returns the id of the W&B run, or None.
 
     Raises:
-        ConfigError: `every` or `keep_last` is below 1; in training, a checkpoint can't be written or restored.
+        ConfigError: In training, a checkpoint can't be written or restored.
     """
 
     def __init__(
@@ -75,10 +75,6 @@ class Checkpoints(Callback):
         resume: SavedRun | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
     ) -> None:
-        if every < 1:
-            raise ConfigError(Problem("trainer.checkpoint_every", every, "must be at least 1"))
-        if keep_last < 1:
-            raise ConfigError(Problem("trainer.keep_last", keep_last, "must be at least 1"))
         self.progress = progress
         self.identity = identity
         self.every = every
