@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ from geotune.config.chain_schema import ChainConfig
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
 from geotune.config.overrides import escape_interpolation, unquote
-from geotune.config.recipe_files import chosen_file
+from geotune.config.recipe_files import base_recipe, chosen_file
 from geotune.config.trees import flatten
 from geotune.errors import ABSENT, ConfigError, Problem
 
@@ -34,15 +35,29 @@ def composition_of(command: str, overrides: Sequence[str]) -> str:
 
 
 def is_chain_recipe(overrides: Sequence[str]) -> bool:
-    """Return whether the recipe that the overrides choose has the key `chain`."""
+    """Return whether the recipe that the overrides choose has the key `chain`, itself or by its `defaults`."""
     chosen = [unquote(text[1:]) for _, key, text in map(_parts, overrides) if key == "recipe" and text]
     if not chosen:
         return False
     try:
-        content = yaml.safe_load(chosen_file("recipe", chosen[-1]).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError):  # composing tells it
+        return _has_chain(chosen_file("recipe", chosen[-1]), set())
+    except ConfigError:  # composing tells it
         return False
-    return isinstance(content, Mapping) and "chain" in content
+
+
+def _has_chain(file: Path, seen: set[Path]) -> bool:
+    """Return whether a recipe file, or one that its `defaults` build on, has the key `chain`. seen: files so far."""
+    seen.add(file.resolve())
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # composing tells it
+        return False
+    if not isinstance(content, Mapping):
+        return False
+    defaults = content.get("defaults")
+    names = [name for name in defaults if isinstance(name, str)] if isinstance(defaults, list) else []
+    below = [base for name in names if (base := base_recipe(name, file.parent)) and base.resolve() not in seen]
+    return "chain" in content or any(_has_chain(base, seen) for base in below)
 
 
 def compose_chain(overrides: Sequence[str]) -> DictConfig:

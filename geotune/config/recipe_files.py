@@ -113,10 +113,21 @@ def _own_default(group: str, entry: Any, folder: Path, within: tuple[Path, ...])
         return named
     if not isinstance(entry, str) or entry == "_self_" or entry.startswith("/"):
         return entry
-    beside = [folder / f"{entry}{suffix}" for suffix in ("", ".yaml", ".yml")]
-    own_file = next((path for path in beside if is_own_file(path.name) and path.is_file()), None)
+    own_file = _file_beside(entry, folder)
     name = entry if own_file is None else register_file(group, own_file, within)
     return f"/{group}/{name}@_here_"  # at the place of the file itself, wherever that is put
+
+
+def _file_beside(entry: str, folder: Path) -> Path | None:
+    """Return the YAML file in `folder` that an entry of `defaults` names, with or without its ending."""
+    beside = [folder / f"{entry}{suffix}" for suffix in ("", ".yaml", ".yml")]
+    return next((path for path in beside if is_own_file(path.name) and path.is_file()), None)
+
+
+def base_recipe(entry: str, folder: Path) -> Path | None:
+    """Return the recipe file that an entry of the `defaults` of a recipe in `folder` names: one beside, or ours."""
+    ours = RECIPES / "recipe" / f"{entry}.yaml"
+    return _file_beside(entry, folder) or (ours if ours.is_file() else None)
 
 
 def header_of(path: Path) -> list[str]:

@@ -97,6 +97,8 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
                 status = _status_of_first(leg.name, folder)
             if status or child.stopped:
                 raise _stop(leg, number, len(legs), status, child.stopped, folder)
+    if rank == 0:
+        log.info("the chain is finished; its last leg is %s", folder / legs[-1].folder)
     return read_json(folder / legs[-1].folder / METRICS_FILE) or {}
 
 

@@ -125,3 +125,13 @@ def test_help_on_a_chain_shows_its_keys(here: Path) -> None:
 def test_a_chain_is_no_single_training(here: Path) -> None:
     with pytest.raises(ConfigError, match="chain"):
         compose("train", ["recipe=steps.yaml"])
+
+
+def test_a_recipe_on_top_of_a_chain_is_a_chain(here: Path) -> None:
+    (here / "more.yaml").write_text("defaults: [steps, _self_]\nchain: {c: {recipe: leg.yaml, seed: 3}}\n")
+    (here / "round.yaml").write_text("defaults: [more.yaml, _self_]\n")
+    for name, legs in (("steps", "ab"), ("more", "abc"), ("round", "abc")):
+        assert composition_of("train", [f"recipe={name}.yaml"]) == "chain"
+        assert list(compose_chain([f"recipe={name}.yaml"]).chain) == list(legs)
+    (here / "loop.yaml").write_text("defaults: [loop.yaml, _self_]\n")
+    assert composition_of("train", ["recipe=loop.yaml"]) == "train"
