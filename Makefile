@@ -19,7 +19,7 @@ quickstart: install
 	$(VENV)/bin/python -m geotune.train recipe=quickstart
 
 test: install
-	$(VENV)/bin/python -m pytest --cov --cov-report=term
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 lint: install
 	$(VENV)/bin/ruff check .

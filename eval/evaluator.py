@@ -113,7 +113,7 @@ class Evaluator:
             assert len(predictions) == len(samples), f"{name}: {len(predictions)} answers to {len(samples)} questions"
             _warn_of_unanswered(name, outcomes, predictions)
             entries[name] = {
-                "answer_mode": self.mode_of(name, get_task(samples[0].task)),
+                "answer_mode": self._mode_of_suite(name, samples),
                 "samples_per_second": len(samples) / max(time.perf_counter() - suite_started, 1e-9),
                 **_measured(name, suite, samples, predictions, strict=strict),
             }
@@ -132,6 +132,11 @@ class Evaluator:
         """Return the answer mode in which questions of `task` are asked."""
         own: AnswerMode | None = getattr(self.suites[suite], "answer_mode", None)
         return (own or self.config.answer_mode) if task.options else "generate"
+
+    def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:
+        """Return the mode of the tasks that have options, else `generate`."""
+        modes = [self.mode_of(suite, get_task(task)) for task in dict.fromkeys(sample.task for sample in samples)]
+        return next((mode for mode in modes if mode != "generate"), "generate")
 
     def _check_can_score(self, answerer: Answerer) -> None:
         """Raise ConfigError if a suite needs scores that the answerer does not give."""

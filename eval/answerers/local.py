@@ -31,8 +31,13 @@ class LocalAnswerer:
 
     def generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
         for part in self._calls(len(questions)):
+            yield from self._generate(questions[part], max_new_tokens)
+
+    def _generate(self, questions: Sequence[Sample], max_new_tokens: int) -> Iterator[Outcome]:
+        """Answer questions that are grouped, with one evaluation mode: it keeps image features and merged adapters."""
+        with self.backbone.evaluation_mode():
             began = time.perf_counter()
-            prompts = [self.backbone.encode(question, answer=False) for question in questions[part]]
+            prompts = [self.backbone.encode(question, answer=False) for question in questions]
             encoding = (time.perf_counter() - began) / len(prompts)
             for chosen in similar_batches(prompts, self.batch_size):
                 asked_at, began = utc_now(), time.perf_counter()
@@ -41,7 +46,7 @@ class LocalAnswerer:
                 seconds = encoding + (time.perf_counter() - began) / len(batch)
                 for index, [completion] in zip(chosen, answers, strict=True):
                     yield Outcome(
-                        id=questions[part][index].id,
+                        id=questions[index].id,
                         status="answered" if completion.stopped else "cut_off",
                         text=completion.text(self.backbone.encoder),
                         tokens=TokenCounts(output=len(completion.tokens)),

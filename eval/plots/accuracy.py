@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.runs.directory import evaluations
-from geotune.runs.suite_results import TASKS, kind_of
+from geotune.runs.suite_results import FAILED, TASKS, kind_of
 from geotune.system.files import open_atomically
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ def accuracy_plots(evaluation: Mapping[str, Any], run_dir: Path) -> list[tuple[s
 
     The first suite is drawn in `accuracy.png`, each further suite in `accuracy_<suite>.png`.
     """
-    suites = [name for name, entry in evaluation["suites"].items() if kind_of(entry) == TASKS]
-    return [
-        (name, run_dir / (f"accuracy_{name}.png" if number else "accuracy.png")) for number, name in enumerate(suites)
-    ]
+    kinds = {name: kind_of(entry) for name, entry in evaluation["suites"].items()}
+    # A suite that could not be measured this time keeps its file.
+    suites = [name for name, kind in kinds.items() if kind in (TASKS, FAILED)]
+    files = {name: f"accuracy_{name}.png" if number else "accuracy.png" for number, name in enumerate(suites)}
+    return [(name, run_dir / file) for name, file in files.items() if kinds[name] == TASKS]
 
 
 def plot_accuracy(run_dir: Path, suite: str, path: Path) -> None:

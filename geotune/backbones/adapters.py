@@ -171,13 +171,6 @@ def merged_adapters(model: nn.Module) -> Iterator[None]:
             layer.merged_adapters.clear()
 
 
-def adapters_are_merged(model: nn.Module) -> bool:
-    """Return whether an adapter of `model` is merged into its weights."""
-    from peft.tuners.lora import LoraLayer
-
-    return any(module.merged for module in model.modules() if isinstance(module, LoraLayer))
-
-
 def trainable_summary(model: nn.Module) -> list[tuple[str, int]]:
     """Number of trainable parameters by pattern of names: a name with its layer numbers replaced by `*`."""
     counts: dict[str, int] = {}

@@ -12,7 +12,6 @@ from torch import nn
 
 from geotune.backbones.adapters import (
     Parts,
-    adapters_are_merged,
     apply_scopes,
     full_state,
     merged_adapters,
@@ -99,6 +98,8 @@ class Backbone(nn.Module):
         self._cache_features = not (self.tower_trains or self.projector_trains)
         self._feature_cache: LruBytes[torch.Tensor] = LruBytes(FEATURE_CACHE_BYTES, _tensor_bytes)
         self._copies = WeightCopies()
+        self._evaluating = False
+        """Whether a context of `evaluation_mode` is open."""
         self.patches = 0
         self.stop_ids = self._find_stop_ids(model)
         self.train(False)
@@ -307,15 +308,20 @@ class Backbone(nn.Module):
         """Context for generating and scoring: evaluation mode, no autograd, and image features are cached.
 
         Float32 adapters are merged into the weights meanwhile. The training mode is restored at the end. Cached
-        features outlive the context only if tower and projector are frozen.
+        features outlive the context only if tower and projector are frozen. Nested, it changes nothing.
         """
+        if self._evaluating:
+            with torch.no_grad(), self._autocast():
+                yield
+            return
         was_training = self.training
-        self._cache_features = True
+        self._cache_features = self._evaluating = True
         self.eval()
         try:
             with torch.no_grad(), self._autocast(), self._merged_adapters():
                 yield
         finally:
+            self._evaluating = False
             self.train(was_training)
             if self.tower_trains or self.projector_trains:
                 self._cache_features = False
@@ -337,7 +343,7 @@ class Backbone(nn.Module):
         because that mode may merge adapters. Raises KeyError if there is no such copy, and ConfigError if a strategy
         shards the trained weights.
         """
-        assert not adapters_are_merged(self.base), "weights_of must not be entered inside evaluation_mode"
+        assert not (self._evaluating and self._merges), "weights_of must not be entered inside evaluation_mode"
         changes_features = self.tower_trains or self.projector_trains
         if changes_features:
             self._feature_cache.clear()
@@ -348,10 +354,14 @@ class Backbone(nn.Module):
             if changes_features:
                 self._feature_cache.clear()
 
+    @property
+    def _merges(self) -> bool:
+        """Whether `evaluation_mode` merges adapters: where that is exact enough."""
+        return self.has_adapter and self.dtype == torch.float32 and not self.quantized
+
     def _merged_adapters(self) -> AbstractContextManager[None]:
         """Context with merged adapters where merging is exact enough, else an empty context."""
-        exact = self.dtype == torch.float32 and not self.quantized
-        return merged_adapters(self.base) if self.has_adapter and exact else nullcontext()
+        return merged_adapters(self.base) if self._merges else nullcontext()
 
     def trainable_summary(self) -> list[tuple[str, int]]:
         """Trainable parameters as (pattern of names, number of parameters)."""

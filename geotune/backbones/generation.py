@@ -73,6 +73,7 @@ def sample(
                 )
                 for (prompt, _), completion in zip(rows, found, strict=True):
                     completions[chosen[prompt]].append(completion)
+            del prefilled  # or its keys and values would still be there while the next prompts are read
     return completions
 
 

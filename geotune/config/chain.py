@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from geotune.config.chain_schema import ChainConfig
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
-from geotune.config.overrides import escape_interpolation, unquote
+from geotune.config.overrides import escape_interpolation, home, unquote
 from geotune.config.recipe_files import base_recipe, chosen_file
 from geotune.config.trees import flatten
 from geotune.errors import ABSENT, ConfigError, Problem
@@ -40,7 +40,7 @@ def is_chain_recipe(overrides: Sequence[str]) -> bool:
     if not chosen:
         return False
     try:
-        return _has_chain(chosen_file("recipe", chosen[-1]), set())
+        return _has_chain(chosen_file("recipe", home(chosen[-1])), set())
     except ConfigError:  # composing tells it
         return False
 
@@ -50,7 +50,7 @@ def _has_chain(file: Path, seen: set[Path]) -> bool:
     seen.add(file.resolve())
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # composing tells it
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # composing tells it
         return False
     if not isinstance(content, Mapping):
         return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -18,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from geotune.config import recipe_files
 from geotune.config.compositions import COMPOSITIONS, Composition
-from geotune.config.conversion import convert
-from geotune.config.overrides import apply_value, escape_interpolation, sort_overrides
+from geotune.config.conversion import as_plain, convert
+from geotune.config.overrides import apply_value, escape_interpolation, may_be_null, sort_overrides
 from geotune.config.parameters import is_schema, walk
 from geotune.config.recipe_files import first_lines
 from geotune.errors import ConfigError, Problem
@@ -37,14 +36,15 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     groups, values = sort_overrides(overrides, spec)
     tree, choices = _compose_groups(command, spec, groups)
     if spec.choice:
-        chosen = Path(choices[spec.choice]).name
+        chosen = recipe_files.stem_of(choices[spec.choice])
         if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
             raise ConfigError(Problem(spec.choice, chosen, "this file must begin with the line '# @package _global_'"))
         tree.setdefault(spec.kept_at, chosen)
     for key, text in values:
         apply_value(tree, key, text, spec.schema)
     for group, choice in spec.fallbacks.items():
-        if isinstance(tree.get(group), dict) and "_target_" not in tree[group]:
+        node = tree.setdefault(group, None if may_be_null(spec.schema, group) else {})
+        if isinstance(node, dict) and "_target_" not in node:
             file: Any = OmegaConf.load(recipe_files.RECIPES / group / f"{choice}.yaml")
             tree[group]["_target_"] = file["_target_"]
     try:
@@ -56,7 +56,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     if problems:
         typed = {".".join(key) for key, _ in values}
         raise ConfigError(*(_explained(problem, spec, choices, typed) for problem in problems))
-    complete = OmegaConf.create(escape_interpolation(asdict(config)))
+    complete = OmegaConf.create(escape_interpolation(as_plain(config)))
     OmegaConf.set_struct(complete, True)
     return complete
 
@@ -73,8 +73,8 @@ def _compose_groups(
         tree: Any = OmegaConf.to_container(
             OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         )
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        chosen = Path(groups.get(spec.choice, "")).name  # a file of the user's own has folders before its name
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        chosen = recipe_files.stem_of(groups.get(spec.choice, ""))
         where = f"{spec.choice}={chosen}" if spec.choice else f"recipes/{command}.yaml"
         raise ConfigError(f"{where}: {first_lines(error)}") from error
     return tree, choices

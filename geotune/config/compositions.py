@@ -44,7 +44,7 @@ COMPOSITIONS = {
         example="geotune train recipe=quickstart",
         choice="recipe",
         kept_at="recipe",
-        fallbacks={"evaluator": "in_loop"},
+        fallbacks={"evaluator": "in_loop", "stage": "sft", "data": "sharegpt"},
     ),
     "chain": Composition(
         ChainConfig,

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from geotune.config.options import PartOptions
 from geotune.config.parameters import (
@@ -117,7 +117,7 @@ def _convert_scalar(value: Any, hint: Any) -> tuple[bool, Any]:
         fits = isinstance(value, (int, hint)) and not isinstance(value, bool)
         return fits, hint(value) if fits else value
     if inspect.isclass(hint) and issubclass(hint, Path):
-        fits = isinstance(value, str)
+        fits = isinstance(value, (str, Path))
         return fits, hint(value) if fits else value
     if inspect.isclass(hint) and issubclass(hint, Enum):
         fits = value in [member.value for member in hint]
@@ -140,7 +140,12 @@ def _convert_union(value: Any, members: tuple[Any, ...], key: str, problems: lis
         if not mistakes:
             return converted
         attempts.append((member, mistakes))
-    inside = [mistakes for _, mistakes in attempts if any(problem.key != key for problem in mistakes)]
+    inside = [
+        mistakes
+        for member, mistakes in attempts
+        if any(problem.key != key for problem in mistakes)
+        or (dataclasses.is_dataclass(member) and isinstance(value, Mapping))
+    ]
     if len(inside) == 1:
         problems.extend(inside[0])
     else:
@@ -240,3 +245,21 @@ def _first_leaf(value: Any) -> tuple[str, Any]:
         name, value = next(iter(value.items()))
         rest += f".{name}"
     return rest, value
+
+
+def as_plain(value: Any) -> Any:
+    """Return a converted value as YAML holds it: options as mappings of their fields, paths and enumerations as text.
+
+    The fields are those that the constructor takes, so that the result can be converted again.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: as_plain(getattr(value, name)) for name in parameters_of(cast(Any, type(value)))}
+    if isinstance(value, Mapping):
+        return {name: as_plain(item) for name, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((as_plain(item) for item in value), key=str)
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

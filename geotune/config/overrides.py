@@ -35,13 +35,15 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
         prefix, key, text = match["prefix"], match["key"], match["text"] or ""
         group = key.partition("@")[0]
         removed = prefix == "~" or text.strip().lower() == "null"
-        if "@" not in key and removed and _may_be_null(spec.schema, group):
+        if "@" not in key and removed and may_be_null(spec.schema, group):
             values.append(([group], DELETE if prefix == "~" else text))
         elif group in names and ("@" in key or group in parameters_of(spec.schema)):
             if prefix == "~":
-                groups[f"~{key}"] = ""
+                groups.pop(key, None)
+                if key != spec.choice:
+                    groups[f"~{key}"] = ""
                 continue
-            choice = chosen_file(key, unquote(text))
+            choice = chosen_file(key, home(unquote(text)))
             name = choice.stem if choice in files_of(group) else register_file(group, choice)
             groups[f"+{key}" if prefix in ("+", "++") else key] = name
         elif "@" in key or "/" in key:
@@ -63,7 +65,7 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
     return groups, values
 
 
-def _may_be_null(schema: Any, group: str) -> bool:
+def may_be_null(schema: Any, group: str) -> bool:
     """Return whether the node of `group` may be null.
 
     Recipes add keys to such a node, which must be removed with it. Hydra can't do that, so null is set afterwards.
@@ -101,7 +103,7 @@ def _read(text: str, hint: Any) -> Any:
 
     So `run_dir=2024` is a folder and `stage.lr=1` a number; `[a, b]` is a list if the key expects a list, else a name.
     """
-    readings = [_literal(text), _literal(text, strings=True), _home(text)]
+    readings = [_literal(text), _literal(text, strings=True), home(text)]
     for reading in readings:
         problems: list[Problem] = []
         convert(reading, hint, "", problems)
@@ -131,7 +133,7 @@ def _literal(text: str, *, strings: bool = False) -> Any:
             return int(stripped)
         if not whole.isdecimal():  # 007 is a name
             return float(stripped)
-    return _home(unquote(text))
+    return home(unquote(text))
 
 
 def _split(text: str) -> list[str] | None:
@@ -161,7 +163,7 @@ def unquote(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-def _home(text: str) -> str:
+def home(text: str) -> str:
     """Replace a leading `~/` by the home folder."""
     return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
 

@@ -197,5 +197,5 @@ class EvaluatorConfig(PartOptions):
         for key in ("every", "batch_size", "max_new_tokens"):
             yield from at_least(key, getattr(self, key), 1)
         for name, suite in self.suites.items():
-            if isinstance(suite, Mapping) and "_target_" not in suite:
+            if not hasattr(suite, "measure") and not (isinstance(suite, Mapping) and "_target_" in suite):
                 yield Problem(f"suites.{name}", ABSENT, "this is no suite", "choose one by suite@{key}=<name>")

@@ -61,8 +61,17 @@ def chosen_file(key: str, choice: str) -> Path:
     return RECIPES / group / f"{choice}.yaml"
 
 
+_STEMS: dict[str, str] = {}
+"""Stem of each file that was registered, by its name in its group."""
+
+
+def stem_of(choice: str) -> str:
+    """Return the name of a choice as a user knows it: the stem of an own file, or the name in the group."""
+    return _STEMS.get(choice, choice)
+
+
 def register_file(group: str, path: Path, within: tuple[Path, ...] = ()) -> str:
-    """Add a YAML file that lies elsewhere to a group. Returns its name in the group, which ends in the file's stem.
+    """Add a YAML file that lies elsewhere to a group. Returns its name in the group, of which `stem_of` gives the stem.
 
     The file's `defaults` may name files of our groups, and YAML files beside it. within: files whose defaults lead to
     this one. Raises ConfigError if the file can't be read, holds no mapping or is among its own defaults.
@@ -87,12 +96,13 @@ def register_file(group: str, path: Path, within: tuple[Path, ...] = ()) -> str:
         )
     if isinstance(node.get("defaults"), ListConfig):
         node.defaults = [_own_default(group, entry, path.parent, (*within, here)) for entry in node.defaults]
-    # The digest keeps files of one name in different folders apart.
-    name = f"file/{digest64(str(here)):016x}/{path.stem}"
+    # The digest keeps files of one name in different folders apart, and Hydra can read it, whatever the file's name is.
+    name = f"file/own_{digest64(str(here)):016x}"
+    _STEMS[name] = path.stem
     ConfigStore.instance().store(
-        name=path.stem,
+        name=name.rpartition("/")[2],
         node=node,
-        group=f"{group}/{name.rpartition('/')[0]}",
+        group=f"{group}/file",
         package="_global_" if group in ("recipe", "sweep") else None,
         provider=str(path),
     )

@@ -79,7 +79,7 @@ def slot_options(slot: type[PartOptions], target: Any, group: str) -> type[PartO
     It is `slot` for the classes that the files of recipes/<group>/ name, which are not imported. A class of your own
     names a subclass of `slot` as its attribute `Config`. Raises ConfigError if it does not.
     """
-    if target in targets_of(group):
+    if isinstance(target, str) and target in targets_of(group):
         return slot
     options = options_of(target, group)
     if not issubclass(options, slot):

@@ -74,8 +74,9 @@ def builder_config(builder: Any) -> dict[str, Any]:
     `version` is None for a class without one. Fields with `compare=False` (for example the number of workers) do not
     affect the output and are left out.
     """
-    fields = {field.name: getattr(builder, field.name) for field in dataclasses.fields(builder) if field.compare}
     kind = type(builder)
+    options = builder.config if hasattr(kind, "Config") else builder
+    fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.compare}
     config = {
         "_target_": f"{kind.__module__}.{kind.__qualname__}",
         "version": getattr(kind, "version", None),

@@ -63,5 +63,6 @@ class Encoded:
         return tuple(segment.image for segment in self.segments if segment.image is not None)
 
     def with_answer(self, tokens: Sequence[int]) -> Encoded:
-        """Return the sample followed by an answer of exactly these tokens, all of them supervised."""
+        """Return the sample followed by an answer of exactly these tokens, at least one, all of them supervised."""
+        assert tokens, "an answer has at least the token that ends it"
         return Encoded(self.id, (*self.segments, Segment("answer", tuple(tokens))))

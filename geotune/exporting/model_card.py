@@ -121,4 +121,5 @@ def _self_test(checks: Sequence[Mapping[str, Any]]) -> str:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table in GitHub's markdown."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    written = (" | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) for line in lines)
+    return "\n".join(f"| {line} |" for line in written)

@@ -22,8 +22,10 @@ class Leg:
     name: str
     folder: str
     """Name of its run directory in the chain's folder."""
+    own: list[str]
+    """Overrides that the recipe of the chain and the command line give to this leg alone."""
     overrides: list[str]
-    """Overrides that the recipe of the chain gives to this leg alone."""
+    """All its overrides but for folder and start: its own, and those that the command line gives to every leg."""
     state: Literal["waiting", "running", "finished", "failed"] = "waiting"
     """An interrupted leg is waiting."""
     start: str | None = None

@@ -35,8 +35,9 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, float | None]:
         own = {key: value for key, value in entry.items() if key not in ("tasks", *_NOT_FIGURES)}
         tree = {**entry.get("tasks", {}), **own}
         for key, value in flatten(tree, is_leaf=lambda node: not isinstance(node, Mapping), separator="/"):
-            if key.endswith("ci95") and _is_pair(value):
-                found[f"{suite}/{key}_low"], found[f"{suite}/{key}_high"] = value
+            if key.endswith("ci95"):
+                low, high = value if _is_pair(value) else (None, None)
+                found[f"{suite}/{key}_low"], found[f"{suite}/{key}_high"] = low, high
             elif value is None or _is_number(value):
                 found[f"{suite}/{key}"] = value
     return found

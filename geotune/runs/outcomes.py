@@ -35,6 +35,10 @@ class TokenCounts:
     output: int | None = None
     """Tokens of the text."""
 
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return TokenCounts(*(a if b is None else b if a is None else a + b for a, b in pairs))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -72,13 +76,15 @@ class Outcome:
     def with_scores(self, scored: Outcome) -> Outcome:
         """Return this outcome of an explanation, joined with the scores of the legal answers that follow it."""
         assert scored.id == self.id
-        usd = None if self.usd is None or scored.usd is None else self.usd + scored.usd
+        lost = scored.status in ("failed", "refused")
         return replace(
             self,
-            status="failed" if scored.status == "failed" else self.status,
-            reason=scored.reason if scored.status == "failed" else self.reason,
+            status=scored.status if lost else self.status,
+            reason=scored.reason if lost else self.reason,
             option_logprobs=scored.option_logprobs,
-            usd=usd,
+            attempts=self.attempts + scored.attempts,
+            tokens=self.tokens + scored.tokens,
+            usd=None if self.usd is None or scored.usd is None else self.usd + scored.usd,
             seconds=self.seconds + scored.seconds,
         )
 

@@ -77,6 +77,11 @@ class SuiteResult:
         taken = [name for name in RESERVED if name in self.figures]
         if taken:
             raise ValueError(f"{', '.join(taken)}: these names are taken, give the figures others")
+        tasks = self.figures.get("tasks", {})
+        if not isinstance(tasks, Mapping) or not all(isinstance(of_task, Mapping) for of_task in tasks.values()):
+            raise ValueError("tasks: give a mapping from each task's name to its figures")
+        if twice := sorted(tasks.keys() & self.figures.keys()):
+            raise ValueError(f"{', '.join(twice)}: a task and a figure of the suite have one name")
         for where, value in _leaves(self.figures, ()):
             own = where[: where.index(BREAKDOWN) + 1] if BREAKDOWN in where else where  # a source has any name
             if any(not isinstance(name, str) or not name or "/" in name for name in own):
@@ -99,9 +104,11 @@ class SuiteResult:
         """
         if headline is not None:
             try:
-                figure_at(self.figures, headline)
+                found = figure_at(self.figures, headline)
             except KeyError:
                 raise ValueError(f"headline {headline!r}: there is no such figure") from None
+            if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+                raise ValueError(f"headline {headline!r}: name a figure that is a number, not {found!r}")
         rows = [_row_to_json(row) for row in self.rows]
         return {"kind": self.kind, "headline": headline, **self.figures, "rows": rows}
 

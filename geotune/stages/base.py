@@ -81,7 +81,8 @@ class Stage(LightningModule):
     def gradient_scale(self) -> float | None:
         """Return the factor for the gradient of the update that ends now, before clipping; None leaves it as it is.
 
-        Every process calls this once per update and gets the same factor. With NaN, the update is skipped.
+        Every process calls this once per update and gets the same factor. With 0 the update changes no weight, on
+        purpose; with NaN it counts as skipped because of a gradient that is not finite, and too many end the run.
         """
         return None
 
@@ -140,9 +141,14 @@ class Stage(LightningModule):
         placement = placement_of(self.trainer)
         parameters = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
         scale = self.gradient_scale()
+        self._lr = float(optimizer.param_groups[0]["lr"])
+        if scale == 0:  # a gradient of zeros would still move the weights, by momentum and decay
+            self._grad_norm = 0.0
+            for parameter in parameters:
+                parameter.grad = None
+            return
         if scale is not None:
             placement.scale(parameters, scale)
-        self._lr = float(optimizer.param_groups[0]["lr"])
         limit = self.config.clip_norm
         norm = placement.clip(parameters, float("inf") if limit is None else limit)
         self._grad_norm = None if norm is None else float(norm)

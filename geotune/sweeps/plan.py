@@ -60,8 +60,8 @@ class SweepPlan:
 
     @property
     def metric(self) -> str:
-        """Name of the figure to improve, `<suite>/[<task>/]<figure>`."""
-        return self.cfg.metric or self.headline or ""
+        """Name of the figure to improve, `<suite>/[<task>/]<figure>`; by default the one that `trainer.best` names."""
+        return self.cfg.metric or self.base.trainer.best or self.headline or ""
 
     @cached_property
     def headline(self) -> str | None:
@@ -75,7 +75,9 @@ class SweepPlan:
     @property
     def direction(self) -> Direction:
         """Whether a larger or a smaller metric is better; inferred from its name unless it is configured."""
-        return direction_of(self.metric, self.cfg.direction)
+        best = self.base.trainer
+        given = best.best_direction if self.metric == (best.best or self.headline) else None
+        return direction_of(self.metric, self.cfg.direction or given)
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that a trial with these Optuna parameters gives to training keys."""

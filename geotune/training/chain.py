@@ -33,7 +33,7 @@ from geotune.runs.directory import (
 )
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
-from geotune.training.starting import differences, misfit
+from geotune.training.starting import differences, misfit, model_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,13 +61,17 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
     checkpoint, and SystemExit with the exit status of a leg that failed.
     """
     folder, rank = Path(cfg.run_dir).absolute(), _rank()
-    overrides = {name: list(leg.overrides) for name, leg in cfg.chain.items()}
-    legs = [Leg(name, f"{number}_{name}", list(leg.own)) for number, (name, leg) in enumerate(cfg.chain.items(), 1)]
-    _check_starts(legs, overrides)
+    legs = [
+        Leg(name, f"{number}_{name}", list(leg.own), list(leg.overrides))
+        for number, (name, leg) in enumerate(cfg.chain.items(), 1)
+    ]
+    nodes = {leg.name: compose("train", leg.overrides) for leg in legs}
+    if cfg.resume is None:
+        _check_starts(legs, nodes, cfg.start, folder)
     if cfg.dry_run:
-        _set_starts(legs, folder, cfg.start)
+        _set_starts(legs, nodes, folder, cfg.start)
         with _Child().signals() as child:
-            _show_legs(legs, overrides, child, show)
+            _show_legs(legs, child, show)
         return {}
     if cfg.resume is not None and not is_chain(folder):
         raise ConfigError(Problem("resume", "last", f"{folder} holds no {CHAIN_FILE}", "start without resume"))
@@ -76,7 +80,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
             legs = _continued(legs, folder)
         elif rank == 0:
             _refuse_used(folder)
-        _set_starts(legs, folder, cfg.start)
+        _set_starts(legs, nodes, folder, cfg.start)
         for number, leg in enumerate(legs, 1):
             if leg.state == "finished":
                 continue
@@ -85,7 +89,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
                 leg.state, leg.started_at, leg.exit_status = "running", leg.started_at or _now(), None
                 write_chain(folder, legs)
             group = as_overrides({"wandb.group": f"{cfg.recipe}-{folder.name}"})
-            given = [*group, *overrides[leg.name], *_position(leg, folder)]
+            given = [*group, *leg.overrides, *_position(leg, folder)]
             status = child.run(given, _rendezvous(leg, rank))
             if rank == 0:
                 # Lightning ends a training with status 0 when SIGTERM stops it before its end.
@@ -123,47 +127,71 @@ def _claimed(folder: Path, rank: int) -> Iterator[int | None]:
         yield file.fileno()
 
 
-def _check_starts(legs: Sequence[Leg], overrides: Mapping[str, Sequence[str]]) -> None:
-    """Raise ConfigError if a leg can't start from the weights that the leg before will have trained."""
-    nodes = [compose("train", overrides[leg.name]).backbone for leg in legs]
-    for at in range(1, len(legs)):
-        if not _names_start(legs[at]) and (changes := differences(nodes[at - 1], nodes[at])):
-            raise misfit(f"leg {legs[at - 1].name}", changes, where=f"chain.{legs[at].name}.")
+def _check_starts(legs: Sequence[Leg], nodes: Mapping[str, DictConfig], start: str | None, folder: Path) -> None:
+    """Raise ConfigError if a leg can't start from what it names, or from the weights that the leg before will train.
+
+    nodes: config of each leg. start: start of the chain. A start inside the chain's `folder` does not exist yet.
+    """
+    from geotune.inference.loading import find_source
+
+    trained: dict[str, Any] = {}
+    model: str | None = None
+    for number, leg in enumerate(legs):
+        named = start if number == 0 and start is not None else nodes[leg.name].start
+        own: dict[str, Any] = dict(nodes[leg.name].backbone)
+        where = f"chain.{leg.name}."
+        if named is not None or number == 0 or _names_start(leg, nodes[leg.name]):
+            model = None
+        if named is not None and not Path(named).absolute().is_relative_to(folder):
+            source = find_source(named, f"{where}start")
+            model = model_of(source)
+            own["path"] = model or own["path"]
+            if source.kind != "model" and (changes := differences(source.settings, own)):
+                raise misfit(named, changes, where)
+        elif named is None and number and not _names_start(leg, nodes[leg.name]):
+            own["path"] = model or own["path"]
+            if changes := differences(trained, own):
+                raise misfit(f"leg {legs[number - 1].name}", changes, where)
+        trained = own
 
 
-def _names_start(leg: Leg) -> bool:
-    """Return whether the recipe of the chain gives the leg a start of its own, which may be null."""
-    return any(override.lstrip("+~").partition("=")[0] == "start" for override in leg.overrides)
+def _names_start(leg: Leg, node: DictConfig) -> bool:
+    """Return whether a leg has a start of its own: by its recipe or its overrides, which may say null."""
+    return node.start is not None or any(given.lstrip("+~").partition("=")[0] == "start" for given in leg.own)
 
 
-def _set_starts(legs: Sequence[Leg], folder: Path, start: str | None) -> None:
+def _set_starts(legs: Sequence[Leg], nodes: Mapping[str, DictConfig], folder: Path, start: str | None) -> None:
     """Set what each leg starts from: the first leg from `start` (None: as before), any other from the one before it."""
     if start is not None:
         legs[0].start = str(Path(start).absolute()) if Path(start).is_dir() else start
     for before, leg in pairwise(legs):
-        leg.start = None if _names_start(leg) else str(folder / before.folder / CHECKPOINTS / "last")
+        named = _names_start(leg, nodes[leg.name])
+        leg.start = None if named else str(folder / before.folder / CHECKPOINTS / "last")
 
 
 def _continued(legs: Sequence[Leg], folder: Path) -> list[Leg]:
-    """Return the legs as the chain in `folder` left them.
+    """Return the legs as the chain in `folder` left them; those that have not begun get their present overrides.
 
-    Raises ConfigError if its legs were others, or if it is finished.
+    Raises ConfigError if the legs were others, if one that has begun had other overrides of its own, or if the chain is
+    finished.
     """
     earlier = read_chain(folder)
     then, now = [leg.name for leg in earlier], [leg.name for leg in legs]
     changes = [] if then == now else [f"its legs were {', '.join(then)}, now they are {', '.join(now)}"]
-    for before in earlier:
-        own = next((leg.overrides for leg in legs if leg.name == before.name), before.overrides)
-        if own != before.overrides:
-            gone, new = _without(before.overrides, own), _without(own, before.overrides)
-            told = [f"no longer has {gone}"] * (gone != "") + [f"now has {new}"] * (new != "")
-            changes.append(f"leg {before.name} {' and '.join(told) or 'has its overrides in another order'}")
+    for before, leg in zip(earlier, legs, strict=False):
+        if before.name != leg.name:
+            break
+        if before.state != "finished" and _is_complete(folder / before.folder):  # killed before it was written down
+            before.state = "finished"
+        if before.state == "finished" or has_checkpoint(folder / before.folder):
+            if told := _changes(before.own, leg.own):
+                changes.append(f"leg {leg.name} {told}")
+            elif told := _changes(before.overrides, leg.overrides):
+                log.warning("leg %s, which has begun, %s", leg.name, told)
+        before.own, before.overrides = leg.own, leg.overrides
     if changes:
-        remedy = "give the chain as it was, or start a new one without resume"
+        remedy = "give these legs as they were, or start a new chain without resume"
         raise ConfigError(Problem("resume", "last", f"{folder}: {'; '.join(changes)}", remedy))
-    for leg in earlier:
-        if leg.state != "finished" and _is_complete(folder / leg.folder):  # killed before it was written down
-            leg.state = "finished"
     if all(leg.state == "finished" for leg in earlier):
         raise ConfigError(
             Problem("resume", "last", f"{folder}: every leg is finished, nothing is left to train", "start a new chain")
@@ -171,9 +199,11 @@ def _continued(legs: Sequence[Leg], folder: Path) -> list[Leg]:
     return earlier
 
 
-def _without(one: Sequence[str], other: Sequence[str]) -> str:
-    """Return the overrides of `one` that `other` lacks."""
-    return " ".join(override for override in one if override not in other)
+def _changes(before: Sequence[str], now: Sequence[str]) -> str:
+    """Return in words how the overrides of a leg have changed; empty if they have not."""
+    gone, new = ([o for o in one if o not in other] for one, other in ((before, now), (now, before)))
+    told = [f"no longer has {' '.join(gone)}"] * bool(gone) + [f"now has {' '.join(new)}"] * bool(new)
+    return " and ".join(told) or ("" if list(before) == list(now) else "has its overrides in another order")
 
 
 def _is_complete(run: Path) -> bool:
@@ -188,10 +218,10 @@ def _is_complete(run: Path) -> bool:
 def _refuse_used(folder: Path) -> None:
     """Raise ConfigError if the folder holds a chain or a run already."""
     if is_chain(folder) or checkpoint_steps(folder):
-        what = "a chain" if is_chain(folder) else "a run"
-        raise ConfigError(
-            Problem("run_dir", folder, f"this folder holds {what} already", "give resume=last, or another folder")
-        )
+        what, remedy = "a run", "give another folder"
+        if is_chain(folder):
+            what, remedy = "a chain", "give resume=last, or another folder"
+        raise ConfigError(Problem("run_dir", folder, f"this folder holds {what} already", remedy))
 
 
 def _position(leg: Leg, folder: Path) -> list[str]:
@@ -201,9 +231,7 @@ def _position(leg: Leg, folder: Path) -> list[str]:
     return as_overrides(values if leg.start is None else {**values, "start": leg.start})
 
 
-def _show_legs(
-    legs: Sequence[Leg], overrides: Mapping[str, Sequence[str]], child: _Child, show: Callable[[str], None]
-) -> None:
+def _show_legs(legs: Sequence[Leg], child: _Child, show: Callable[[str], None]) -> None:
     """Show the dry run of every leg. Raises SystemExit if one fails."""
     for number, leg in enumerate(legs, 1):
         later = number > 1 and leg.start is not None
@@ -211,7 +239,7 @@ def _show_legs(
         show(f"# Leg {number} of {len(legs)}: {leg.name}{begins}\n")
         # The checkpoint that a later leg starts from does not exist yet.
         start = {} if leg.start is None else {"start": None if later else leg.start}
-        status = child.run([*overrides[leg.name], *as_overrides({**start, "run_dir": leg.folder}), "dry_run=true"], {})
+        status = child.run([*leg.overrides, *as_overrides({**start, "run_dir": leg.folder}), "dry_run=true"], {})
         if status or child.stopped:
             raise _stop(leg, number, len(legs), status, child.stopped, None)
         show("")

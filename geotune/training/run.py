@@ -65,7 +65,7 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     for evaluator in evaluators:
         evaluator.prepare()
     backbone = instantiate_checked(cfg.backbone, "backbone")
-    started_from = load_start(backbone, start) if start is not None else None
+    started_from = load_start(backbone, start, resumes=resume is not None) if start is not None else None
     settings = instantiate_checked(cfg.data, "data")
     dataset = settings.load(backbone.encoder, seed=cfg.seed)
     # A run that resumes from another run's checkpoint is a run of its own, in W&B too.

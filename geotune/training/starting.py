@@ -27,7 +27,8 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
     """Find the model that the training `cfg` starts from, and write its folder into `cfg.start`. None: no start.
 
     A whole model takes the place of `cfg.backbone.path`. For a run that resumes from `checkpoint`, `cfg.start` becomes
-    that of the earlier run, and nothing is left to load: the checkpoint holds the weights.
+    that of the earlier run. Its weights are loaded before those of the checkpoint, for a stage that compares with the
+    weights that training began with; if they are gone, the run goes on without them, with a warning.
 
     Raises ConfigError if there is no such model, or if it was trained with other settings than the recipe's.
     """
@@ -35,17 +36,39 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
 
     if checkpoint is not None:
         _continue(cfg, checkpoint)
-        return None
+        return None if cfg.start is None else _start_again(str(cfg.start))
     if cfg.start is None:
         return None
     source = find_source(cfg.start, "start")
     folder = str(source.folder.resolve())
-    if source.kind == "model":
-        cfg.backbone.path = escape_interpolation(folder)
-    elif changes := differences(source.settings, cfg.backbone):
+    if (model := model_of(source)) is not None:
+        cfg.backbone.path = escape_interpolation(model)
+    if source.kind != "model" and (changes := differences(source.settings, cfg.backbone)):
         raise misfit(cfg.start, changes)
     cfg.start = escape_interpolation(folder)
     return source
+
+
+def model_of(source: Source) -> str | None:
+    """Return the folder of the whole model that takes the place of a recipe's base model; None if there is none.
+
+    It is the source itself, or for a checkpoint the whole model that its own run started from.
+    """
+    if source.kind == "model":
+        return str(source.folder.resolve())
+    start = source.config.get("start")
+    return str(start) if start is not None and start == source.settings.get("path") else None
+
+
+def _start_again(start: str) -> Source | None:
+    """Find the weights that an earlier run began with; None, with a warning, if they are gone."""
+    from geotune.inference.loading import find_source
+
+    try:
+        return find_source(start, "start")
+    except ConfigError as error:
+        log.warning("%s; a stage that compares with the start of the run can't do so", error)
+        return None
 
 
 def _continue(cfg: DictConfig, checkpoint: Path) -> None:
@@ -65,7 +88,8 @@ def _continue(cfg: DictConfig, checkpoint: Path) -> None:
                 )
             )
         return
-    if start == saved["backbone"]["path"]:  # a whole model, which the checkpoint does not hold
+    base = str(saved["backbone"]["path"])
+    if start == base:  # a whole model, which the checkpoint does not hold
         if not Path(start).is_dir():
             source = None if typed is None else find_source(typed, "start")
             if source is None or source.kind != "model":
@@ -73,26 +97,35 @@ def _continue(cfg: DictConfig, checkpoint: Path) -> None:
                 raise ConfigError(Problem("start", start, text, "give start=<the folder where it is now>"))
             start = str(source.folder.resolve())
         cfg.backbone.path = escape_interpolation(start)
-    elif typed is not None:
+    elif Path(base).is_dir() and not is_same_model(base, str(cfg.backbone.path)):
+        cfg.backbone.path = escape_interpolation(base)  # a whole model that the start's own run started from
+    if typed is not None and start != base:
         log.info("start=%s is not loaded: the run goes on with the weights of %s", typed, checkpoint)
     cfg.start = escape_interpolation(start)
 
 
-def load_start(backbone: Backbone, source: Source) -> str:
-    """Load the trained weights of `source` into `backbone`. Returns what was loaded, in words.
+def load_start(backbone: Backbone, source: Source, *, resumes: bool) -> str | None:
+    """Load the trained weights of `source` into `backbone`. Returns what training starts from, in words.
 
-    Raises ConfigError if a file can't be read, or if names, shapes or LoRA settings differ.
+    resumes: whether a checkpoint of the run is loaded afterwards. It returns None then, and weights that can't be read
+    are a warning. Raises ConfigError if a file can't be read, or if names, shapes or LoRA settings differ.
     """
     from geotune.backbones.weights import load_adapter, load_weights
     from geotune.runs.directory import read_state
 
-    if source.kind == "checkpoint":
-        load_weights(backbone, source.folder)
-        return f"the checkpoint {source.folder} of update {read_state(source.folder).step}"
-    if source.kind == "adapter":
-        load_adapter(backbone, source.folder)
-        return f"the adapter {source.folder}"
-    return f"the model {source.folder}"
+    try:
+        if source.kind == "checkpoint":
+            load_weights(backbone, source.folder)
+        elif source.kind == "adapter":
+            load_adapter(backbone, source.folder)
+    except ConfigError as error:
+        if not resumes:
+            raise
+        log.warning("%s; a stage that compares with the start of the run can't do so", error)
+    if resumes:
+        return None
+    step = f" of update {read_state(source.folder).step}" if source.kind == "checkpoint" else ""
+    return f"the {source.kind} {source.folder}{step}"
 
 
 def differences(trained: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -101,6 +134,8 @@ def differences(trained: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str,
     Those are the base model, the parts that train and the LoRA settings; `trained` and `own` are nodes `backbone`.
     """
     found: dict[str, tuple[Any, Any]] = {}
+    if "_target_" in trained:
+        found["backbone._target_"] = (trained["_target_"], own["_target_"])
     if not is_same_model(str(trained.get("path")), str(own["path"])):
         found["backbone.path"] = (trained.get("path"), own["path"])
     for key in SCOPES:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,9 @@ class Parrot(nn.Module):
         self.breaks_at: str | None = None
         self.encoder: Any = None
         self.modes: set[tuple[bool, bool]] = set()
+
+    def evaluation_mode(self) -> Any:
+        return nullcontext()
 
     def encode(self, question: Sample, *, answer: bool) -> Any:
         assert not answer

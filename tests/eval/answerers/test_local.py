@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,7 @@ def answerer() -> LocalAnswerer:
 
     backbone: Any = SimpleNamespace(encoder=SimpleNamespace(decode=lambda tokens: " ".join(map(str, tokens))))
     backbone.encode = encode
+    backbone.evaluation_mode = nullcontext
     return LocalAnswerer(backbone, batch_size=3)
 
 

@@ -118,7 +118,7 @@ def upside_down(samples: Any, predictions: Any) -> SuiteResult:
         (counting_answers, "with no answer the rows, or the numbers of questions, are others"),
         (another_kind, "one sample alone changes the kind"),
         (not_a_number, "ValueError: figure rate is nan"),
-        (clashing, "right: a task and a figure share a name"),
+        (clashing, "right: a task and a figure of the suite have one name"),
         (upside_down, "right does not count unanswered samples"),
     ],
 )

@@ -93,3 +93,21 @@ def test_scores_see_the_image(backbone: Any, city: City) -> None:
     other = replace(samples[0], images=(samples[1].images[0], *samples[0].images[1:]))
     one, two = score_options(backbone, [samples[0], other], [OPTIONS, OPTIONS], batch_size=2)
     assert one != pytest.approx(two, abs=1e-3)
+
+
+def test_a_nested_evaluation_mode_changes_nothing(load_tiny: Callable[..., Any], city: City) -> None:
+    folder, samples = city
+    backbone = load_tiny("qwen").train()
+    with torch.no_grad():
+        for name, parameter in backbone.base.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.05)
+    chosen = [sample.in_folder(folder) for sample in samples[:2]]
+    options = [["N", "E"]] * 2
+    wanted = score_options(backbone, chosen, options, batch_size=2)
+    with backbone.evaluation_mode():
+        found = [score_options(backbone, chosen, options, batch_size=2) for _ in range(3)]
+        assert not backbone.training
+    assert found == [wanted] * 3
+    assert backbone.training
+    assert score_options(backbone, chosen, options, batch_size=2) == wanted

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
 from geotune.cli.entry import run_command
 from geotune.config.composing import compose
+from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
 from geotune.errors import ConfigError
 from geotune.system.files import ASSETS
@@ -163,3 +165,22 @@ def test_all_mistakes_of_all_parts_are_told_at_once() -> None:
     assert told == {override.partition("=")[0] for override in [*overrides, *suites]} - {"seed"}
     with pytest.raises(ConfigError, match=r"seed=-1: must be at least 0\n"):  # what spans parts needs whole parts
         compose("train", ["recipe=quickstart", "seed=-1", "backbone.language_model=frozen"])
+
+
+def test_options_of_every_type_survive_a_saved_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "rich_options.py").write_text(
+        "from dataclasses import dataclass, field\nfrom enum import Enum\nfrom pathlib import Path\n"
+        "from geotune.config.parts import StageConfig\n\n\nclass Mode(Enum):\n    A = 'a'\n    B = 'b'\n\n\n"
+        "@dataclass\nclass RichConfig(StageConfig):\n    table: Path | None = None\n    mode: Mode = Mode.A\n"
+        "    names: set[str] = field(default_factory=set)\n    derived: int = field(init=False, default=3)\n\n\n"
+        "class Rich:\n    Config = RichConfig\n\n    def __init__(self, config):\n        self.config = config\n"
+    )
+    recipe = recipe_file(tmp_path, BODY + "stage: {_target_: rich_options.Rich, names: [x, y]}\n")
+    cfg = compose("train", [recipe, "stage.table=a/b.csv", "stage.mode=b"])
+    saved = yaml.safe_load(OmegaConf.to_yaml(cfg, resolve=True))
+    assert saved["stage"]["table"] == "a/b.csv"
+    for node in (cfg.stage, saved["stage"]):
+        options = instantiate_checked(node, "stage").config
+        assert (options.table, options.mode.value, options.names) == (Path("a/b.csv"), "b", {"x", "y"})
+        assert options.derived == 3

@@ -119,3 +119,40 @@ def test_a_mistake_in_an_own_file(group: str, text: str | None, told: str, tmp_p
         path.write_text(text)
     with pytest.raises(ConfigError, match=told):
         compose("build", [f"{group}={path}", "out=x"])
+
+
+@pytest.mark.parametrize("name", ["a b (copy)", "a,b=c", "x[1]{2}", "q'u#o~", "ünï 写真", "$x"])
+def test_an_own_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    recipe = write(tmp_path / f"{name}.yaml", f"{BODY}seed: 7\n")
+    cfg = compose("train", [f"recipe={recipe}"])
+    assert (cfg.recipe, cfg.seed) == (name, 7)
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "mine.yaml", f"{BODY}seed: 8\n")
+    assert compose("train", ["recipe=~/mine.yaml"]).seed == 8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text", "told"),
+    [
+        (["~recipe"], BODY, "choose a recipe"),
+        ([], "defaults: quickstart\n", "mine"),
+        ([], f"{BODY}wandb: {{name: 2024-02-30, group: 3}}\n", "wandb.group=3: expected text"),
+        ([], f"{BODY}stage: {{_target_: [a, b]}}\n", r"stage._target_=[a,b]: expected the dotted name"),
+        (["evaluator=in_loop", "evaluator.suites.x=null"], BODY, "evaluator.suites.x: this is no suite"),
+    ],
+)
+def test_mistakes_that_are_no_crash(overrides: list[str], text: str, told: str, tmp_path: Path) -> None:
+    recipe = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        compose("train", [f"recipe={recipe}", *overrides])
+    assert told in str(caught.value)
+
+
+def test_a_stage_without_a_target_is_the_usual_one(tmp_path: Path) -> None:
+    stage = write(tmp_path / "stage.yaml", "lr: 0.5\n")
+    for more in ([f"stage={stage}"], ["~stage"], ["~stage._target_"]):
+        cfg = compose("train", ["recipe=quickstart", *more])
+        assert cfg.stage._target_ == "geotune.stages.sft.SFT"

@@ -100,7 +100,7 @@ def test_resume_last_of_a_chain_means_the_newest_chain(alone: Path) -> None:
     with pytest.raises(ConfigError, match=r"resume=last: no run in runs/steps is a chain"):
         default_run_dir("steps", "last", chain=True)
     for age, name in ((10, "newer"), (50, "older")):
-        write_chain(Path("runs/steps", name), [Leg("a", "1_a", [])])
+        write_chain(Path("runs/steps", name), [Leg("a", "1_a", [], [])])
         os.utime(Path("runs/steps", name, "chain.json"), (1e9 - age, 1e9 - age))
     assert default_run_dir("steps", "last", chain=True) == "runs/steps/newer"
     assert default_run_dir("steps", "last") == "runs/steps/single"
@@ -111,9 +111,9 @@ def test_the_newest_run_of_a_recipe_has_a_checkpoint(alone: Path) -> None:
     for age, name in ((10, "newer"), (50, "older")):
         step = a_checkpoint(Path("runs/steps", name), 2)
         os.utime(step, (1e9 - age, 1e9 - age))
-    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [])])
+    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], [])])
     assert newest_run("steps") == Path("runs/steps/newer"), "no leg of the chain is finished"
-    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], state="finished")])
+    write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], [], state="finished")])
     a_checkpoint(Path("runs/steps/chain/1_a"), 2)
     assert newest_run("steps") == Path("runs/steps/chain")
 

@@ -49,7 +49,8 @@ def test_figures_of_an_evaluation() -> None:
         "far/answered_only/n": 0,
         "far/answered_only/median_km": 7.0,
     }
-    assert figures(own()) == {"own/samples_per_second": 2.0, "own/north/rank": 2.5}
+    empty = {"own/empty_ci95_low": None, "own/empty_ci95_high": None}
+    assert figures(own()) == {"own/samples_per_second": 2.0, "own/north/rank": 2.5} | empty
     assert figures({"suites": {"own": FAILED}}) == {"own/samples_per_second": 2.0}
 
 

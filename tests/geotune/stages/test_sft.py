@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,29 @@ def test_an_update_that_is_not_finite_counts_and_changes_nothing(
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])
     assert stage[0].progress.skipped == 1
+
+
+def test_an_update_may_change_nothing_on_purpose(
+    load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = city
+    backbone = load_tiny("qwen")
+    norms: list[float] = []
+    weights = [sum(p.detach().double().abs().sum() for p in backbone.parameters() if p.requires_grad)]
+
+    def note(self: Any, **told: float) -> None:
+        norms.append(told["grad_norm"])
+        weights.append(sum(p.detach().double().abs().sum() for p in backbone.parameters() if p.requires_grad))
+        counted(self, **told)
+        assert self.skipped == 0
+
+    counted = RunProgress.count_update
+    monkeypatch.setattr(RunProgress, "count_update", note)
+    monkeypatch.setattr(SFT, "gradient_scale", lambda self: 0.0 if self.progress.step % 2 else None)
+    data = GeoData(DataConfig(str(folder / "city.jsonl"), 2))
+    run(backbone, data, accumulate=2, updates=8, weight_decay=0.5, max_skipped=1)
+    assert [norm == 0 for norm in norms] == [False, True] * 4
+    assert [bool(before == after) for before, after in pairwise(weights)] == [False, True] * 4
 
 
 def test_nothing_to_train(load_tiny: Callable[..., Any]) -> None:

@@ -179,7 +179,7 @@ def test_a_chain_means_its_last_finished_leg(whole: Path, here: Path, tmp_path: 
         (
             "steps",
             ["resume=last", "chain.two.stage.lr=2e-2"],
-            "leg two now has stage.lr=2e-2; give the chain as it was",
+            "leg two now has stage.lr=2e-2; give these legs as they were",
         ),
         ("leg", ["resume=last"], "this is the folder of a chain; choose the chain's recipe"),
         ("steps", ["chain.two.backbone.lora.r=2"], "it was trained with backbone.lora.r=8 (here 2)"),

@@ -17,7 +17,7 @@ from geotune.errors import ConfigError
 from geotune.export import main as export
 from geotune.inference.loading import find_source
 from geotune.train import train
-from geotune.training.run import build_run
+from geotune.training.run import build_run, load_checkpoint
 from geotune.training.starting import differences, is_same_model
 
 Recipe = Callable[..., Any]
@@ -60,6 +60,23 @@ def test_training_begins_with_the_weights_of_a_checkpoint(
         assert torch.equal(value, saved[f"base_model.model.{name}".replace(".default", "")]), name
     fresh = trained(begin(recipe).backbone)
     assert any(not torch.equal(value, fresh[name]) for name, value in own.items())
+
+
+def test_a_resumed_run_holds_its_start_until_its_checkpoint_is_loaded(
+    first: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stage that compares with the start of the run is made between the two."""
+    start = trained(build_run(recipe(start=str(first))).backbone)
+    train(recipe(start=str(first), **{"trainer.max_steps": 2}))
+    resumed = build_run(recipe(resume="last"))
+    own = trained(resumed.backbone)
+    assert all(torch.equal(value, start[name]) for name, value in own.items())
+    load_checkpoint(resumed, "last")
+    later = trained(resumed.backbone)
+    assert any(not torch.equal(value, start[name]) for name, value in later.items())
+    shutil.rmtree(first)
+    load_checkpoint(build_run(recipe(resume="last")), "last")
+    assert "a stage that compares with the start of the run can't do so" in caplog.text
 
 
 def test_the_optimizer_and_the_schedule_start_anew(first: Path, recipe: Recipe, tmp_path: Path) -> None:
