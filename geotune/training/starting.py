@@ -52,12 +52,19 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
 def model_of(source: Source) -> str | None:
     """Return the folder of the whole model that takes the place of a recipe's base model; None if there is none.
 
-    It is the source itself, or for a checkpoint the whole model that its own run started from.
+    It is the source itself, or the whole model that its run started from, or the run before that one, and so on.
     """
+    from geotune.inference.loading import find_source
+
     if source.kind == "model":
         return str(source.folder.resolve())
-    start = source.config.get("start")
-    return str(start) if start is not None and start == source.settings.get("path") else None
+    path, start = source.settings.get("path"), source.config.get("start")
+    if start is None or path is None:
+        return None
+    try:
+        return str(path) if start == path or model_of(find_source(str(start), "start")) == path else None
+    except ConfigError:  # the earlier run is gone
+        return None
 
 
 def _start_again(start: str) -> Source | None:

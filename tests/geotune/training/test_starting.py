@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_an_export_is_a_model_or_an_adapter(first: Path, recipe: Recipe, tmp_pat
     own = trained(build_run(cfg).backbone)
     saved = adapter_of(first / "checkpoints" / "last")
     assert all(torch.equal(own[name], saved[f"base_model.model.{name}".replace(".default", "")]) for name in own)
+
+
+def test_a_run_that_started_from_a_whole_model_passes_it_on(first: Path, recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export([f"checkpoint={first}", f"out={out}", "dtype=float32"]) == 0
+    model = str((out / "merged").resolve())
+    runs = [str(out / "merged"), *(str(tmp_path / name) for name in "abc")]
+    for start, folder in pairwise(runs):
+        cfg = recipe(start=start, run_dir=folder, **{"trainer.max_steps": 1})
+        train(cfg)
+        assert cfg.backbone.path == model
+    resumed = recipe(run_dir=runs[-1], resume="last", **{"trainer.max_steps": 2})
+    train(resumed)
+    assert resumed.backbone.path == model, "the checkpoint's base model, not the recipe's"
 
 
 def test_the_name_of_a_recipe_means_its_newest_run(
