@@ -7,6 +7,7 @@ final statement in this module.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ __all__ = [
     "Coordinates",
     "check_coordinates",
     "parse_coordinates",
+    "read_fields",
     "right_if_swapped",
 ]
 
@@ -64,6 +66,22 @@ def parse_coordinates(text: str, *, pair_order: Literal["lat_lon"] | None = None
     if final.bare and pair_order is None:
         return CoordinateError.ambiguous
     return check_coordinates(final.lat, final.lon)
+
+
+def read_fields(
+    lat: str, lon: str, lat_ref: str = "", lon_ref: str = "", *, decimal_comma: bool = False
+) -> Coordinates | CoordinateError:
+    """Read coordinates from a field for each, such as the cells of a table's row, or why they give none.
+
+    Args:
+        lat: The latitude, in any notation of one angle.
+        lon: The longitude.
+        lat_ref: The hemisphere of the latitude, if it stands in a field of its own ("S").
+        lon_ref: The hemisphere of the longitude.
+        decimal_comma: Whether a comma between two numbers is a decimal comma.
+    """
+    fields = {"latitude": f"{lat} {lat_ref}".strip(), "longitude": f"{lon} {lon_ref}".strip()}
+    return parse_coordinates(json.dumps(fields, ensure_ascii=False))
 
 
 def right_if_swapped(
