@@ -12,7 +12,7 @@ from typing import Any
 from geotune.geo import haversine_km
 from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.coordinates import Coordinates
-from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.final_answer import final_answer
 from geotune.tasks.geolocate import closeness, degrees, gold_coordinates, read_coordinates
 from geotune.tasks.json_nodes import JsonNode, Reading, Scalar
 from geotune.tasks.json_reading import read_spellings
@@ -174,11 +174,10 @@ class AddressTask(Task):
 
     def _read(self, text: str) -> Address | Reason:
         """Read the address in the final JSON object of a text; without one, coordinates in plain words."""
-        text = without_open_thought(text)
-        since, _ = answer_span(text)
+        text = final_answer(text)
         incomplete = False
         for reading in read_spellings(text, frozenset((*_PLACE_KEYS, "confidence"))):
-            final = reading.final_objects(_PLACE_KEYS, since, deep=True)
+            final = reading.final_objects(_PLACE_KEYS, deep=True)
             if final:
                 return Reason.CONTRADICTION if len(final) > 1 else _address(reading, final[0])
             incomplete = incomplete or final is not None

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from geotune.sample import IMAGE_TAG
-from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.final_answer import find_answer
 from geotune.tasks.json_reading import normal_key, read_spellings
 
 SYSTEM_PROMPT = "You tell where photos were taken; maps are satellite images with north up; answers are JSON."
@@ -137,16 +137,18 @@ class Task(ABC):
     def answer_prefix(self, text: str) -> str:
         """Return what the assistant says before its final JSON answer, so that `target(option)` can follow instead.
 
-        If the text has no JSON answer, this is the whole text and a line break. An unfinished answer is left out.
+        If the text has no JSON answer, this is the text up to what its answer tags hold; without such tags, the whole
+        text and a line break. An unfinished answer is left out.
         """
         wanted = frozenset(map(normal_key, self.keys))
-        closed = without_open_thought(text)
-        since, _ = answer_span(closed)
-        for reading in read_spellings(closed, wanted):
-            final = reading.final_objects(wanted, since, deep=len(wanted) > 1)
+        answer = find_answer(text)
+        for reading in read_spellings(answer.text, wanted):
+            final = reading.final_objects(wanted, deep=len(wanted) > 1)
             if final:
-                return closed[: final[0].start]
+                return text[: answer.start + final[0].start]
             if (open_object := reading.unfinished()) is not None:
-                return closed[: open_object.start]
+                return text[: answer.start + open_object.start]
+        if answer.marked:
+            return text[: answer.start]
         explanation = text.rstrip()
         return f"{explanation}\n" if explanation else ""

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from geotune.tasks.base import Parsed, Reason, Task, accepted, rejected
-from geotune.tasks.final_answer import answer_span, without_open_thought
+from geotune.tasks.final_answer import final_answer
 from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
 from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
 
@@ -156,17 +156,16 @@ class ChoiceTask(Task):
     def parse(self, text: str) -> Parsed:
         if not text.strip():
             return rejected(Reason.EMPTY)
-        text = without_open_thought(text)
-        since, end = answer_span(text)
+        text = final_answer(text)
         own_key = normal_key(self.key)
         incomplete = False
         for reading in read_spellings(text, frozenset((own_key, *_ALIASES))):
             for keys in ((own_key,), _ALIASES):
-                final = reading.final_objects(keys, since)
+                final = reading.final_objects(keys)
                 if final:
                     return _common_outcome(self._parse_object(reading, node, keys) for node in final)
                 incomplete = incomplete or final is not None
-        return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(plain_punctuation(text[since:end]))
+        return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(plain_punctuation(text))
 
     def score(self, parsed: Parsed, gold: str) -> float:
         """Return 1 for the gold answer, else 0."""

@@ -1,36 +1,273 @@
-"""Locate the final answer of a text: after the model's thoughts and inside its answer tag."""
+r"""The project's only reader of what a model finally answers, apart from thoughts, calls of tools and comments.
+
+| What a text holds | What counts |
+| --- | --- |
+| thoughts: `<think>`, `<thinking>`, `<thought>`, `<reasoning>`, `[THINK]`, `◁think▷`, all channels but `final` | no |
+| a closing tag of a thought without an opening one, which the prompt may hold | nothing before it |
+| a thought that is never closed | nothing after its opening tag, and before it only answer tags |
+| answer tags: `<answer>`, `<final_answer>`, `<solution>`, `<|begin_of_box|>`, the channel `final` | the last ones |
+| what follows answer tags | nothing: it is a comment |
+| answer tags with nothing but dots inside | nothing inside and before them, but what follows them |
+| an answer tag that is never closed | all that follows it |
+| a closing answer tag without an opening one, which the prompt may hold | what stands before it |
+| answer tags that are joined by "or", "and", a comma or a slash | all of them, as one answer |
+| `\boxed{}`, in answer tags or without any | the last box, as if it were answer tags |
+| boxes in one line or in adjacent lines; a box beside "not", "or", a sign, a unit or a hemisphere | their whole lines |
+| calls of a tool that is named `answer`, `submit_answer` or the like | like answer tags |
+| other calls of tools, and their results | no |
+| a mark of the end of the turn (`<|im_end|>`) | nothing from there on |
+| tags in quotes or backticks | nothing: they are mentioned, not used |
+
+Tags are read in any case, with spaces and attributes. The time taken is linear in the length of the text.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-_ANSWER_TAG = re.compile(r"<\s?(/?)\s?answer\s?>", re.IGNORECASE)
-_THOUGHT_TAG = re.compile(r"<\s?(/?)\s?think(?:ing)?\s?>", re.IGNORECASE)
+_ATTRIBUTES = r"(?:\s[^<>=]{0,60}=[^<>]{0,100}+)?\s{0,3}"
+_THOUGHT = r"(?:[a-z]{1,12}[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
+_ANSWER = r"(?:final[ _-]?)?answer|final|solution|conclusion"
+_TAG = re.compile(
+    rf"""
+      <\s{{0,3}} (?P<slash>/?) \s{{0,3}} (?: (?P<thought>{_THOUGHT}) | (?P<answer>{_ANSWER}) ) {_ATTRIBUTES}>
+    | <\|? (?P<tool_slash>/?) (?P<tool>(?:tool|function)_?(?:call|use|code|response|result|output)s?) {_ATTRIBUTES}\|?>
+    | (?:\[|\u25c1) \s? (?P<bracket_slash>/?) \s? (?P<bracket>think) \s? (?:\]|\u25b7)
+    | <\| (?:begin|start|(?P<end>end))_ (?:of_)? (?: (?P<long_thought>thought|thinking) | (?P<box>box|solution) ) \|>
+    | <\|channel\|> \s? (?P<channel>[a-z]{{1,20}}) [^<>]{{0,100}}+ <\|message\|>
+    | (?P<message_end> <\|(?:end|return|call|start)\|> )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s?\{", re.IGNORECASE)
+_BRACE = re.compile(r"\\[{}\\]|[{}]")
+_END_TOKEN = (
+    r"<\|(?:im_end|endoftext|end_of_text|end_of_turn|eot_id|eom_id)\|>|<end_of_turn>|<eos>"
+    "|<\uff5cend\u2581of\u2581sentence\uff5c>"
+)
+_TURN_END = re.compile(rf"{_END_TOKEN}|<\|im_start\|>|<start_of_turn>", re.IGNORECASE)
+_LAST_TOKENS = re.compile(r"(?:\s|</s>|<\|return\|>)++", re.IGNORECASE)
+_CONTENT = re.compile(r"[^\s.\u2026]")
+_JOINED = re.compile(r"\s*(?:[,;/|&]|(?:and/or|and|or)\b)\s*", re.IGNORECASE)
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+# Words and signs beside a box that qualify what it holds.
+_LATEX = r"(?:[\s$,*_~(]|\\[\[\](),;:! ]|\\(?:text|mathrm|mathbf)\{){0,9}"
+_BEFORE_BOX = re.compile(
+    rf"(?:\b(?:not|never|nor|neither|either|or|than|of|except)|n't|[-\u2212+\u00b1~<>\d]){_LATEX}\Z", re.IGNORECASE
+)
+_AFTER_BOX = re.compile(
+    rf"{_LATEX}(?:(?:[NSEW]|or|nor|north|south|east|west|degrees?|is|isn't)(?![^\W\d_])"
+    r"|\^?\{?\\circ|\\pm|[\u00b0\u2032'\d%/\u00b1?])",
+    re.IGNORECASE,
+)
+_NEAR = 60
+_TOOL_NAME = re.compile(r"""\bname["']?\s{0,3}[:=]\s{0,3}["']?([\w.-]{1,60})""", re.IGNORECASE)
+_ANSWER_TOOL = re.compile(
+    r"answer|submit|final|finish|"
+    r"(?:(?:give|submit|return|report|provide|state)(?:the|your|my)?(?:final)?|final)"
+    r"(?:answer|result|response|prediction|guess|location|coordinates|choice)"
+)
 
 
-def without_open_thought(text: str) -> str:
-    """Cut off a last thought that the text never closes: it holds drafts, not an answer."""
-    tags = list(_THOUGHT_TAG.finditer(text))
-    return text[: tags[-1].start()] if tags and not tags[-1][1] else text
+class FinalAnswer(NamedTuple):
+    """The final answer of a text: `text` stands at `start`, "" at the text's end if there is none.
 
-
-def answer_span(text: str) -> tuple[int, int]:
-    """Return the (start, end) of the answer: after the last thought and inside the last `<answer>` tag, if any.
-
-    Tags with nothing in or after them do not count. JSON that follows `</answer>` lies outside the span, but readers
-    that take the last JSON after `start` still see it.
+    Calls of tools inside it are blanked. `marked` tells whether tags or a box hold it.
     """
-    start, end = 0, len(text)
-    for tag in _THOUGHT_TAG.finditer(text):
-        start = tag.end()
-    if not text[start:].strip():
-        start = 0
-    opened: int | None = None
-    span = (start, end)
-    for tag in _ANSWER_TAG.finditer(text, start):
-        if not tag[1]:
-            opened = tag.end()
-        elif opened is not None:
-            span = (opened, tag.start()) if text[opened : tag.start()].strip() else span
-            opened = None
-    return (opened, end) if opened is not None and text[opened:].strip() else span
+
+    text: str
+    start: int
+    marked: bool
+
+
+class _Mark(NamedTuple):
+    """Answer tags that are not empty: they hold `text[start:end]` and end at `after`."""
+
+    start: int
+    end: int
+    after: int
+
+
+def final_answer(text: str) -> str:
+    """Return the text of the final answer, as the table of this module tells; "" if there is none."""
+    return find_answer(text).text
+
+
+def find_answer(text: str) -> FinalAnswer:
+    """Find the final answer of a text, as the table of this module tells."""
+    scan = _Scan(text, _end_of_turn(text))
+    for tag in _TAG.finditer(text, 0, scan.end):
+        if not _mentioned(text, *tag.span()):
+            scan.read(tag)
+    start, end, marked = scan.region()
+    answer = _blanked(text, start, end, scan.holes)
+    if (box := _boxed(answer)) is not None:
+        start, answer, marked = start + box[0], answer[box[0] : box[1]], True
+    return FinalAnswer(answer, start, marked) if answer.strip() else FinalAnswer("", len(text), False)
+
+
+@dataclass
+class _Scan:
+    """What is known of a text up to a position: the answer tags before it, and which tags are open."""
+
+    text: str
+    end: int
+    since: int = 0
+    """Position from which on plain text may be the answer."""
+    marks: list[_Mark] = field(default_factory=list)
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    thought: str = ""
+    """How the open thought is closed: by a "tag" or the end of its "channel"; "" outside of thoughts."""
+    opened: re.Match[str] | None = None
+    """The tag that opened an answer."""
+    tool: re.Match[str] | None = None
+    """The tag that opened a call of a tool or its result."""
+
+    def read(self, tag: re.Match[str]) -> None:
+        """Read the next tag."""
+        closes = any(tag[name] for name in ("slash", "tool_slash", "bracket_slash", "end"))
+        if tag["thought"] or tag["bracket"] or tag["long_thought"]:
+            if closes:
+                self.close_thought(tag.end())
+            elif not self.thought:
+                self.open_thought("tag")
+        elif tag["channel"] or tag["message_end"]:
+            self.read_channel(tag)
+        elif self.thought:
+            return
+        elif tag["tool"]:
+            if not closes:
+                self.tool = tag
+            elif self.tool is not None:
+                self.close_tool(*tag.span())
+        elif self.tool is None:
+            if closes:
+                self.close_answer(*tag.span())
+            else:
+                self.opened = tag
+
+    def open_thought(self, kind: str) -> None:
+        """Begin a thought: tags that are open before it stay incomplete."""
+        self.thought, self.opened, self.tool = kind, None, None
+
+    def close_thought(self, end: int) -> None:
+        """End the open thought; if there is none, all that came before was one."""
+        if not self.thought:
+            self.marks.clear()
+        self.thought, self.opened, self.tool, self.since = "", None, None, end
+
+    def read_channel(self, tag: re.Match[str]) -> None:
+        """Read the begin or end of a message in a channel: all but the channel `final` hold thoughts."""
+        if self.thought == "tag":
+            return
+        if self.thought:
+            self.close_thought(tag.end())
+        elif self.opened is not None:
+            self.close_answer(*tag.span())
+        if tag["channel"]:
+            if tag["channel"].lower() == "final":
+                self.opened = tag
+            else:
+                self.open_thought("channel")
+
+    def close_answer(self, start: int, end: int) -> None:
+        """End the open answer, or the one whose opening tag may stand in the prompt."""
+        opened, self.opened = self.opened, None
+        if opened is None and self.marks:
+            return
+        before, content = opened.span() if opened else (self.since, self.since)
+        if not _CONTENT.search(self.text, content, start):
+            self.since = end
+        elif self.marks and _JOINED.fullmatch(self.text, self.marks[-1].after, before):
+            self.marks[-1] = _Mark(self.marks[-1].start, start, end)
+        else:
+            self.marks.append(_Mark(content, start, end))
+
+    def close_tool(self, start: int, end: int) -> None:
+        """End the open call of a tool: it is an answer, or else a hole in the text."""
+        assert self.tool is not None
+        tool, self.tool = self.tool, None
+        name = _TOOL_NAME.search(self.text, tool.end(), min(start, tool.end() + 200))
+        if name and _ANSWER_TOOL.fullmatch(re.sub(r"[\W_]", "", name[1]).lower()) and "call" in tool["tool"].lower():
+            self.opened = tool
+            self.close_answer(start, end)
+        else:
+            self.holes.append((tool.start(), end))
+
+    def region(self) -> tuple[int, int, bool]:
+        """Return start and end of the final answer once all tags are read, and whether tags hold it."""
+        if self.tool is not None:
+            self.close_tool(self.end, self.end)
+        if self.opened is not None and _CONTENT.search(self.text, self.opened.end(), self.end):
+            self.close_answer(self.end, self.end)
+        if self.marks:
+            return self.marks[-1].start, self.marks[-1].end, True
+        if self.thought or self.opened:  # both are cut off before they say anything
+            return self.end, self.end, False
+        return self.since, self.end, False
+
+
+def _end_of_turn(text: str) -> int:
+    """Return where the model's turn ends: what follows, and marks of the end of a text, are no part of it."""
+    end = len(text)
+    for token in _TURN_END.finditer(text):
+        if not _mentioned(text, *token.span()) and _CONTENT.search(text, 0, token.start()):
+            end = token.start()
+            break
+    return next((last.start() for last in _LAST_TOKENS.finditer(text, 0, end) if last.end() == end), end)
+
+
+def _mentioned(text: str, start: int, end: int) -> bool:
+    """Return whether `text[start:end]` stands alone in quotes or backticks."""
+    return start > 0 and end < len(text) and text[start - 1] in _QUOTES and text[end] in _QUOTES
+
+
+def _boxed(text: str) -> tuple[int, int] | None:
+    """Return where the content of the last box begins and ends, or its lines if it is not alone; None without a box."""
+    end = len(text)
+    boxes: list[tuple[int, int, int]] = []  # start of the box, start and end of what it holds
+    since = None
+    closing: dict[int, int] | None = None
+    for box in _BOX.finditer(text):
+        if closing is None:
+            closing = _closing_braces(text)
+        close = closing.get(box.end() - 1, end)
+        if _CONTENT.search(text, box.end(), close):
+            boxes.append((box.start(), box.end(), close))
+        else:
+            since = min(close + 1, end)
+    if not boxes:
+        return None if since is None else (since, end)
+    first = last = boxes.pop()
+    while boxes and boxes[-1][2] < first[0] and text.count("\n", boxes[-1][2], first[0]) <= 1:
+        first = boxes.pop()
+    after = min(last[2] + 1, end)
+    near = text[max(0, last[0] - _NEAR) : last[0]]
+    if first == last and not _BEFORE_BOX.search(near) and not _AFTER_BOX.match(text, after):
+        return last[1], last[2]
+    line_end = text.find("\n", after)
+    return text.rfind("\n", 0, first[0]) + 1, end if line_end < 0 else line_end
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Return the position of the closing brace of each opening one; escaped braces do not count."""
+    closing: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif brace[0] == "}" and opened:
+            closing[opened.pop()] = brace.start()
+    return closing
+
+
+def _blanked(text: str, start: int, end: int, holes: list[tuple[int, int]]) -> str:
+    """Return `text[start:end]` with a line break and spaces in place of each hole."""
+    pieces = []
+    for hole_start, hole_end in holes:
+        if start <= hole_start and hole_end <= end:
+            pieces += [text[start:hole_start], "\n" + " " * (hole_end - hole_start - 1)]
+            start = hole_end
+    return "".join((*pieces, text[start:end]))

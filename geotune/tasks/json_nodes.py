@@ -87,17 +87,17 @@ class Reading:
                 raw = re.sub(r"\\(.)", r"\1", raw, flags=re.DOTALL)
         return raw.encode("utf-8", "replace").decode().strip()
 
-    def final_objects(self, wanted: Collection[str], since: int = 0, *, deep: bool = False) -> list[JsonNode] | None:
+    def final_objects(self, wanted: Collection[str], *, deep: bool = False) -> list[JsonNode] | None:
         """Return the object that gives the final answer: the last one that holds a key of `wanted` (normalized).
 
-        Only objects that begin at or after `since` count. A closed object takes precedence over an unclosed object
+        A closed object takes precedence over an unclosed object
         around it, but not over an unclosed object after it. With `deep`, an object also counts if an object inside it
         holds a key; the outermost object is returned, even if only its last brackets are missing. Several objects are
         returned if they are items of one array.
 
         Returns None if no object has a wanted key, and an empty list if the only wanted keys have incomplete values.
         """
-        objects = [node for node in self.nodes if node.is_object and node.start >= since]
+        objects = [node for node in self.nodes if node.is_object]
         holds = [node for node in objects if not (node.deep if deep else node.keys).isdisjoint(wanted)]
         whole = (Status.CLOSED, Status.CUT) if deep else (Status.CLOSED,)
         closed = [node for node in holds if node.status in whole]

@@ -217,7 +217,8 @@ def test_the_last_json_wins_over_drafts_and_loose_words(name: str) -> None:
         f'{task.target(last)}\n{{"{task.key}',
         f'{task.target(last)}\n{{"{task.key}": ',
         f"<think>{task.target(first)}</think>{task.target(last)}",
-        f"<answer>{first}</answer> {task.target(last)}",
+        f"<answer>{first}</answer> <answer>{task.target(last)}</answer>",
+        f"<answer>{task.target(last)}</answer> {task.target(first)}",
     ):
         assert task.parse(text).answer == last, text
 
