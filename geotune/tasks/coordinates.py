@@ -1,20 +1,22 @@
 """The project's only reader of coordinates: `parse_coordinates` reads and checks what a text states.
 
-It has three passes: tokens (`coordinate_tokens`), fields and pairs (`coordinate_statements`), and the choice of the
-final statement in this module.
+The package `coordinate_reader` does the work, in these passes: the final answer (`final_answer`) is written in plain
+characters (`text`); statements with a format of their own are read (`structures`), then those of the prose (`tokens`,
+`statements`); and the final one is chosen (`choice`).
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from geotune.geo import haversine_km
-from geotune.tasks.coordinate_statements import CoordinateError, NamedField, Statement, StatementReader
-from geotune.tasks.coordinate_tokens import ESCAPE, final_text, unescape
+from geotune.tasks.coordinate_reader.angles import CoordinateError, read_axis
+from geotune.tasks.coordinate_reader.choice import final_statement
+from geotune.tasks.coordinate_reader.statements import Statement, combined_reason
+from geotune.tasks.final_answer import final_answer
 
 __all__ = [
     "SWAP_WITHIN_KM",
@@ -28,8 +30,8 @@ __all__ = [
 
 SWAP_WITHIN_KM = 25.0
 """An answer counts as swapped if it is this close to the truth once latitude and longitude are exchanged."""
-_RESTATED_DEG = 0.01
-"""A bare pair this close to the answer before it only repeats that answer."""
+_CANONICAL = re.compile(r'\s*+\{"latitude": (-?[0-9]++\.[0-9]++), "longitude": (-?[0-9]++\.[0-9]++)\}\s*+')
+"""The canonical form, by far the most frequent one, needs no analysis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,11 @@ def check_coordinates(lat: float, lon: float) -> Coordinates | CoordinateError:
 def parse_coordinates(text: str, *, pair_order: Literal["lat_lon"] | None = None) -> Coordinates | CoordinateError:
     """Read the coordinates that a text finally states, or why it gives none. Never raises.
 
-    These forms are read: named fields in any order (lat, latitude, lon, lng, long, longitude; in JSON, nested, fenced
-    or single-quoted, and in prose); hemispheres (48.85 N, N 48.85, 48.85 degrees north); degrees, minutes and seconds;
-    and a pair under a heading that names its order. Only the last `<answer>` counts; without an answer tag, only the
-    text after the thoughts. If that holds several statements, the last one counts, even if it gives no coordinates. A
-    bare pair is read as (lat, lon) only if the prompt asks for that order (`pair_order`).
+    docs/answers.md lists what is read and what is refused. A reading consumes all that qualifies it: a digit, a
+    hemisphere, a unit, a sign or an order that stands beside it and is not understood makes the answer ambiguous. Only
+    the final answer counts; if it holds several statements, the last one counts, except that an alternative or a place
+    mentioned in passing does not replace the answer before it. A bare pair is read as (lat, lon) only if the prompt
+    asks for that order (`pair_order`).
     """
     final = _final_statement(text)
     if final.reason is not None:
@@ -73,15 +75,20 @@ def read_fields(
 ) -> Coordinates | CoordinateError:
     """Read coordinates from a field for each, such as the cells of a table's row, or why they give none.
 
+    Each field is read from end to end: what is not understood in it makes it ambiguous.
+
     Args:
         lat: The latitude, in any notation of one angle.
         lon: The longitude.
         lat_ref: The hemisphere of the latitude, if it stands in a field of its own ("S").
         lon_ref: The hemisphere of the longitude.
-        decimal_comma: Whether a comma between two numbers is a decimal comma.
+        decimal_comma: Whether a comma between two numbers is a decimal comma; if not, it makes the field ambiguous.
     """
-    fields = {"latitude": f"{lat} {lat_ref}".strip(), "longitude": f"{lon} {lon_ref}".strip()}
-    return parse_coordinates(json.dumps(fields, ensure_ascii=False))
+    if not decimal_comma and ("," in lat or "," in lon):
+        return CoordinateError.ambiguous
+    readings = read_axis(lat, lat_ref, "N"), read_axis(lon, lon_ref, "E")
+    reason = combined_reason(*readings)
+    return reason if reason is not None else check_coordinates(readings[0].value, readings[1].value)
 
 
 def right_if_swapped(
@@ -105,46 +112,7 @@ def right_if_swapped(
 
 
 def _final_statement(text: str) -> Statement:
-    """Return the last statement of a text's final answer; its `reason` is set if it gives no coordinates."""
-    reader = StatementReader(ESCAPE.sub(unescape, final_text(text)))
-    events = list(reader.events())
-    final: Statement | None = None
-    pending: NamedField | None = None
-    otherwise = CoordinateError.missing
-    for event, following in itertools.zip_longest(events, events[1:]):
-        if isinstance(event, CoordinateError):
-            otherwise = event
-        elif isinstance(event, Statement):
-            pending = None
-            final = final if final is not None and _comments_on(final, event) else event
-        elif pending is None or pending.axis == event.axis:
-            pending = event
-        elif (
-            isinstance(following, NamedField)
-            and following.axis == pending.axis
-            and reader.fields_apart(event, following) < reader.fields_apart(pending, event)
-        ):
-            pending = event  # the previous field is left over from a draft: this field belongs to the next
-        else:
-            statement, pending = reader.both(pending, event), None
-            final = final if final is not None and _comments_on(final, statement) else statement
-    halved = pending is not None and pending.reading.reason is not CoordinateError.missing
-    if pending is not None and halved and (final is None or pending.explicit):  # cut off, or half a correction
-        return Statement(reason=CoordinateError.incomplete)
-    return final or Statement(reason=otherwise)
-
-
-def _comments_on(answer: Statement, later: Statement) -> bool:
-    """Return whether a later statement only comments on an answer, so that the answer still holds.
-
-    It does if it is mentioned in passing in the same JSON object ("reason": "48 N, 2 E is Paris"), or if it is a bare
-    pair that repeats the answer's numbers in either order.
-    """
-    if answer.explicit and not later.explicit and later.braces and answer.braces == later.braces:
-        return True
-    if not later.bare or later.reason is not None or answer.reason is not None or answer.bare:
-        return False
-    return any(
-        abs(later.lat - lat) <= _RESTATED_DEG and abs(later.lon - lon) <= _RESTATED_DEG
-        for lat, lon in ((answer.lat, answer.lon), (answer.lon, answer.lat))
-    )
+    """Return the statement that a text finally makes; its `reason` is set if it gives no coordinates."""
+    if (canonical := _CANONICAL.fullmatch(text)) is not None:
+        return Statement(float(canonical[1]), float(canonical[2]), explicit=True)
+    return final_statement(final_answer(text))

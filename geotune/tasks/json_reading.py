@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar, Status, Value
@@ -41,7 +41,20 @@ def normal_key(key: str) -> str:
 
 def read_objects(text: str, wanted: frozenset[str]) -> Reading:
     """Read every object and array of `text`; `wanted` are the keys (normalized) that matter. Never raises."""
-    return _Reader(text, wanted).read()
+
+    def key_name(key: str) -> str:
+        normal = normal_key(key)
+        return normal if normal in wanted else ""
+
+    return read_named_objects(text, key_name)
+
+
+def read_named_objects(text: str, key_name: Callable[[str], str]) -> Reading:
+    """Read every object and array of `text`. Never raises.
+
+    `key_name` gives the name under which a key, as the text writes it, is known; "" for a key that does not matter.
+    """
+    return _Reader(text, key_name).read()
 
 
 def read_spellings(text: str, wanted: frozenset[str]) -> Iterator[Reading]:
@@ -86,9 +99,9 @@ def _no_members(end: int, status: Status) -> _Members:
 class _Reader:
     """One pass over a text. Each method is a pure function of a position; results that may be needed twice are kept."""
 
-    def __init__(self, text: str, wanted: frozenset[str]) -> None:
+    def __init__(self, text: str, key_name: Callable[[str], str]) -> None:
         self.text = text
-        self.wanted = wanted
+        self.key_name = key_name
         self.nodes: dict[int, JsonNode] = {}
         self.members: dict[bool, dict[int, _Members]] = {True: {}, False: {}}
         self.values: dict[int, tuple[Value, int, Status]] = {}
@@ -211,9 +224,8 @@ class _Reader:
         return None, at, Status.BROKEN
 
     def key(self, start: int, end: int) -> str:
-        """Return the normalized key at `text[start:end]` if it is wanted, else ""."""
-        key = normal_key(self.text[start:end]) if end - start <= _LONGEST_KEY else ""
-        return key if key in self.wanted else ""
+        """Return the name of the key at `text[start:end]`, "" if it does not matter."""
+        return self.key_name(self.text[start:end]) if end - start <= _LONGEST_KEY else ""
 
     def skip(self, at: int, *, commas: bool = False) -> int:
         """Return the first position from `at` on that holds no white space (with `commas`: nor a comma)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import sys
+from importlib import import_module
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks import coordinate_statements, coordinate_tokens, coordinates
+from geotune.tasks import coordinate_reader, coordinates
+from geotune.tasks.coordinate_reader import statements
 from geotune.tasks.coordinates import (
     CoordinateError,
     Coordinates,
@@ -124,7 +127,8 @@ PARIS_TEXTS = [
     '{"lat": 0, "lon": 0}\n{"lat": 48.8566, "lon": 2.3522}',
     "10 N, 20 E? No: latitude 48.8566, longitude 2.3522",
     "lat: 48.8566, lon: 2.3522 (48.8566, 2.3522)",
-    '[{"lat": 1, "note": "far from its longitude", "lon": 2}, {"lat": 48.8566, "note": "likewise far", "lon": 2.3522}]',
+    '[{"lat": 1, "confidence": 0.2, "lon": 2}, {"lat": 48.8566, "confidence": 0.7, "lon": 2.3522}]',
+    "geo:48.8566,2.3522",
     "lat 48.8566, lon 2.3522; at latitude 48 the bridge is 10 m long, 20 m wide; long: 5 km",
     "lat: 48.8566, lon: 2.3522\n- Latitude: the light suggests Europe.\n- Longitude: signs are French.",
     "<think>lat 1, lon 2</think> lat: 48.8566, lon: 2.3522",
@@ -236,11 +240,10 @@ BARE_PAIRS = [
     "Answer: 48.85, 2.35.",
     "<answer>48.85, 2.35</answer>",
     "I think it is 48.85\u00b0, 2.35\u00b0 in Paris",
-    "In 2010, 25 people: 48.85, 2.35 (1, 2, 3)",
+    "In 2010, 25 people. Coordinates: 48.85, 2.35 (12 to 18 km off)",
     "1.5, 2.5 at first, then 48.85, 2.35",
     "lat 1, lon 2. Final answer: 48.85, 2.35",
     "\\boxed{48.85, 2.35}",
-    "geo:48.85,2.35",
 ]
 
 
@@ -407,7 +410,10 @@ lat|lat |lat: 1 |lat, lon |lat(|{lat: 9, lon: 9}|long |9|9,|9, 9 |9 N |N 9 |9 la
 HOSTILE = [run or "\n" for run in RUNS.replace("\n", "").split("|")]
 
 
-MODULES = (coordinate_tokens, coordinate_statements, coordinates)
+MODULES = [
+    import_module(f"{coordinate_reader.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(coordinate_reader.__path__)
+] + [coordinates]
 
 
 def steps(text: str) -> int:
@@ -463,12 +469,12 @@ def test_no_pattern_can_backtrack_without_bound() -> None:
     patterns = {
         name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, re.Pattern)
     }
-    assert {"_TOKEN", "_STATEMENT", "ESCAPE", "_ANGLE_PART"} <= patterns.keys()
+    assert {"_TOKEN", "_STATEMENT", "_LATEX", "_FORMAT", "_FIELD"} <= patterns.keys()
     for name, pattern in patterns.items():
         assert not any(repeats(parser.parse(pattern.pattern, pattern.flags))), name
     # On the string of kinds every repetition is bounded: a match looks at a fixed number of tokens.
-    statement = coordinate_statements._STATEMENT
-    assert parser.parse(statement.pattern, statement.flags).getwidth()[1] < 64
+    statement = statements._STATEMENT
+    assert parser.parse(statement.pattern, statement.flags).getwidth()[1] < 128
 
 
 def test_the_check_for_backtracking_sees_it() -> None:

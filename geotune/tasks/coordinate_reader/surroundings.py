@@ -1,0 +1,212 @@
+"""What stands beside a number or a pair: whether it qualifies it, and whether it announces coordinates."""
+
+from __future__ import annotations
+
+import re
+
+from geotune.tasks.coordinate_reader.tokens import Token
+from geotune.tasks.coordinate_reader.words import word_set
+
+NUMBER_NEXT = r"s?[idg]"
+"""A number, possibly with a sign."""
+_BRACKETS = r"(?:[)\]}]{1,2}[,;aof]\n?[(\[{]{1,2}|o)"  # between two pairs of a list
+_IN_LIST = re.compile(rf"[id](?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
+_LIST_BEHIND = re.compile(rf"(?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS}){NUMBER_NEXT}")
+_GROUP = re.compile(r"\([^()\n]{0,25}\)")
+_PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
+_HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
+_QUALIFIER_BEFORE = re.compile(r"(?:[NEh][:)'\"j}]{0,3}|b)\Z")
+_NUMBER_WITH_UNIT = re.compile("s?[idg]u")
+_NAME = re.compile("[AOPQRTB]")
+_NAME_BEHIND = re.compile(r"[AOPQRTB](?!['\"]?[fj:]{0,4}['\"]?[sNE]?[idg])")
+_SENTENCE_MARK = re.compile("[.:]")
+_PARTS_OF_DEGREE = word_set("min mins minute minutes arcmin sec secs second seconds arcsec")
+_AROUND_WORDS = word_set("ci confidence range between error accuracy uncertainty margin within radius interval wgs84")
+_PLACE_WORDS = word_set(
+    """coordinate coordinates coord coords coordonn\u00e9es coordenadas koordinaten gps location position place point
+    pin answer final guess estimate prediction predicted estimated result latlng latlon marker geolocation spot output
+    response solution here candidate primary"""
+)
+_CUE_WORDS = word_set("at is are near around approximately about roughly as then be to")
+_OTHER_NUMBERS = word_set(
+    """confidence confidences score scores probability probabilities prob probs rating ratings ratio reward rewards loss
+    losses weight weights embedding embeddings vector size sizes scale width height bbox box bounds price prices cost
+    costs version versions python error errors std delta deltas offset distance distances distance_km elevation altitude
+    heading bearing zoom exit route range min max mean accuracy accuracies percent percentage pixels pixel logits
+    similarity similarities temperature temperatures speed area dimensions fraction fractions page pages chapter
+    section figure x y z utm ip tel phone zip iso lens aperture"""
+)
+_PRECISE = 3
+"""Number of decimals with which two numbers in a sentence look like coordinates, not like prices or ratings."""
+_LINE = 40
+"""Number of tokens of a line that are looked at."""
+
+
+class Surroundings:
+    """The tokens of a text, and what is beside some of them. Tokens are given as a range [first, end)."""
+
+    def __init__(self, tokens: list[Token], kinds: str) -> None:
+        self.tokens = tokens
+        self.kinds = kinds
+        self.consumed = 0
+        """Number of tokens that belong to the statements found so far."""
+
+    def kind(self, at: int) -> str:
+        """Return the kind of a token, "" beyond the text."""
+        return self.kinds[at : at + 1]
+
+    def touches_before(self, at: int) -> bool:
+        """Return whether no space separates a token from the one before it."""
+        return 0 < at < len(self.tokens) and self.tokens[at - 1].end == self.tokens[at].start
+
+    def decimals(self, first: int, end: int) -> int:
+        """Return the smallest number of decimals of the numbers; 0 without a number."""
+        texts = [self.tokens[at].text for at in range(first, end) if self.kinds[at] in "id"]
+        return min((len(text.partition(".")[2]) for text in texts), default=0)
+
+    # Beside a number
+
+    def joined(self, first: int) -> bool:
+        """Return whether something directly before a number belongs to it or cuts it off."""
+        if first == 0:
+            return False
+        kind, token = self.kinds[first - 1], self.tokens[first - 1]
+        if kind == "p":
+            return token.text not in "?!\u2026"
+        if kind in "-:.'\"<":
+            return self.touches_before(first) and self.kinds[max(0, first - 2) : first - 1] in tuple("idg\u00b0-")
+        return kind in "idg\u00b1\u00b0$+"
+
+    def contradicted(self, first: int, axis: str) -> bool:
+        """Return whether a hemisphere before a pair may belong to its first number, which has another one."""
+        match = _HEMISPHERE_BEFORE.search(self.kinds, max(0, first - 4), first)
+        return match is not None and (match[0][0] == axis or len(self.tokens[match.start()].text) == 1)
+
+    def unread(self, end: int, *, hemisphere: bool, bare: bool = False) -> bool:
+        """Return whether something directly behind `end` qualifies the number there but is not understood.
+
+        With `hemisphere` the direction is known, so that an unknown word cannot be another language's word for it. A
+        number behind a `bare` pair and a comma is judged as a list.
+        """
+        at = end
+        for _ in range(3):  # up to two comments in brackets
+            start = at
+            while self.kind(at) in ("'", '"', "j", "]", ")", "}") and at < end + 6:
+                at += 1
+            kind = self.kind(at)
+            if kind == "(":
+                group = _GROUP.match(self.kinds, at)
+                if group is None:
+                    return False
+                if not self._is_aside(*group.span()):
+                    return True
+                at = group.end()
+                continue
+            if kind and kind in "idsg":
+                return at == start or self.tokens[at - 1].text == "~" or self.touches_before(at)
+            return self._qualifies(kind, at, directly=at == start, hemisphere=hemisphere, bare=bare)
+        return False
+
+    def _qualifies(self, kind: str, at: int, *, directly: bool, hemisphere: bool, bare: bool) -> bool:
+        """Return whether token `at`, of this kind and no number, qualifies the number before it."""
+        touching = self.touches_before(at)
+        following = self.kinds[at + 1 : at + 3].replace("s", "")[:1]
+        number_follows = following in ("i", "d", "g")
+        match kind:
+            case "h" | "\u00b0" | "\u00b1" | "r" | "c" | "$":
+                return True
+            case "N" | "E":
+                return not hemisphere or (directly and not number_follows)
+            case "w":
+                return not hemisphere or touching
+            case ",":
+                return self._qualifies_behind_comma(at, following, hemisphere=hemisphere, bare=bare)
+            case "/" if following in ("N", "E"):
+                return True
+            case "p" if touching and self.tokens[at].text not in "?!\u2026":
+                return number_follows or self.touches_before(at + 1)
+            case "-" | "+" | "o" | "/" | "<" | "." | "p":
+                return number_follows
+            case "\n":
+                return number_follows and self.kinds[at + 2 : at + 3] in ("'", '"') and self.touches_before(at + 2)
+            case ":":
+                return touching and number_follows
+            case "f" | "a":
+                return number_follows and self.tokens[at].text.lower() in ("to", "and")
+            case _:
+                return False
+
+    def _qualifies_behind_comma(self, at: int, following: str, *, hemisphere: bool, bare: bool) -> bool:
+        """Return whether what follows the comma at `at` qualifies the number before it."""
+        if at + 1 < len(self.tokens) and self.tokens[at + 1].text.lower() in _PARTS_OF_DEGREE:
+            return True
+        if following in ("N", "E", "h"):
+            return not hemisphere and self.kind(at + 2) not in ("i", "d", "s")
+        if following not in ("i", "d"):
+            return following == "g"
+        has_unit = _NUMBER_WITH_UNIT.match(self.kinds, at + 1) is not None
+        return self.touches_before(at + 1) or not (bare or has_unit)
+
+    def _is_aside(self, first: int, end: int) -> bool:
+        """Return whether brackets only comment on the number before them."""
+        kinds = self.kinds[first + 1 : end - 1]
+        pair = _PAIR_INSIDE.search(kinds) is not None
+        if not pair and any(kind in "NEhrs" for kind in kinds):
+            return False
+        named = any(kind in "AOLPQ" for kind in kinds)
+        if not any(kind in "idg" for kind in kinds):
+            return not named
+        words = {token.text.lower() for token in self.tokens[first:end]}
+        around = any(kind in "\u00b1u-" for kind in kinds) or not words.isdisjoint(_AROUND_WORDS) or kinds == "g"
+        return around or pair or named
+
+    # Beside a pair
+
+    def in_list(self, first: int, end: int) -> bool:
+        """Return whether a pair is part of a longer list of numbers or pairs."""
+        before = _IN_LIST.search(self.kinds, max(0, first - 8), first)
+        return before is not None or _LIST_BEHIND.match(self.kinds, end) is not None
+
+    def qualified(self, first: int, end: int) -> bool:
+        """Return whether a hemisphere, a possible sign, or a name that may state the order is beside a bare pair."""
+        kinds = self.kinds
+        if _QUALIFIER_BEFORE.search(kinds, max(0, first - 5), first):
+            return True
+        if _NAME_BEHIND.search(kinds[end : end + 12].partition("\n")[0]):
+            return True
+        *titles, line = kinds[max(self.consumed, first - _LINE) : first].rstrip("\n").split("\n")
+        title = titles[-1] if titles else ""
+        if kinds[max(0, first - 1) : first] == "\n":
+            title, line = line, ""
+        return _NAME.search(line) is not None or (_NAME.search(title) is not None and not _SENTENCE_MARK.search(title))
+
+    def stands_out(self, first: int, end: int) -> bool:
+        """Return whether two numbers are set apart as a pair, follow words that announce one, or are precise."""
+        kinds = self.kinds
+        line = max(kinds.rfind("\n", max(0, first - _LINE), first) + 1, first - _LINE, 0)
+        before = kinds[line:first].rstrip("'\"j([{s")
+        decimals = self.decimals(first, end)
+        precise = decimals >= _PRECISE or kinds[first:end].count("\u00b0") >= 2
+        if not decimals and not any(kind in ",;cNE" for kind in kinds[first:end]):
+            return False
+        if not before or before[-1] == "e":
+            after = kinds[end : end + 4].lstrip("'\"j)]}.")[:1]
+            return precise or after in ("", "\n", ",", "(", "}") or (first == 0 and decimals > 0)
+        if before[-1] == ":":
+            return self._is_place_label(line, line + len(before) - 1)
+        words = [self.tokens[at].text.lower() for at in range(line, line + len(before)) if kinds[at] not in "idg"]
+        cue = words[-1] if words else ""
+        if _OTHER_NUMBERS.intersection(words[-4:]) and cue not in _CUE_WORDS:
+            return False
+        announced = cue in _CUE_WORDS or cue in _PLACE_WORDS or before[-1] in ",;a"
+        announced = announced or (before[-1] == "." and len(cue) > 3)
+        return precise or (announced and (decimals > 0 or "N" in kinds[first:end]))
+
+    def _is_place_label(self, line: int, colon: int) -> bool:
+        """Return whether the words before a colon announce a place: "Coordinates:", "Paris, France:"."""
+        start = max((line, *(at + 1 for at in range(line, colon) if self.kinds[at] in ".;{}")))
+        words = [token.text for token in self.tokens[start:colon] if token.text[:1].isalpha()]
+        lower = {word.lower() for word in words}
+        if lower & _OTHER_NUMBERS:
+            return False
+        return not words or bool(lower & _PLACE_WORDS) or all(word[:1].isupper() for word in words)
