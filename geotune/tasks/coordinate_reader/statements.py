@@ -1,8 +1,8 @@
 """The second pass of reading coordinates: from the tokens of a text to the coordinates that its prose states.
 
 A regular expression over the string of token kinds finds fields ("lat: 48.85") and pairs ("48.85 N, 2.35 E"). What
-stands directly before and behind a match has to be understood (`surroundings`): a digit, a hemisphere, a unit or a word that
-is not makes it ambiguous.
+stands directly before and behind a match has to be understood (`surroundings`): a digit, a hemisphere, a unit or a word
+that is not makes it ambiguous.
 """
 
 from __future__ import annotations
