@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from data_builders.sources.table_columns import AngleColumns
 from data_builders.sources.table_files import visible
@@ -36,8 +37,7 @@ _SECONDS = re.compile("([0-9]{1,2}(?:\\.[0-9]+)?)\\s*(?:\"|''|\u2033|\u201d)?")
 _SIGN = {"N": 1, "S": -1, "E": 1, "W": -1}
 
 
-@dataclass(frozen=True, slots=True)
-class Angle:
+class Angle(NamedTuple):
     """The cells of one coordinate."""
 
     value: str

@@ -170,7 +170,8 @@ def _scan(file: TableFile, columns: Columns, sure: bool, key: str) -> Table:
         values = {name: cells[number] for name, number in needed.items()}
         lat, lon = Angle.of(columns.lat, values), Angle.of(columns.lon, values)
         order.add(lat, lon, decimal_comma=decimal_comma)
-        refs_used |= {axis for axis, angle in (("lat", lat), ("lon", lon)) if angle.ref}
+        if lat.ref or lon.ref:
+            refs_used |= {axis for axis, angle in (("lat", lat), ("lon", lon)) if angle.ref}
         if columns.rivals:
             others = [tuple(Angle.of(each, values) for each in pair) for pair in columns.rivals]
             differing += not all(same_place((lat, lon), (a, o), decimal_comma=decimal_comma) for a, o in others)
