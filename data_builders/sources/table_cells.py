@@ -34,6 +34,12 @@ _RUN_TOGETHER = re.compile(r"[+-]?0[0-9]{3,}(?:\.[0-9]*)?")
 _WHOLE_DEGREES = re.compile("([+\u2212-]?[0-9]{1,3})(?:\\.0*)?\\s*\u00b0?")
 _MINUTES = re.compile("([0-9]{1,2}(?:\\.[0-9]+)?)\\s*['\u2032\u2019]?")
 _SECONDS = re.compile("([0-9]{1,2}(?:\\.[0-9]+)?)\\s*(?:\"|''|\u2033|\u201d)?")
+_WGS84 = re.compile(
+    r"(?:.*\b)?(?:wgs[\s_-]*(?:19)?84|world geodetic system[\s_-]*(?:19)?84|(?:epsg|crs)?[\s:_-]*4326|crs:?84"
+    r"|etrs[\s_-]*(?:19)?89|nad[\s_-]*(?:19)?83|gda[\s_-]*(?:19)?(?:94|2020))(?:\b.*)?"
+    r"|not recorded|unknown|none|n/?a|",
+    re.IGNORECASE,
+)
 _SIGN = {"N": 1, "S": -1, "E": 1, "W": -1}
 
 
@@ -108,6 +114,11 @@ def read_angles(lat: Angle, lon: Angle, *, decimal_comma: bool) -> Coordinates |
     if first is None or second is None:
         return CoordinateError.ambiguous
     return read_cells(first, second, lat.ref, lon.ref, decimal_comma=decimal_comma)
+
+
+def is_wgs84(datum: str) -> bool:
+    """Whether coordinates under a datum are those of WGS84, up to a few meters; so are those under no stated datum."""
+    return _WGS84.fullmatch(datum) is not None
 
 
 def lacks_ref(angle: Angle, axis: str, *, decimal_comma: bool) -> bool:

@@ -23,6 +23,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         *("imagepath", "imgpath", "imagefile", "imagename", "filename", "filepath", "sourcefile", "file", "path"),
         *("image", "img", "photo"),
     ),
+    "datum": ("datum", "geodeticdatum", "crs", "srs", "epsg", "coordinatesystem", "coordinatereferencesystem"),
     "street": ("street",),
     "city": ("city", "town"),
     "state": ("state", "province", "admin1"),
@@ -34,7 +35,7 @@ AXES = ("lat", "lon")
 AXIS_NAMES = {"lat": "latitude", "lon": "longitude"}
 PARTS = ("ref", "min", "sec")
 """What may stand beside a coordinate in columns of its own: the hemisphere, minutes and seconds."""
-ROLES = ("id", "image", *AXES, *(f"{axis}_{part}" for axis in AXES for part in PARTS), *NAMES)
+ROLES = ("id", "image", *AXES, *(f"{axis}_{part}" for axis in AXES for part in PARTS), "datum", *NAMES)
 """Every role that `columns` may name a column for."""
 
 _AXIS_WORDS = {

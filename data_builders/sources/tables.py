@@ -12,6 +12,7 @@ from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.table_cells import (
     Angle,
     OrderCount,
+    is_wgs84,
     lacks_ref,
     read_angles,
     same_place,
@@ -105,6 +106,9 @@ class Table:
         row_id = cell.get("id") or plain_name(cell.get("image", ""))
         if not row_id:
             raise RejectedRecordError(where, "no_id", "neither an id nor a file name")
+        if not is_wgs84(cell.get("datum", "")):
+            detail = f"{where}: the coordinates are in {cell['datum']!r}, not in WGS84"
+            raise RejectedRecordError(row_id, "coordinates_other_datum", detail)
         at = self._place(values, row_id, where)
         return Row(row_id, files, at, {name: cell[name] for name in NAMES if cell.get(name)}, values)
 

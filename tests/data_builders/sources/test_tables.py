@@ -220,6 +220,29 @@ def test_two_columns_that_look_like_one_coordinate(tmp_path: Path, caplog: pytes
     assert rows(found) == {"1": (49, 3)}
 
 
+def test_coordinates_of_another_datum_are_refused(tmp_path: Path) -> None:
+    names = {
+        "WGS84": True,
+        "WGS 84": True,
+        "EPSG:4326": True,
+        "World Geodetic System 1984": True,
+        "urn:ogc:def:crs:OGC:1.3:CRS84": True,
+        "EPSG:4326 (WGS84)": True,
+        "not recorded": True,
+        "": True,
+        "NAD83": True,
+        "NAD27": False,
+        "GCJ-02": False,
+        "BD-09": False,
+        "EPSG:3857": False,
+        "EPSG:43260": False,
+    }
+    text = "".join(f"{number},48.5,2.5,{name}\n" for number, name in enumerate(names))
+    found = rows(table(tmp_path, f"id,decimalLatitude,decimalLongitude,geodeticDatum\n{text}"))
+    assert [at == (48.5, 2.5) for at in found.values()] == list(names.values())
+    assert set(found.values()) == {(48.5, 2.5), "coordinates_other_datum"}
+
+
 def test_invisible_characters_in_headers_and_cells(tmp_path: Path) -> None:
     text = "\ufeff\ufeffid,\u200elat, lon\n\u200e1,\u200e48.5,\u00a02.5\u200f\n2,\u00ad48.5,2.5\n"
     found = rows(table(tmp_path, text))
