@@ -144,15 +144,13 @@ def lacks_ref(angle: Angle, axis: str, *, decimal_comma: bool) -> bool:
 def why_not(lat: Angle, lon: Angle, *, decimal_comma: bool) -> str:
     """Names the cell that is not understood, for a row that can't be read; empty if each is legal by itself."""
     one = Angle("1")
-    errors = {
-        "latitude": read_angles(lat, one, decimal_comma=decimal_comma),
-        "longitude": read_angles(one, lon, decimal_comma=decimal_comma),
-    }
-    bad = [
-        f"the {name} is {'missing' if error is CoordinateError.incomplete else error}"
-        for name, error in errors.items()
-        if isinstance(error, CoordinateError)
-    ]
+    bad = []
+    for name, angle, both in (("latitude", lat, (lat, one)), ("longitude", lon, (one, lon))):
+        error = read_angles(*both, decimal_comma=decimal_comma)
+        if error is CoordinateError.incomplete:
+            bad.append(f"the {name} is {'no coordinate' if visible(angle.value) else 'missing'}")
+        elif isinstance(error, CoordinateError):
+            bad.append(f"the {name} is {error}")
     return " and ".join(bad)
 
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,6 +59,8 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 _MARKUP = re.compile(rb"<\s*[a-z!?]", re.IGNORECASE)
 _JSON = re.compile(rb"[\[{]\s*[\"\[{}\]]")
 
+_STATED_DELIMITER = re.compile(r"[\"']?sep=([^\s\w\"]|\t)[\"']?\s*", re.IGNORECASE)
+
 T = TypeVar("T")
 
 
@@ -69,14 +72,15 @@ class TableFile:
     encoding: str
     delimiter: str
     header: tuple[str, ...]
+    preamble: bool = False
+    """Whether a line `sep=;`, by which Excel states the delimiter, stands above the header."""
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Line number and cells of every row below the header; blank lines are skipped."""
         with self.path.open(encoding=self.encoding, newline="") as file:
             reader = csv.reader(file, delimiter=self.delimiter, strict=True)
             rows = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
-            next(rows, None)
-            yield from rows
+            yield from islice(rows, 2 if self.preamble else 1, None)
 
     def by_column(self, cells: list[str]) -> dict[str, str] | None:
         """The cells by column; None if there are too few or too many (blank cells at the end are ignored)."""
@@ -110,12 +114,18 @@ def visible(cell: str) -> str:
 
 
 def _table_file(path: Path, encoding: str) -> TableFile:
-    """The delimiter is the one that gives the first line most columns."""
+    """The delimiter is the one that gives the first line most columns, unless that line states it."""
     with path.open(encoding=encoding, newline="") as file:
-        first = next((line for line in file if line.strip()), "")
-    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda each: len(headers[each]))
-    return TableFile(path, encoding, delimiter, tuple(visible(name) for name in headers[delimiter]))
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        stated = _STATED_DELIMITER.fullmatch(first)
+        if stated:
+            first = next(lines, "")
+    delimiters = stated[1] if stated else DELIMITERS
+    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in delimiters}
+    delimiter = max(delimiters, key=lambda each: len(headers[each]))
+    header = tuple(visible(name) for name in headers[delimiter])
+    return TableFile(path, encoding, delimiter, header, preamble=stated is not None)
 
 
 def _encoding(path: Path, key: str) -> str:

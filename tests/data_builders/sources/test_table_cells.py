@@ -90,6 +90,7 @@ def test_a_missing_hemisphere_is_told_from_a_sign() -> None:
 
 def test_the_cell_that_is_not_understood_is_named() -> None:
     assert why_not(Angle("95"), Angle("2"), decimal_comma=False) == "the latitude is out_of_range"
+    assert why_not(Angle("Paris"), Angle("2"), decimal_comma=False) == "the latitude is no coordinate"
     assert why_not(Angle("48"), Angle(""), decimal_comma=False) == "the longitude is missing"
     assert why_not(Angle("0"), Angle("0"), decimal_comma=False) == ""
 

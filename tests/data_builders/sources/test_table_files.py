@@ -102,3 +102,12 @@ def test_headers_that_only_begin_like_other_files(tmp_path: Path) -> None:
         path = tmp_path / "t.csv"
         path.write_text(f"{header}\n1,2,3\n")
         assert read_table(path, "csv", lambda file: file.header) == tuple(header.split(","))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_first_line_that_states_the_delimiter(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"sep={delimiter}\r\n" + CSV.replace(",", delimiter))
+    found = read_table(path, "csv", lambda file: (file.header, file.delimiter, [cells for _, cells in file.rows()]))
+    assert found[:2] == (("id", "lat", "lon", "city"), delimiter)
+    assert len(found[2]) == 10
