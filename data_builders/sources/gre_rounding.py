@@ -10,7 +10,7 @@ from geotune.tasks.coordinates import Coordinates
 
 SLACK_DEG = 2e-6
 """Allowed beyond an answer's rounding, because the answer and the truth are compared with six decimals."""
-_NUMBER = r"\d+(?:[.,]\d+)?"
+_NUMBER = r"\d+(?:\.\d+|,\d+(?![.\d]))?"
 _GAP = r"[^\d\n,;/|]{1,10}?"  # a mark of degrees or minutes in any notation, with the spaces around it
 _ANGLE = re.compile(rf"(?<![\d.])(?=({_NUMBER})(?:{_GAP}({_NUMBER})(?:{_GAP}({_NUMBER}))?)?)")
 

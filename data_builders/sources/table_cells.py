@@ -100,7 +100,11 @@ def read_cells(
     lat, lon, lat_ref, lon_ref = (visible(cell) for cell in (lat, lon, lat_ref, lon_ref))
     if not lat or not lon:
         return CoordinateError.incomplete if lat or lon else CoordinateError.missing
-    if any(_RUN_TOGETHER.fullmatch(cell) or cell.count(",") > decimal_comma for cell in (lat, lon)):
+    for cell in (lat, lon):
+        # A soft hyphen may be what is left of a minus.
+        if _RUN_TOGETHER.fullmatch(cell) or cell.count(",") > decimal_comma or "\u00ad" in cell:
+            return CoordinateError.ambiguous
+    if any(character.isdigit() for character in lat_ref + lon_ref):
         return CoordinateError.ambiguous
     found = read_fields(lat, lon, lat_ref, lon_ref, decimal_comma=decimal_comma)
     return _rounded(found.lat, found.lon) if isinstance(found, Coordinates) else found

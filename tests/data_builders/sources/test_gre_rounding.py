@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ def test_a_rounded_truth_is_the_truth(lat: float, lon: float, lat_digits: int, l
     truth = Coordinates(lat, lon)
     text = form.format(lat=f"{lat:.{lat_digits}f}", lon=f"{lon:.{lon_digits}f}")
     stated = Coordinates(round(lat, lat_digits), round(lon, lon_digits))
+    assume(not re.search(r"\d,0+(?!\.)\b", text))  # 1,0 may be a decimal comma
     assume(abs(abs(stated.lat) - abs(stated.lon)) > 1e-4)
     assert states_the_truth(text, stated, truth)
     unit = 10.0**-lat_digits

@@ -40,6 +40,7 @@ def test_a_hemisphere_that_contradicts_its_coordinate_is_refused(lat: float, lon
     assert not isinstance(read_cells(f"+{abs(lat)}", f"{lon}", "S"), Coordinates)
     assert not isinstance(read_cells(f"{lat}", f"{abs(lon)}", "", "N"), Coordinates)
     assert not isinstance(read_cells(f"{abs(lat)}", f"{lon}", "E"), Coordinates)
+    assert not isinstance(read_cells(f"{lat}", f"{abs(lon)}", "5", "E"), Coordinates)
     assert read_cells(f"{-abs(lat)}", f"{lon}", "S") == Coordinates(-abs(lat), lon)
 
 
