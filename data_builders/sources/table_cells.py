@@ -106,6 +106,7 @@ def read_cells(
             return CoordinateError.ambiguous
     if any(character.isdigit() for character in lat_ref + lon_ref):
         return CoordinateError.ambiguous
+    lat_ref, lon_ref = (ref.upper() if len(ref) == 1 else ref for ref in (lat_ref, lon_ref))
     found = read_fields(lat, lon, lat_ref, lon_ref, decimal_comma=decimal_comma)
     return _rounded(found.lat, found.lon) if isinstance(found, Coordinates) else found
 
