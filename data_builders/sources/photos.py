@@ -23,7 +23,7 @@ from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least
 from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, Turn
-from geotune.system.images import IMAGE_ENDINGS, foreign_format
+from geotune.system.images import CAMERA_ENDINGS, foreign_format
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
@@ -132,7 +132,7 @@ class PhotoFolder:
 
 
 def _can_open(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGE_ENDINGS
+    return name.rpartition(".")[2].lower() not in CAMERA_ENDINGS
 
 
 def _digest(name: str) -> int:

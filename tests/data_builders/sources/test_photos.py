@@ -33,6 +33,8 @@ def test_photos_are_found_at_any_depth_whatever_their_ending(tmp_path: Path) -> 
     for asked in ("12", "12.jpg", "13", "13.jpg", "14.jpg", "a.b", "15", "1", "elsewhere/00/12.png", "x/00/12.jpg"):
         assert folder.find(row(asked)) == made[plain_name(asked)]
     assert folder.find(row("old/name.jpg", "14")) == made["14"]
+    bare = image(root / "x/without ending")
+    assert folder.find(row("x/without ending")) == bare
 
 
 def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
