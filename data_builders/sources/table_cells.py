@@ -40,6 +40,10 @@ _WGS84 = re.compile(
     r"|not recorded|unknown|none|n/?a|",
     re.IGNORECASE,
 )
+_HEMISPHERES = {
+    "lat": re.compile(r"(?:[ns]|north|south|nord|norte|s\u00fcd|sud|sur|sul)(?:ern)?\.?", re.IGNORECASE),
+    "lon": re.compile(r"(?:[eow]|east|west|est|este|leste|ost|ouest|oeste|ovest)(?:ern)?\.?", re.IGNORECASE),
+}
 _SIGN = {"N": 1, "S": -1, "E": 1, "W": -1}
 
 
@@ -124,6 +128,11 @@ def read_angles(lat: Angle, lon: Angle, *, decimal_comma: bool) -> Coordinates |
 def is_wgs84(datum: str) -> bool:
     """Whether coordinates under a datum are those of WGS84, up to a few meters; so are those under no stated datum."""
     return _WGS84.fullmatch(datum) is not None
+
+
+def may_be_hemisphere(cell: str, axis: str) -> bool:
+    """Whether a cell could be a hemisphere of an axis, in one of the languages that tables are written in."""
+    return _HEMISPHERES[axis].fullmatch(cell) is not None
 
 
 def lacks_ref(angle: Angle, axis: str, *, decimal_comma: bool) -> bool:

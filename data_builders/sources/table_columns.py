@@ -1,18 +1,12 @@
-"""The columns of a table: which one holds what, by the words that its name is made of.
-
-A coordinate's name is an axis (`lat`, `latitude`, `lng`, ...) with words that say only where the value comes from
-(`gt_lat`, `GPSLatitude`, `photo_lat`) or its unit (`latitude_deg`, `decimalLatitude`), in any order, case and
-punctuation. Any other word makes it another quantity: `pred_lat`, `min_lat`, `delta_lat` and `lat_std` are no
-coordinates of the photo.
-"""
+"""The columns of a table: which one holds what, found by their names or chosen by the user."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_builders.sources.table_names import ColumnName, axis_in, letters_and_digits, read_name
 from geotune.errors import ConfigError, Problem
 
 NAMES = ("street", "city", "state", "country", "continent")
@@ -37,32 +31,6 @@ PARTS = ("ref", "min", "sec")
 """What may stand beside a coordinate in columns of its own: the hemisphere, minutes and seconds."""
 ROLES = ("id", "image", *AXES, *(f"{axis}_{part}" for axis in AXES for part in PARTS), "datum", *NAMES)
 """Every role that `columns` may name a column for."""
-
-_AXIS_WORDS = {
-    "lat": ("lat", "latitude", "latitud", "latitudine", "lattitude"),
-    "lon": ("lon", "lng", "long", "longitude", "longitud", "longitudine", "longtitude"),
-}
-_ORIGIN = {
-    *("gt", "true", "truth", "ground", "gold", "real", "actual", "correct", "label"),
-    *("gps", "exif", "composite", "geo", "photo", "image", "img", "picture", "pic", "camera", "cam"),
-    *("location", "loc", "position", "pos", "point", "coord", "coords", "coordinate", "coordinates"),
-}
-_UNIT = {"deg", "degs", "degree", "degrees", "dd", "dec", "decimal", "wgs", "wgs84", "84", "epsg", "4326", "value"}
-_KINDS = {
-    **dict.fromkeys(("ref", "reference", "dir", "direction", "cardinal", "indicator", "hemi", "hemisphere"), "ref"),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), "min"),
-    **dict.fromkeys(("sec", "secs", "second", "seconds"), "sec"),
-    **dict.fromkeys(("max", "maximum"), "max"),
-    **dict.fromkeys(("sign", "frac", "fraction", "fractional", "int", "integer", "arcmin", "arcsec"), "part"),
-}
-"""Words beside an axis that say what a column holds instead of the coordinate itself, and what that is."""
-_OF_AXIS = {"ns": "lat", "northsouth": "lat", "ew": "lon", "eastwest": "lon"}
-"""Words for the hemisphere that imply its axis."""
-_LETTERS = {"d": "deg", "m": "min", "s": "sec"}
-"""Letters that stand for a part of an angle, as words of their own (`lat_d`, `lat_m`)."""
-_WORDS = {word for words in _AXIS_WORDS.values() for word in words} | _ORIGIN | _UNIT | _KINDS.keys() | _OF_AXIS.keys()
-_SPLIT = re.compile(r"[^\W\d_]+|\d+")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True)
@@ -92,34 +60,12 @@ class Columns:
     """The columns of the photo's id, its file and its place's names, by role."""
     rivals: tuple[tuple[AngleColumns, AngleColumns], ...] = ()
     """Further pairs of columns that look like the photo's coordinates."""
+    doubtful: Mapping[str, str] = field(default_factory=dict)
+    """Axis by column, for columns that mention an axis and may hold its hemisphere, which only their cells tell."""
 
     def roles(self) -> dict[str, str]:
         """Every column by role."""
         return {**self.others, **self.lat.roles("lat"), **self.lon.roles("lon")}
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a column's name says."""
-
-    column: str
-    axis: str | None
-    kind: str
-    """value, ref, min, sec, max or part."""
-    origin: frozenset[str] = field(default_factory=frozenset)
-    short: bool = False
-    """Whether the axis is abbreviated; names of one pair are alike in this too."""
-    unit: frozenset[str] = field(default_factory=frozenset)
-
-    @property
-    def takes_minutes(self) -> bool:
-        """Whether minutes may stand in a column beside this one."""
-        return not self.unit & {"decimal", "dec", "dd"}
-
-    @property
-    def names_degrees(self) -> bool:
-        """Whether the name says that these are the degrees, as `lat_deg` does beside `lat_min`."""
-        return self.takes_minutes and bool(self.unit & {"deg", "degs", "degree", "degrees"})
 
 
 def find_columns(header: Sequence[str], chosen: Mapping[str, str], path: Path, key: str) -> Columns:
@@ -137,7 +83,7 @@ def find_columns(header: Sequence[str], chosen: Mapping[str, str], path: Path, k
             )
         if name not in header:
             raise ConfigError(Problem(f"columns.{role}", name, f"{path} has no such column", f"choose one of {shown}"))
-    named = [each for name in dict.fromkeys(header) if (each := _read_name(name)) is not None]
+    named = [each for name in dict.fromkeys(header) if (each := read_name(name)) is not None]
     pairs = _pairs(named, chosen, header, path, key)
     (lat, lon), *rivals = [
         (_angle(a, "lat", named, chosen, path, key), _angle(o, "lon", named, chosen, path, key)) for a, o in pairs
@@ -153,7 +99,10 @@ def find_columns(header: Sequence[str], chosen: Mapping[str, str], path: Path, k
                 f"columns.lon_min={lon.min or '<name>'}",
             )
         )
-    columns = Columns(lat, lon, _others(header, chosen), tuple(rivals))
+    without_ref = {axis for axis, angle in (("lat", lat), ("lon", lon)) if angle.ref is None and axis not in chosen}
+    understood = {*(each.column for each in named), *chosen.values()}
+    doubtful = {name: axis for name in header if name not in understood and (axis := axis_in(name)) in without_ref}
+    columns = Columns(lat, lon, _others(header, chosen), tuple(rivals), doubtful)
     if not columns.others.keys() & {"id", "image"}:
         raise ConfigError(
             Problem(key, path, "no column names the photos", f"give columns.id=<name> from the header {shown!r}")
@@ -165,7 +114,7 @@ def find_columns(header: Sequence[str], chosen: Mapping[str, str], path: Path, k
 
 
 def _others(header: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
-    plain = ["".join(_SPLIT.findall(name)).lower() for name in header]
+    plain = [letters_and_digits(name) for name in header]
     found: dict[str, str] = {}
     for role, spellings in SPELLINGS.items():
         if role in chosen:
@@ -176,14 +125,14 @@ def _others(header: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pairs(
-    named: Sequence[_Named], chosen: Mapping[str, str], header: Sequence[str], path: Path, key: str
-) -> list[tuple[_Named, _Named]]:
+    named: Sequence[ColumnName], chosen: Mapping[str, str], header: Sequence[str], path: Path, key: str
+) -> list[tuple[ColumnName, ColumnName]]:
     """The columns of latitude and longitude, the preferred pair first."""
     found = {}
     for axis in AXES:
         if axis in chosen:
             known = [each for each in named if each.column == chosen[axis]]
-            found[axis] = known or [_Named(chosen[axis], axis, "value")]
+            found[axis] = known or [ColumnName(chosen[axis], axis, "value")]
             continue
         found[axis] = [each for each in named if each.axis == axis and each.kind == "value"]
         if not found[axis]:
@@ -199,7 +148,7 @@ def _pairs(
     lats, lons = found["lat"], found["lon"]
     if len(lats) == len(lons) == 1:
         return [(lats[0], lons[0])]
-    pairs: list[tuple[_Named, _Named]] = []
+    pairs: list[tuple[ColumnName, ColumnName]] = []
     for lat in lats:
         fitting = [lon for lon in lons if lon.origin == lat.origin and all(lon is not used for _, used in pairs)]
         if fitting:
@@ -218,11 +167,11 @@ def _pairs(
 
 
 def _angle(
-    value: _Named, axis: str, named: Sequence[_Named], chosen: Mapping[str, str], path: Path, key: str
+    value: ColumnName, axis: str, named: Sequence[ColumnName], chosen: Mapping[str, str], path: Path, key: str
 ) -> AngleColumns:
     """The columns that belong to a coordinate's column."""
     of_axis = [each for each in named if each.axis == axis]
-    bounded = any(each.kind == "max" for each in named)  # lat_min beside lat_max is the edge of a box
+    bounded = any(each.kind == "bound" for each in named)  # lat_min beside lat_max is the edge of a box
     degrees = any(each.names_degrees for each in of_axis if each.kind == "value")
     settled = axis in chosen
     parts: dict[str, str | None] = {}
@@ -262,40 +211,6 @@ def _angle(
     if parts["min"] is None:
         parts["sec"] = None
     return AngleColumns(value.column, **parts)
-
-
-def _read_name(column: str) -> _Named | None:
-    """What a column's name says of a coordinate; None for every other column."""
-    words = _words(column)
-    axes = {axis for axis, names in _AXIS_WORDS.items() for word in words if word in names}
-    axes |= {_OF_AXIS[word] for word in words if word in _OF_AXIS}
-    kinds = {"ref" if word in _OF_AXIS else _KINDS[word] for word in words if word in _OF_AXIS or word in _KINDS}
-    if len(axes) > 1 or len(kinds) > 1 or not (axes or {"hemi", "hemisphere"} & set(words)):
-        return None
-    known = frozenset(words)
-    short = any(word in ("lat", "lon", "lng", "long") for word in words)
-    return _Named(column, next(iter(axes), None), next(iter(kinds), "value"), known & _ORIGIN, short, known & _UNIT)
-
-
-def _words(column: str) -> list[str]:
-    """The words of a name, in lower case; empty if one of them is unknown here."""
-    pieces = [word.lower() for piece in _SPLIT.findall(column) for word in _CAMEL.split(piece)]
-    apart = [_LETTERS.get(piece, piece) for piece in pieces]
-    for candidate in ((word for piece in apart for word in _joined(piece) or [""]), _joined("".join(pieces))):
-        words = list(candidate)
-        if words and all(words):
-            return words
-    return []
-
-
-def _joined(text: str) -> list[str]:
-    """The known words that a text without separators is made of, the longest first; empty if it is not."""
-    if text in _WORDS:
-        return [text]
-    for end in range(len(text) - 2, 1, -1):
-        if text[:end] in _WORDS and (rest := _joined(text[end:])):
-            return [text[:end], *rest]
-    return []
 
 
 def columns_as_overrides(roles: Iterable[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from data_builders.sources.table_cells import (
     OrderCount,
     is_wgs84,
     lacks_ref,
+    may_be_hemisphere,
     read_angles,
     same_place,
     why_not,
@@ -167,10 +168,17 @@ def _scan(file: TableFile, columns: Columns, sure: bool, key: str) -> Table:
     pairs = ((columns.lat, columns.lon), *columns.rivals)
     index = {name: number for number, name in enumerate(file.header)}
     needed = {name: index[name] for name in _names(pairs)}
+    doubtful = {name: index[name] for name in columns.doubtful}
+    hemispheres: set[str] = set()
     for _, cells in file.rows():
         n_rows += 1
         if len(cells) < len(file.header):
             continue
+        for name, number in list(doubtful.items()):
+            if cell := visible(cells[number]):
+                hemispheres.add(name)
+                if not may_be_hemisphere(cell, columns.doubtful[name]):
+                    del doubtful[name]
         values = {name: cells[number] for name, number in needed.items()}
         lat, lon = Angle.of(columns.lat, values), Angle.of(columns.lon, values)
         order.add(lat, lon, decimal_comma=decimal_comma)
@@ -181,6 +189,17 @@ def _scan(file: TableFile, columns: Columns, sure: bool, key: str) -> Table:
             differing += not all(same_place((lat, lon), (a, o), decimal_comma=decimal_comma) for a, o in others)
     if n_rows == 0:
         raise ConfigError(Problem(key, file.path, "this table has no row below the header", "give the whole table"))
+    for name in doubtful.keys() & hemispheres:
+        axis = columns.doubtful[name]
+        raise ConfigError(
+            Problem(
+                key,
+                file.path,
+                f"the column {name} looks like the hemisphere of the {AXIS_NAMES[axis]}",
+                f"say so with columns.{axis}_ref={name}, or give columns.{axis}={getattr(columns, axis).value} if that "
+                "column has its sign",
+            )
+        )
     _check_rivals(file.path, pairs, differing, n_rows, key)
     swapped = False if sure else order.swapped()
     names = columns.lat.value, columns.lon.value

@@ -176,6 +176,13 @@ def test_what_is_not_understood_beside_a_coordinate_is_named(header: str, said: 
     assert "columns.l" in str(error.value)
 
 
+def test_words_before_the_axis_mean_something_else() -> None:
+    assert set(roles("lat", "lon", "min_lat", "min_lon")) == {"id", "lat", "lon"}
+    assert roles("ref_lat", "ref_lon")["lat"] == "ref_lat"
+    found = find_columns(("id", "lat", "lon", "ref_lat", "ref_lon"), {}, Path("t.csv"), "csv")
+    assert [(lat.value, lon.value) for lat, lon in found.rivals] == [("ref_lat", "ref_lon")]
+
+
 def test_naming_a_column_settles_what_stands_beside_it() -> None:
     assert roles("lat", "lon", "lat_sign", lat="lat")["lat"] == "lat"
     assert roles("y", "x", lat="y", lon="x")["lon"] == "x"

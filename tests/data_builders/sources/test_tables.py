@@ -187,6 +187,17 @@ def test_a_column_of_hemispheres_that_is_empty_everywhere_says_nothing(tmp_path:
     }
 
 
+@pytest.mark.parametrize("name", ["lat_h", "LatHalf", "lat letter", "which lat"])
+def test_a_column_that_holds_hemispheres_under_another_name_is_asked_about(tmp_path: Path, name: str) -> None:
+    text = f"id,lat,{name},lon\n1,33.9,S,151.2\n2,48.85,,2.35\n3,48.85,North,2.35\n"
+    with pytest.raises(ConfigError, match=f"columns.lat_ref={name}, or give columns.lat=lat"):
+        table(tmp_path, text)
+    assert rows(table(tmp_path, text, lat_ref=name))["1"] == (-33.9, 151.2)
+    assert rows(table(tmp_path, text, lat="lat"))["1"] == (33.9, 151.2)
+    assert rows(table(tmp_path, text + "4,1,7,2\n"))["1"] == (33.9, 151.2)
+    assert rows(table(tmp_path, text.replace("S", "").replace("North", "")))["1"] == (33.9, 151.2)
+
+
 def test_hemispheres_go_with_their_column_when_headers_are_swapped(tmp_path: Path) -> None:
     text = "id,lat,lat_ref,lon,lon_ref\n" + "".join(f"p{i},{120 + i},W,{30 + i},S\n" for i in range(12))
     found = table(tmp_path, text)
