@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_builders.sources.rejected import RejectedRecordError
@@ -137,7 +137,7 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
     Args:
         path: The CSV file.
         columns: Names of columns by role (`lat`, `id`, ...), for roles that the header does not reveal. If both `lat`
-            and `lon` are given, they never count as swapped.
+            and `lon` are given, they never count as swapped. None if the builder has no such key.
         key: The config key of `path`, for messages.
 
     Raises:
@@ -149,7 +149,14 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
     def read(file: TableFile) -> Table:
         return _scan(file, find_columns(file.header, chosen, path, key), "lat" in chosen and "lon" in chosen, key)
 
-    return read_table(path, key, read)
+    try:
+        return read_table(path, key, read)
+    except ConfigError as error:
+        if columns is not None:
+            raise
+        remedy = "correct the table, whose columns are found by their names"
+        told = (replace(each, remedy=remedy) if "columns." in each.remedy else each for each in error.problems)
+        raise ConfigError(*told) from None
 
 
 def plain_name(name: str) -> str:

@@ -291,3 +291,10 @@ def test_tables_that_cannot_be_read_say_why(tmp_path: Path, text: bytes, columns
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"csv=.*can't be read"):
         open_table(tmp_path / "none.csv")
+
+
+def test_a_builder_without_the_key_columns_does_not_name_it(tmp_path: Path) -> None:
+    (tmp_path / "dataset1_info.csv").write_text("id,north,lon\n1,2,3\n")
+    with pytest.raises(ConfigError, match="no column looks like the lat; correct the table") as error:
+        open_table(tmp_path / "dataset1_info.csv", key="root")
+    assert "columns." not in str(error.value)
