@@ -47,7 +47,7 @@ class Geocaption(CallSettings, PhotoTable):
         ConfigError: A setting or the table is wrong, the endpoint refuses, or the budget is used up.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Increase it when the same settings would produce different records."""
 
     def build(self, writer: DatasetWriter) -> None:

@@ -8,6 +8,7 @@ the records call `images/`. Both suffixes are accepted everywhere, even for an a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -26,13 +27,14 @@ from data_builders.sources.gre_records import (
     iter_gre_records,
     posix_name,
 )
+from data_builders.sources.gre_rounding import states_the_truth
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least, is_folder
 from geotune.errors import BadRecord, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
-from geotune.tasks.base import GoldError, Task
+from geotune.tasks.base import Task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, right_if_swapped
 from geotune.tasks.geolocate import GEOLOCATE, coordinates_json, read_coordinates
 from geotune.tasks.judge import JUDGE
@@ -47,16 +49,17 @@ _THOUGHT_TAG = re.compile(r"</?\s?(?:think(?:ing)?|answer)\s?>", re.IGNORECASE)
 class Gre(Builder):
     """Builder of GRE30K's three parts and of GREval-Bench.
 
-    `cot` and `judge` keep the published answers, checked against the truth. `seed` has no published answers: the
-    assistant's turn holds the true coordinates, and the samples serve reinforcement learning only. `bench` is for
-    evaluation; its reference reasoning becomes the explanation. Every record of the file is either written or rejected
-    with a reason; defects that were fixed are counted by name in the report's audit.
+    `cot` and `judge` keep the published answers, checked against the truth; with `wording=geotune` an answer of `cot`
+    that differs from the truth by more than the rounding of its own digits is rejected. `seed` has no published
+    answers: the assistant's turn holds the true coordinates, and the samples serve reinforcement learning only. `bench`
+    is for evaluation; its reference reasoning becomes the explanation. Every record of the file is either written or
+    rejected with a reason; defects of written records are counted by name in the report's audit.
 
     Raises:
         ConfigError: The folder, the file or the part does not exist.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Increase it when the same settings would produce different records."""
 
     root: Path
@@ -87,7 +90,7 @@ class Gre(Builder):
             named, (), crops_root=writer.images_dir, max_pixels=self.max_image_pixels, workers=self.workers
         )
         numbers: Counter[str] = Counter()
-        seen: set[int] = set()
+        seen: set[bytes] = set()
         for index, (where, record) in enumerate(iter_gre_records(file)):
             writer.count_source(1)
             record_id = f"{file.name}/{index}"
@@ -110,7 +113,7 @@ class Gre(Builder):
         stem: str,
         folder: GreImages,
         images: Mapping[Path, ImageFile],
-        seen: set[int],
+        seen: set[bytes],
     ) -> Sample:
         """The sample of one record; raises RejectedRecordError."""
         name = record.text("image_path" if self.part == "bench" else "image")
@@ -121,10 +124,9 @@ class Gre(Builder):
         image = images[path]
         if image.reason:
             raise record.rejected(image.reason, image.detail)
-        truth = record.truth()
         task: Task = JUDGE if self.part == "judge" else GEOLOCATE
-        dialogue = _DIALOGUES[self.part](record, truth, self.wording)
-        key = hash((path, truth, dialogue.prompt, dialogue.response))
+        truth, dialogue = _DIALOGUES[self.part](record, self.wording)
+        key = _digest(str(path), repr(truth), dialogue.prompt, dialogue.response)
         if key in seen:
             raise record.rejected("duplicate_record", "an earlier record has the same photo, question and answer")
         seen.add(key)
@@ -155,33 +157,51 @@ class _Dialogue:
     meta: dict[str, Any]
 
 
-def _cot(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
-    """The published reasoning; rejects answers without coordinates or with swapped ones."""
+def _cot(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
+    """The published reasoning; rejects answers without coordinates or with swapped ones.
+
+    An answer that states another place than the truth, beyond its own rounding, stays as it was published and is
+    counted, but is never written as a target of this project's wording.
+    """
     question, answer = record.turns()
-    if right_if_swapped(answer, truth.lat, truth.lon, within_km=SWAP_WITHIN_KM):
-        raise record.rejected("answer_swapped", f"...{answer[-80:]!r}; the photo is at {truth.lat}, {truth.lon}")
-    distance = record.distance_km("cot", answer, truth)
     stated = read_coordinates(answer, pair_order="lat_lon")
+    truth = record.truth(stated)
+    at = f"the photo is at {truth.lat}, {truth.lon}"
+    swapped = stated if isinstance(stated, Coordinates) else answer
+    if right_if_swapped(swapped, truth.lat, truth.lon, within_km=SWAP_WITHIN_KM):
+        raise record.rejected("answer_swapped", f"...{answer[-80:]!r}; {at}")
+    distance = record.distance_km("cot", stated, truth)
     if distance is None or not isinstance(stated, Coordinates):
-        raise record.rejected("answer_lost", f"no coordinates in the gpt turn ({stated}): ...{answer[-80:]!r}")
+        raise record.rejected(f"answer_{stated}", f"no coordinates in the gpt turn ({stated}): ...{answer[-80:]!r}")
+    if not states_the_truth(answer, stated, truth):
+        if wording == "geotune":
+            detail = f"the answer states {stated.lat}, {stated.lon}; {at}, {distance:.3f} km away"
+            raise record.rejected("answer_differs", detail)
+        record.note("answer_differs")
     meta = {"answer_km": round(distance, 3)}
     gold = coordinates_json(truth)
     if wording == "published":
-        return _Dialogue(question, answer, gold, meta)
+        return truth, _Dialogue(question, answer, gold, meta)
     response = GEOLOCATE.target(coordinates_json(stated), _reasoning(answer))
-    return _Dialogue(GEOLOCATE.prompt(explain=True), response, gold, meta)
+    return truth, _Dialogue(GEOLOCATE.prompt(explain=True), response, gold, meta)
 
 
-def _judge(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
+def _judge(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
     """The published verdict on a prediction; notes verdicts that the distance makes doubtful."""
+    truth = record.truth()
     question, answer = record.turns()
     predicted = record.text("predicted_answer", reason="prediction_lost")
-    try:
-        verdict = JUDGE.gold(record.record)
-    except GoldError as error:
-        raise record.rejected("answer_lost", str(error)) from None
-    distance = record.distance_km(f"judged_{verdict}", predicted, truth)
-    if right_if_swapped(predicted, truth.lat, truth.lon, within_km=SWAP_WITHIN_KM):
+    parsed = JUDGE.parse(answer)
+    if parsed.answer is None:
+        raise record.rejected(f"answer_{parsed.reason}", f"no verdict in the gpt turn: ...{answer[-80:]!r}")
+    verdict = parsed.answer
+    stated = read_coordinates(predicted, pair_order="lat_lon")
+    distance = record.distance_km(f"judged_{verdict}", stated, truth)
+    if distance is None:
+        record.note("prediction_unread")
+    if right_if_swapped(
+        stated if isinstance(stated, Coordinates) else predicted, truth.lat, truth.lon, within_km=SWAP_WITHIN_KM
+    ):
         record.note("prediction_swapped")
     if distance is not None and verdict == "true" and distance > FAR_KM:
         record.note("judged_true_though_far")
@@ -189,7 +209,7 @@ def _judge(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
         record.note("judged_false_though_near")
     meta = {"predicted_answer": predicted, "predicted_km": None if distance is None else round(distance, 3)}
     if wording == "geotune":
-        return _Dialogue(JUDGE.prompt_for(record.record, explain=False), JUDGE.target(verdict), verdict, meta)
+        return truth, _Dialogue(JUDGE.prompt_for(record.record, explain=False), JUDGE.target(verdict), verdict, meta)
     if predicted not in question:
         # The published question lacks the prediction to be judged, which has fields of its own.
         record.note("prediction_not_in_question")
@@ -198,32 +218,39 @@ def _judge(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
             for key in ("predicted_cot", "predicted_answer")
         ]
         question = "\n".join([question.rstrip(), *(text for text in prediction if text.strip())])
-    return _Dialogue(question, answer, verdict, meta)
+    return truth, _Dialogue(question, answer, verdict, meta)
 
 
-def _seed(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
+def _seed(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
     """A question without a published answer: the response is the truth."""
+    truth = record.truth()
     gold = coordinates_json(truth)
     meta = {"reinforcement_only": True}
     if wording == "geotune":
-        return _Dialogue(GEOLOCATE.prompt(explain=True), GEOLOCATE.target(gold), gold, meta)
+        return truth, _Dialogue(GEOLOCATE.prompt(explain=True), GEOLOCATE.target(gold), gold, meta)
     question = record.record.get("instructions")
     if not isinstance(question, str) or not question.strip():
         raise record.rejected("question_lost", f"instructions={question!r:.80}")
     # The published instructions have no image tag; its absence is no defect here.
     tagged = question if IMAGE_TAG in question else f"{IMAGE_TAG}\n{question}"
-    return _Dialogue(record.with_image_tag(tagged), f"<answer>{gold}</answer>", gold, meta)
+    return truth, _Dialogue(record.with_image_tag(tagged), f"<answer>{gold}</answer>", gold, meta)
 
 
-def _bench(record: GreRecord, truth: Coordinates, wording: str) -> _Dialogue:
+def _bench(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
     """This project's question with the reference reasoning, in either wording."""
+    truth = record.truth()
     reference = record.text("gt_cot", reason="answer_lost").replace(IMAGE_TAG, "[image]")
     gold = coordinates_json(truth)
     prompt, response = GEOLOCATE.prompt(explain=True), GEOLOCATE.target(gold, reference)
-    return _Dialogue(prompt, response, gold, {"reference_cot": reference})
+    return truth, _Dialogue(prompt, response, gold, {"reference_cot": reference})
 
 
 _DIALOGUES = {"cot": _cot, "judge": _judge, "seed": _seed, "bench": _bench}
+
+
+def _digest(*parts: str) -> bytes:
+    """A digest of all that makes two records the same."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
 
 
 def _reasoning(answer: str) -> str:

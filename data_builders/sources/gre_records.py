@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from data_builders.sources.rejected import RejectedRecordError
+from data_builders.sources.table_cells import read_cells
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.records import iter_json
 from geotune.sample import IMAGE_TAG
-from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates
-from geotune.tasks.geolocate import read_coordinates
+from geotune.tasks.coordinates import SWAP_WITHIN_KM, CoordinateError, Coordinates
 
 FILES: dict[str, tuple[str, ...]] = {
     "cot": ("gre_cot/gre_cot", "gre_cot"),
@@ -100,33 +100,40 @@ class GreRecord:
         elif "\\" in name:
             self.note("backslash_path")
 
-    def truth(self) -> Coordinates:
-        """Where the photo was taken. Latitude and longitude are exchanged if they are possible only that way."""
-        lat, lon = (self._number(key) for key in ("gt_lat", "gt_lon"))
-        truth = check_coordinates(lat, lon)
+    def truth(self, said: Coordinates | CoordinateError = CoordinateError.missing) -> Coordinates:
+        """Where the photo was taken.
+
+        A latitude beyond 90 is exchanged with the longitude if what the record's answer `said` confirms it.
+        """
+        lat, lon = self._degrees("gt_lat", "gt_latitude"), self._degrees("gt_lon", "gt_lng", "gt_long", "gt_longitude")
+        truth, exchanged = read_cells(lat, lon), read_cells(lon, lat)
         if (
-            isinstance(truth, CoordinateError)
-            and abs(lat) > 90
-            and isinstance(check_coordinates(lon, lat), Coordinates)
+            truth is CoordinateError.out_of_range
+            and isinstance(exchanged, Coordinates)
+            and isinstance(said, Coordinates)
+            and _distance_km(said, exchanged) <= SWAP_WITHIN_KM
         ):
             self.note("truth_swapped")
-            truth = check_coordinates(lon, lat)
+            return exchanged
         if isinstance(truth, CoordinateError):
-            raise self.rejected(f"truth_{truth}", f"gt_lat={lat}, gt_lon={lon}")
-        return Coordinates(round(truth.lat, 6), round(truth.lon, 6))
+            # Something stands in both fields, so that what the reader finds nothing in is no number.
+            nothing = truth in (CoordinateError.missing, CoordinateError.incomplete)
+            reason = CoordinateError.not_a_number if nothing else truth
+            raise self.rejected(f"truth_{reason}", f"gt_lat={lat!r:.80}, gt_lon={lon!r:.80}")
+        return truth
 
-    def _number(self, key: str) -> float:
+    def _degrees(self, *keys: str) -> str:
+        """The first of the fields that the record has, as text."""
+        key = next((key for key in keys if self.record.get(key) is not None), keys[0])
         value = self.record.get(key)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise self.rejected("truth_missing", f"{key}={value!r}")
         if isinstance(value, str):
-            try:
-                number = float(value)
-            except ValueError:
-                raise self.rejected("truth_missing", f"{key}={value!r:.80}") from None
             self.note("truth_as_text")
-            return number
+            return value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.rejected("truth_missing", f"{key}={value!r:.80}")
-        return float(value)
+            raise self.rejected("truth_not_a_number", f"{key}={value!r:.80}")
+        return repr(value)
 
     def turns(self) -> tuple[str, str]:
         """The turns of human and gpt; the human's has exactly one image tag."""
@@ -139,7 +146,7 @@ class GreRecord:
                     "invalid_record", f"conversations={turns!r:.120}; expected one human and one gpt turn"
                 )
         if not answer.strip():
-            raise self.rejected("answer_lost", "the gpt turn is empty")
+            raise self.rejected("answer_empty", "the gpt turn is empty")
         return self.with_image_tag(question), answer
 
     def with_image_tag(self, question: str) -> str:
@@ -152,15 +159,14 @@ class GreRecord:
             return f"{IMAGE_TAG}\n{question}"
         return question
 
-    def distance_km(self, kind: str, text: str, truth: Coordinates) -> float | None:
-        """Distance in km from the truth to the coordinates in a text, None if it has none.
+    def distance_km(self, kind: str, stated: Coordinates | CoordinateError, truth: Coordinates) -> float | None:
+        """Distance in km from the truth to the coordinates that a text states, None if it states none.
 
         The findings keep the distance under `kind`.
         """
-        stated = read_coordinates(text, pair_order="lat_lon")
         if not isinstance(stated, Coordinates):
             return None
-        distance = float(haversine_km(stated.lat, stated.lon, truth.lat, truth.lon))
+        distance = _distance_km(stated, truth)
         self.findings.distances_km[kind].append(distance)
         return distance
 
@@ -220,6 +226,10 @@ def iter_gre_records(file: Path) -> Iterator[tuple[str, dict[str, Any] | BadReco
 def posix_name(name: str) -> str:
     """A path as records name it, with slashes in place of backslashes."""
     return name.replace("\\", "/")
+
+
+def _distance_km(one: Coordinates, other: Coordinates) -> float:
+    return float(haversine_km(one.lat, one.lon, other.lat, other.lon))
 
 
 def _is_absolute(name: str) -> bool:

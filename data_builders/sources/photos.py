@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -23,6 +23,7 @@ from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least
 from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, Turn
+from geotune.system.images import CAMERA_ENDINGS, foreign_format
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
@@ -35,7 +36,8 @@ BATCH = 1024
 class PhotoFolder:
     """An index by name of the images below a folder, at any depth.
 
-    The index holds a digest and a number per image, so that millions of names take tens of MB.
+    A photo that can't be opened, such as a HEIC of a phone, is found only if no image of the same name can be. The
+    index holds a digest and a number per image, so that millions of names take tens of MB.
 
     Raises:
         ConfigError: The folder does not exist or has no image.
@@ -55,6 +57,11 @@ class PhotoFolder:
                     numbers.append(places.setdefault((folder, name[len(plain) :]), len(places)))
         if not digests:
             raise ConfigError(Problem(key, root, "this folder has no image", "give the folder of the photos"))
+        if not any(_can_open(ending) for _, ending in places):
+            kinds = ", ".join(sorted({ending for _, ending in places})[:5])
+            raise ConfigError(
+                Problem(key, root, f"none of its images can be opened here ({kinds})", "convert them to JPEG or PNG")
+            )
         self._places = list(places)
         unsorted = np.frombuffer(digests, np.uint64)
         order = np.argsort(unsorted, kind="stable")
@@ -65,31 +72,52 @@ class PhotoFolder:
         """The row's file, found by the path that the table gives or by its name, with any ending (even `.jpg.jpg`).
 
         Raises:
-            RejectedRecordError: There is no file, there are several, or the file lies outside the folder.
+            RejectedRecordError: There is no file, there are several, it can't be opened, or it lies outside the folder.
         """
+        unopenable: list[Path] = []
         for name in row.files:
             name = name.replace("\\", "/")
             if ".." in name.split("/") or "\0" in name:
                 raise RejectedRecordError(row.id, "outside_folder", f"{name!r} leaves the folder of photos")
             exact = self.root / name
-            given = "/" in name and os.path.isfile(exact)
+            given = "/" in name and _can_open(name) and os.path.isfile(exact)
             found = [exact] if given else self._by_name(name)
-            if len(found) > 1:
-                shown = ", ".join(str(path.relative_to(self.root)) for path in found[:3])
-                raise RejectedRecordError(row.id, "ambiguous_image", f"{len(found)} files have this name: {shown}")
-            if found:
+            opened = [path for path in found if _can_open(path.name)]
+            unopenable += [path for path in found if not opened]
+            if len(opened) > 1:
+                shown = ", ".join(str(path.relative_to(self.root)) for path in opened[:3])
+                raise RejectedRecordError(row.id, "ambiguous_image", f"{len(opened)} files have this name: {shown}")
+            if opened:
                 # A path that the table gives may pass through links; a file found by name can only be a link itself.
-                return self._checked(row, found[0], may_be_link=given or found[0].is_symlink())
+                return self._checked(row, opened[0], may_be_link=given or opened[0].is_symlink())
+        if unopenable:
+            return self._with_wrong_ending(row, unopenable)
         raise RejectedRecordError(row.id, "missing_image", f"no image {' or '.join(row.files)} below {self.root}")
 
+    def _with_wrong_ending(self, row: Row, files: Sequence[Path]) -> Path:
+        """The only file of the row, if only its ending says that it can't be opened; raises RejectedRecordError."""
+        path = self._checked(row, files[0], may_be_link=True)
+        foreign = foreign_format(path)
+        if foreign is None and len(set(files)) == 1:
+            return path
+        shown = path.relative_to(self.root)
+        detail = f"{shown} is {foreign or path.suffix[1:].upper()}, which can't be opened here, and no JPEG or PNG of "
+        raise RejectedRecordError(row.id, "undecodable_image", f"{detail}this name lies in the folder; convert it")
+
     def _by_name(self, name: str) -> list[Path]:
-        """The files with this name: the only one with the same ending, or else all with any ending."""
+        """The files with this name: the only one with the same ending, or else all with any ending.
+
+        Files in the folder that the name gives go before those elsewhere.
+        """
         plain = plain_name(name)
         first, last = (np.searchsorted(self._digests, np.uint64(_digest(plain)), side) for side in ("left", "right"))
         places = (self._places[number] for number in self._numbers[first:last])
         files = [Path(folder, plain + ending) for folder, ending in places]
         files = [file for file in files if os.path.isfile(file)]
-        exact = [file for file in files if file.name == name.rpartition("/")[2]]
+        parent = (self.root / name).parent
+        beside = [file for file in files if "/" in name and file.parent == parent and _can_open(file.name)]
+        files = beside or files
+        exact = [file for file in files if file.name == name.rpartition("/")[2] and _can_open(file.name)]
         return exact if len(exact) == 1 else files
 
     def _checked(self, row: Row, path: Path, *, may_be_link: bool) -> Path:
@@ -101,6 +129,10 @@ class PhotoFolder:
         if may_be_link and not path.resolve().is_relative_to(self.root.resolve()):
             raise RejectedRecordError(row.id, "outside_folder", f"{path} is a link to {path.resolve()}")
         return path
+
+
+def _can_open(name: str) -> bool:
+    return name.rpartition(".")[2].lower() not in CAMERA_ENDINGS
 
 
 def _digest(name: str) -> int:
@@ -128,7 +160,7 @@ class PhotoTable(Builder):
     images: Path
     """Folder of the photos, which are found by id or file name at any depth."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Columns that the header does not reveal, by role (id, image, lat, lon, city, ...), for example columns.lat=Y."""
+    """Columns that the header does not reveal, by role (id, image, lat, lon, lat_ref, city, ...), as columns.lat=Y."""
     limit: int | None = None
     """Number of rows, drawn at random from the whole table; null: all rows."""
     seed: int = 0

@@ -1,47 +1,37 @@
-"""Reads CSV tables of photos: detects encoding, delimiter and columns, and returns each row's coordinates."""
+"""Reads CSV tables of photos: finds the columns, decides their order, and returns each row's coordinates."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from data_builders.sources.rejected import RejectedRecordError
-from geotune.errors import ConfigError, Problem
-from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates
-from geotune.tasks.geolocate import read_coordinates
-
-NAMES = ("street", "city", "state", "country", "continent")
-"""Columns that name a photo's place."""
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("imgid", "imageid", "photoid", "sampleid", "id", "key", "uuid"),
-    "image": ("imagepath", "imgpath", "imagefile", "imagename", "filename", "filepath", "file", "path", "image", "img"),
-    "lat": ("lat", "latitude", "gtlat", "truelat", "gtlatitude", "truelatitude"),
-    "lon": ("lon", "lng", "long", "longitude", "gtlon", "gtlng", "truelon", "gtlongitude", "truelongitude"),
-    "street": ("street",),
-    "city": ("city", "town"),
-    "state": ("state", "province", "admin1"),
-    "country": ("country", "countryname"),
-    "continent": ("continent",),
-}
-"""Spellings of each column's name, reduced to letters and digits, in order of preference."""
-DELIMITERS = ",;\t"
-SWAPPED_SHARE = 0.05
-"""Smallest share of rows that are legal only with latitude and longitude exchanged at which the headers count as
-swapped, provided that no row is legal only as labelled. A smaller share counts as mistakes of single rows."""
-
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+from data_builders.sources.table_cells import (
+    Angle,
+    OrderCount,
+    is_wgs84,
+    lacks_ref,
+    may_be_hemisphere,
+    read_angles,
+    same_place,
+    why_not,
 )
-_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*")
+from data_builders.sources.table_columns import (
+    AXES,
+    AXIS_NAMES,
+    NAMES,
+    AngleColumns,
+    Columns,
+    columns_as_overrides,
+    find_columns,
+)
+from data_builders.sources.table_files import TableFile, read_table, visible
+from geotune.errors import ConfigError, Problem
+from geotune.system.images import CAMERA_ENDINGS, IMAGE_ENDINGS
+from geotune.tasks.coordinates import Coordinates
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +55,14 @@ class Row:
 class Table:
     """A CSV file of photos, opened by `open_table`."""
 
-    path: Path
-    encoding: str
-    delimiter: str
-    header: tuple[str, ...]
-    columns: Mapping[str, str]
-    """The column of each role that the table has: id, image, lat, lon, street, city, state, country, continent."""
+    file: TableFile
+    columns: Columns
+    order: OrderCount
+    """The rows that tell which column is the latitude."""
     swapped: bool
     """Whether the headers of latitude and longitude are swapped; `rows` corrects for that."""
+    refs_used: frozenset[str]
+    """The axes whose hemisphere stands in a column of its own in at least one row."""
     n_rows: int
 
     def rows(self, only: Container[int] | None = None) -> Iterator[Row | RejectedRecordError]:
@@ -82,11 +72,11 @@ class Table:
         rows to these numbers, counted from 0.
         """
         seen: set[str] = set()
-        for number, (line, cells) in enumerate(_records(self.path, self.encoding, self.delimiter)):
+        for number, (line, cells) in enumerate(self.file.rows()):
             if only is not None and number not in only:
                 continue
             try:
-                row = self._row(cells, f"{self.path.name}:{line}")
+                row = self._row(cells, f"{self.file.path.name}:{line}")
                 if row.id in seen:
                     raise RejectedRecordError(row.id, "duplicate_id", f"line {line}: an earlier row has this id")
                 seen.add(row.id)
@@ -98,31 +88,47 @@ class Table:
         """How the table was read, for the report."""
         return {
             "rows": self.n_rows,
-            "encoding": self.encoding,
-            "delimiter": self.delimiter,
-            "columns": dict(self.columns),
+            "encoding": self.file.encoding,
+            "delimiter": self.file.delimiter,
+            "columns": self.columns.roles(),
             "swapped_headers": self.swapped,
+            "rows_legal_only_as_labelled": self.order.as_labelled,
+            "rows_legal_only_exchanged": self.order.exchanged,
         }
 
-    def _row(self, cells: Sequence[str], where: str) -> Row:
-        values = _by_column(self.header, cells)
+    def _row(self, cells: list[str], where: str) -> Row:
+        values = self.file.by_column(cells)
         if values is None:
-            detail = f"{len(cells)} cells under {len(self.header)} columns: {self.delimiter.join(cells)[:200]!r}"
+            shown = self.file.delimiter.join(cells)[:200]
+            detail = f"{len(cells)} cells under {len(self.file.header)} columns: {shown!r}"
             raise RejectedRecordError(where, "wrong_cell_count", detail)
-        cell = {role: values[column].strip() for role, column in self.columns.items()}
+        cell = {role: visible(values[column]) for role, column in self.columns.others.items()}
         files = tuple(cell[role] for role in ("image", "id") if cell.get(role))
         row_id = cell.get("id") or plain_name(cell.get("image", ""))
         if not row_id:
             raise RejectedRecordError(where, "no_id", "neither an id nor a file name")
-        at = read_cells(*self._lat_lon(values), decimal_comma=self.delimiter != ",")
-        if not isinstance(at, Coordinates):
-            lat, lon = self._lat_lon(values)
-            raise RejectedRecordError(row_id, f"coordinates_{at}", f"{where}: latitude {lat!r}, longitude {lon!r}")
+        if not is_wgs84(cell.get("datum", "")):
+            detail = f"{where}: the coordinates are in {cell['datum']!r}, not in WGS84"
+            raise RejectedRecordError(row_id, "coordinates_other_datum", detail)
+        at = self._place(values, row_id, where)
         return Row(row_id, files, at, {name: cell[name] for name in NAMES if cell.get(name)}, values)
 
-    def _lat_lon(self, values: Mapping[str, str]) -> tuple[str, str]:
-        lat, lon = values[self.columns["lat"]], values[self.columns["lon"]]
-        return (lon, lat) if self.swapped else (lat, lon)
+    def _place(self, values: Mapping[str, str], row_id: str, where: str) -> Coordinates:
+        """The coordinates of a row; raises RejectedRecordError, which names the cell that is not understood."""
+        columns = (self.columns.lat, self.columns.lon)
+        lat, lon = (Angle.of(each, values) for each in (reversed(columns) if self.swapped else columns))
+        decimal_comma = self.file.delimiter != ","
+        for angle, axis, labelled in zip((lat, lon), AXES, reversed(AXES) if self.swapped else AXES, strict=True):
+            if labelled in self.refs_used and not angle.ref and lacks_ref(angle, axis, decimal_comma=decimal_comma):
+                column = getattr(self.columns, labelled).ref
+                detail = f"{where}: the {AXIS_NAMES[axis]} {angle.shown()} has no sign, and its {column!r} is empty"
+                raise RejectedRecordError(row_id, "coordinates_ambiguous", detail)
+        at = read_angles(lat, lon, decimal_comma=decimal_comma)
+        if not isinstance(at, Coordinates):
+            why = why_not(lat, lon, decimal_comma=decimal_comma)
+            detail = f"{where}: latitude {lat.shown()}, longitude {lon.shown()}{f': {why}' if why else ''}"
+            raise RejectedRecordError(row_id, f"coordinates_{at}", detail)
+        return at
 
 
 def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str = "csv") -> Table:
@@ -131,178 +137,136 @@ def open_table(path: Path, columns: Mapping[str, str] | None = None, *, key: str
     Args:
         path: The CSV file.
         columns: Names of columns by role (`lat`, `id`, ...), for roles that the header does not reveal. If both `lat`
-            and `lon` are given, they never count as swapped.
+            and `lon` are given, they never count as swapped. None if the builder has no such key.
         key: The config key of `path`, for messages.
 
     Raises:
-        ConfigError: The file does not exist, is not UTF-8, is no CSV, or has no column for the coordinates or the
-            photo.
+        ConfigError: The file does not exist, is not UTF-8, is no CSV, has no column for the coordinates or the photo,
+            or has several whose coordinates differ; or its rows contradict each other about which is the latitude.
     """
-    columns = columns or {}
-    encoding = _encoding(path, key)
+    chosen = columns or {}
+
+    def read(file: TableFile) -> Table:
+        return _scan(file, find_columns(file.header, chosen, path, key), "lat" in chosen and "lon" in chosen, key)
+
     try:
-        delimiter, header = _header(path, encoding)
-        roles = _roles(header, columns, path, key)
-        sure = "lat" in columns and "lon" in columns
-        n_rows, swapped = _scan(path, encoding, delimiter, header, roles)
-    except UnicodeDecodeError as error:
+        return read_table(path, key, read)
+    except ConfigError as error:
+        if columns is not None:
+            raise
+        remedy = "correct the table, whose columns are found by their names"
+        told = (replace(each, remedy=remedy) if "columns." in each.remedy else each for each in error.problems)
+        raise ConfigError(*told) from None
+
+
+def plain_name(name: str) -> str:
+    """A file's name without folders and without the endings of images: `a/1.jpg.jpg` -> `1`, `1.HEIC` -> `1`."""
+    return _ENDINGS.sub("", name.replace("\\", "/").rpartition("/")[2])
+
+
+_ENDINGS = re.compile(rf"(?:\.(?:{'|'.join((*IMAGE_ENDINGS, *CAMERA_ENDINGS))}))+$", re.IGNORECASE)
+
+
+def _scan(file: TableFile, columns: Columns, sure: bool, key: str) -> Table:
+    """Read all rows once, for what only all of them tell. Raises ConfigError if they tell no one reading."""
+    decimal_comma = file.delimiter != ","
+    order, n_rows, differing = OrderCount(), 0, 0
+    refs_used: set[str] = set()
+    pairs = ((columns.lat, columns.lon), *columns.rivals)
+    index = {name: number for number, name in enumerate(file.header)}
+    needed = {name: index[name] for name in _names(pairs)}
+    doubtful = {name: index[name] for name in columns.doubtful}
+    hemispheres: set[str] = set()
+    for _, cells in file.rows():
+        n_rows += 1
+        if len(cells) < len(file.header):
+            continue
+        for name, number in list(doubtful.items()):
+            if cell := visible(cells[number]):
+                hemispheres.add(name)
+                if not may_be_hemisphere(cell, columns.doubtful[name]):
+                    del doubtful[name]
+        values = {name: cells[number] for name, number in needed.items()}
+        lat, lon = Angle.of(columns.lat, values), Angle.of(columns.lon, values)
+        order.add(lat, lon, decimal_comma=decimal_comma)
+        if lat.ref or lon.ref:
+            refs_used |= {axis for axis, angle in (("lat", lat), ("lon", lon)) if angle.ref}
+        if columns.rivals:
+            others = [tuple(Angle.of(each, values) for each in pair) for pair in columns.rivals]
+            differing += not all(same_place((lat, lon), (a, o), decimal_comma=decimal_comma) for a, o in others)
+    if n_rows == 0:
+        raise ConfigError(Problem(key, file.path, "this table has no row below the header", "give the whole table"))
+    for name in doubtful.keys() & hemispheres:
+        axis = columns.doubtful[name]
+        raise ConfigError(
+            Problem(
+                key,
+                file.path,
+                f"the column {name} looks like the hemisphere of the {AXIS_NAMES[axis]}",
+                f"say so with columns.{axis}_ref={name}, or give columns.{axis}={getattr(columns, axis).value} if that "
+                "column has its sign",
+            )
+        )
+    _check_rivals(file.path, pairs, differing, n_rows, key)
+    swapped = False if sure else order.swapped()
+    names = columns.lat.value, columns.lon.value
+    counts = (
+        f"of {order.rows:,} rows with coordinates, {order.exchanged:,} are legal only with the columns exchanged and "
+        f"{order.as_labelled:,} only as labelled"
+    )
+    as_labelled, exchanged = (
+        columns_as_overrides(zip(AXES, each, strict=True)) for each in (names, tuple(reversed(names)))
+    )
+    if swapped is None:
+        raise ConfigError(
+            Problem(
+                key,
+                file.path,
+                f"the rows do not tell whether the headers {names[0]} and {names[1]} are swapped: {counts}",
+                f"fix the wrong rows, or say which is which: {as_labelled} to read them as labelled, or {exchanged}",
+            )
+        )
+    if swapped:
+        log.warning(
+            "%s: the headers %s and %s are swapped (%s), so the two columns are read exchanged. To read them as "
+            "labelled: %s",
+            file.path,
+            *names,
+            counts,
+            as_labelled,
+        )
+    elif order.exchanged and not sure:
+        log.warning(
+            "%s: %s. The columns are read as labelled, and those rows are rejected. If the headers %s and %s are "
+            "swapped: %s",
+            file.path,
+            counts,
+            *names,
+            exchanged,
+        )
+    return Table(file, columns, order, swapped, frozenset(refs_used), n_rows)
+
+
+def _names(pairs: Sequence[tuple[AngleColumns, AngleColumns]]) -> set[str]:
+    return {name for pair in pairs for angle in pair for name in angle.roles("lat").values()}
+
+
+def _check_rivals(
+    path: Path, pairs: Sequence[tuple[AngleColumns, AngleColumns]], differing: int, n_rows: int, key: str
+) -> None:
+    """Say which of several pairs of columns is read. Raises ConfigError if they state different places."""
+    if len(pairs) == 1:
+        return
+    shown = [f"{lat.value} and {lon.value}" for lat, lon in pairs]
+    ways = [columns_as_overrides((("lat", lat.value), ("lon", lon.value))) for lat, lon in pairs]
+    if differing:
         raise ConfigError(
             Problem(
                 key,
                 path,
-                str(_undecodable(path, error)),
-                "save it as UTF-8, for instance with `iconv -f latin1 -t utf-8`",
+                f"several columns look like the photo's coordinates ({'; '.join(shown)}), and in {differing:,} of "
+                f"{n_rows:,} rows they differ",
+                f"say which is meant: {' or '.join(ways)}",
             )
-        ) from None
-    except csv.Error as error:
-        raise ConfigError(
-            Problem(key, path, f"this file can't be read as CSV ({error})", "fix it or save it again")
-        ) from None
-    if n_rows == 0:
-        raise ConfigError(Problem(key, path, "this table has no row below the header", "give the whole table"))
-    if swapped and not sure:
-        log.warning(
-            "%s: the headers %s and %s are swapped (there are latitudes beyond 90), so the two columns are read "
-            "exchanged. To read them as labelled: columns.lat=%s columns.lon=%s",
-            path,
-            roles["lat"],
-            roles["lon"],
-            roles["lat"],
-            roles["lon"],
         )
-    return Table(path, encoding, delimiter, header, roles, swapped and not sure, n_rows)
-
-
-def plain_name(name: str) -> str:
-    """A file's name without folders and without the endings of images: `a/1.jpg.jpg` -> `1`."""
-    return _ENDINGS.sub("", name.replace("\\", "/").rpartition("/")[2])
-
-
-_ENDINGS = re.compile(r"(?:\.(?:jpe?g|png|webp|gif|bmp|tiff?))+$", re.IGNORECASE)
-
-
-def read_cells(lat: str, lon: str, *, decimal_comma: bool = False) -> Coordinates | CoordinateError:
-    """The coordinates in two cells, rounded to six decimals: plain numbers or any other notation of coordinates."""
-    numbers = _number(lat, decimal_comma), _number(lon, decimal_comma)
-    if numbers[0] is not None and numbers[1] is not None:
-        return check_coordinates(round(numbers[0], 6), round(numbers[1], 6))
-    if not lat.strip() or not lon.strip():
-        return CoordinateError.incomplete if lat.strip() or lon.strip() else CoordinateError.missing
-    if "," in lat or "," in lon:
-        return CoordinateError.ambiguous
-    return read_coordinates(f'{{"latitude": {lat}, "longitude": {lon}}}')
-
-
-def _number(text: str, decimal_comma: bool) -> float | None:
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    return float(text.replace(",", ".")) if decimal_comma and _DECIMAL_COMMA.fullmatch(text) else None
-
-
-def _encoding(path: Path, key: str) -> str:
-    """The encoding by the file's byte order mark; UTF-8 without one."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise ConfigError(
-            Problem(key, path, f"this table can't be read ({error.strerror})", "give a CSV file")
-        ) from None
-    return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
-
-
-def _open(path: Path, encoding: str) -> IO[str]:
-    return path.open(encoding=encoding, newline="")
-
-
-def _header(path: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
-    """The delimiter that gives the first line most columns, and the names of these columns."""
-    with _open(path, encoding) as file:
-        first = next((line for line in file if line.strip()), "")
-    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda each: len(headers[each]))
-    return delimiter, tuple(name.strip() for name in headers[delimiter])
-
-
-def _roles(header: Sequence[str], columns: Mapping[str, str], path: Path, key: str) -> dict[str, str]:
-    """The column of each role, from `columns` or else by its spelling. Raises ConfigError as `open_table`."""
-    shown = ", ".join(header)
-    for role, name in columns.items():
-        if role not in COLUMNS:
-            raise ConfigError(
-                Problem(f"columns.{role}", name, "there is no such role", f"choose one of {', '.join(COLUMNS)}")
-            )
-        if name not in header:
-            raise ConfigError(Problem(f"columns.{role}", name, f"{path} has no such column", f"choose one of {shown}"))
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header]
-    found: dict[str, str] = {}
-    for role, spellings in COLUMNS.items():
-        if role in columns:
-            found[role] = columns[role]
-        elif known := [spelling for spelling in spellings if spelling in plain]:
-            found[role] = header[plain.index(known[0])]
-    for role in ("lat", "lon"):
-        if role not in found:
-            raise ConfigError(
-                Problem(
-                    key,
-                    path,
-                    f"no column looks like the {role}",
-                    f"give columns.{role}=<name> from the header {shown!r}",
-                )
-            )
-    if not found.keys() & {"id", "image"}:
-        raise ConfigError(
-            Problem(key, path, "no column names the photos", f"give columns.id=<name> from the header {shown!r}")
-        )
-    for role, name in found.items():
-        if header.count(name) > 1:
-            raise ConfigError(Problem(key, path, f"the header has the column {name} (its {role}) twice", "remove one"))
-    return found
-
-
-def _records(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row below the header; blank lines are skipped."""
-    with _open(path, encoding) as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        rows = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
-        next(rows, None)
-        yield from rows
-
-
-def _by_column(header: Sequence[str], cells: Sequence[str]) -> dict[str, str] | None:
-    """The cells by column; None if there are too few or too many (blank cells at the end are ignored)."""
-    if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-        return None
-    return dict(zip(header, cells, strict=False))
-
-
-def _scan(
-    path: Path, encoding: str, delimiter: str, header: Sequence[str], roles: Mapping[str, str]
-) -> tuple[int, bool]:
-    """The number of rows, and whether the headers of latitude and longitude are swapped."""
-    lat_at, lon_at = header.index(roles["lat"]), header.index(roles["lon"])
-    n_rows = legal_as_labelled = legal_exchanged = 0
-    for _, cells in _records(path, encoding, delimiter):
-        n_rows += 1
-        if len(cells) <= max(lat_at, lon_at):
-            continue
-        lat, lon = (_number(cells[at], delimiter != ",") for at in (lat_at, lon_at))
-        if lat is not None and lon is not None:
-            legal_as_labelled += abs(lat) <= 90 < abs(lon) <= 180
-            legal_exchanged += abs(lon) <= 90 < abs(lat) <= 180
-    swapped = legal_as_labelled == 0 and legal_exchanged > 0 and legal_exchanged >= SWAPPED_SHARE * n_rows
-    return n_rows, swapped
-
-
-def _undecodable(path: Path, error: UnicodeDecodeError) -> str:
-    """Says where a table stops being text, for a message."""
-    if error.encoding != "utf-8":
-        return f"it begins as {error.encoding} but does not continue so"
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as bad:
-                return f"line {number} is not UTF-8 (byte 0x{line[bad.start]:02x} at {bad.start + 1})"
-    return "it is not UTF-8"
+    log.warning("%s: %s look like the photo's coordinates and agree; %s are read", path, "; ".join(shown), shown[0])

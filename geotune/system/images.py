@@ -13,6 +13,14 @@ from geotune.errors import BadRecord, shortened
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are opened. Pillow knows others that are no photos or run programs, such as PostScript."""
+IMAGE_ENDINGS = ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff")
+"""Endings of the names of images that are opened."""
+CAMERA_ENDINGS = (
+    *("heic", "heics", "heif", "heifs", "hif", "avif", "avifs", "jp2", "j2k", "jpf", "jpx", "jxl", "jxr"),
+    *("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "rwl", "raf", "pef", "srw", "raw"),
+    *("3fr", "iiq", "x3f", "gpr", "mrw", "kdc", "dcr", "erf"),
+)
+"""Endings of the names of images that phones and cameras write and that are not opened."""
 _IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -55,6 +63,22 @@ def resolve_image(dataset_dir: str | Path, name: str) -> Path:
     if not resolved.is_relative_to(root):
         raise BadRecord("", f"image {name!r} leaves the dataset's folder {root}; name it by its absolute path")
     return resolved
+
+
+def foreign_format(path: Path) -> str | None:
+    """Return the format of an image that can't be opened, by its ending and its content; None if it may be opened.
+
+    A raw photo begins like a TIFF file, whose first image is often only a thumbnail, so its ending decides. Any other
+    file may have a wrong ending, so its content decides.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    ending = path.suffix.lower().removeprefix(".")
+    if head[4:8] == b"ftyp":
+        return {b"avi": "AVIF", b"crx": "CR3"}.get(head[8:11], "HEIC")
+    if ending not in CAMERA_ENDINGS or head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")):
+        return None
+    return ending.upper()
 
 
 def check_image(path: str | Path, *, max_pixels: int | None) -> tuple[int, int]:
@@ -119,8 +143,9 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     except BadRecord:
         raise
     except UnidentifiedImageError:
-        known = ", ".join(_FORMATS)
-        raise BadRecord("", f"image {path} is no image in a known format ({known})", code="broken_image") from None
+        known, foreign = ", ".join(_FORMATS), foreign_format(path)
+        why = f"is {foreign}, which can't be opened here; convert it" if foreign else "is no image in a known format"
+        raise BadRecord("", f"image {path} {why} ({known})", code="broken_image") from None
     except Image.DecompressionBombError as error:  # Pillow's own limit may be lower than ours
         why = f"can't be read: {error.args[0]} More pixels than allowed"
         raise BadRecord("", f"image {path} {why}", code="image_too_large") from None

@@ -9,23 +9,18 @@ from typing import Any, Literal
 
 from geotune.geo import haversine_km
 from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, entry, rejected
-from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, parse_coordinates
+from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, parse_coordinates, read_fields
 
 GEOSCORE_SCALE_KM = 1492.7
 """Distance at which the Geoscore, 5000 e^(-d/1492.7), falls to 1/e of its maximum."""
-_FIELDS = (
-    ("gt_lat", "gt_lon"),
-    ("latitude", "longitude"),
-    ("true_lat", "true_lon"),
-    ("lat", "lon"),
-    ("LAT", "LON"),
-)
+_GOLD_PREFIXES = ("gt_", "true_", "")
+"""Beginnings of the names of a record's gold fields, in order of preference."""
+_AXES = (("latitude", "lat"), ("longitude", "lon", "lng", "long"))
 
 
 def read_coordinates(text: str, *, pair_order: Literal["lat_lon"] | None = None) -> Coordinates | CoordinateError:
     """Read coordinates like `parse_coordinates`, and round them to the six decimals (0.1 m) of the canonical form."""
-    found = parse_coordinates(text, pair_order=pair_order)
-    return check_coordinates(round(found.lat, 6), round(found.lon, 6)) if isinstance(found, Coordinates) else found
+    return _canonical(parse_coordinates(text, pair_order=pair_order))
 
 
 def coordinates_json(at: Coordinates) -> str:
@@ -48,12 +43,17 @@ def closeness(distance_km: float) -> float:
 def gold_coordinates(record: Mapping[str, Any]) -> Coordinates:
     """Return the coordinates of a record's photo; raises `GoldError` if it has none that are legal.
 
-    They stand in two named fields, or in the `real_location` ("lat,lon") of a GeoX record.
+    They stand in two named fields (`gt_lat` and `gt_long`, `true_lat` and `true_lng`, `latitude` and `longitude`, and
+    so on), or in the `real_location` ("lat,lon") of a GeoX record.
     """
-    for lat, lon in _FIELDS:
-        if record.get(lat) is not None and record.get(lon) is not None:
-            text = f'{{"latitude": {record[lat]}, "longitude": {record[lon]}}}'
-            found = read_coordinates(text)
+    for prefix in _GOLD_PREFIXES:
+        lat, lon = (
+            next((record[key] for name in names for key in _cases(prefix + name) if record.get(key) is not None), None)
+            for names in _AXES
+        )
+        if lat is not None and lon is not None:
+            text = f"{lat}, {lon}"
+            found = _canonical(read_fields(str(lat), str(lon)))
             break
     else:
         text = str(entry(record, "GroundImage", "real_location"))
@@ -61,6 +61,14 @@ def gold_coordinates(record: Mapping[str, Any]) -> Coordinates:
     if not isinstance(found, Coordinates):
         raise GoldError(f"coordinates {found}", text)
     return found
+
+
+def _canonical(found: Coordinates | CoordinateError) -> Coordinates | CoordinateError:
+    return check_coordinates(round(found.lat, 6), round(found.lon, 6)) if isinstance(found, Coordinates) else found
+
+
+def _cases(name: str) -> tuple[str, str]:
+    return name, name.upper()
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ FIXED: list[tuple[str, Mapping[str, Any], str]] = [
     ("backslash_path", cot("images\\sub\\c.jpg"), "c.jpg"),
     ("truth_swapped", cot(said="<answer>35.66, 139.7</answer>", at=(139.7, 35.66)), "a.jpg"),
     ("truth_as_text", cot(at=("48.8584", "2.2945")), "a.jpg"),
+    ("truth_as_text", cot(at=("48.8584\u00b0 N", "2.2945\u00b0 E")), "a.jpg"),
+    ("truth_as_text", cot(at=("48\u00b051'30\"N", "2\u00b017'40\"E")), "a.jpg"),
     (
         "image_mark_missing",
         cot() | {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": SAID}]},
@@ -118,14 +120,22 @@ def test_defects_that_can_be_fixed_are_fixed_and_counted(
 
 
 REJECTED: list[tuple[str, Any]] = [
-    ("answer_lost", cot(said="<think>Somewhere in France.</think>")),
-    ("answer_lost", cot(said="  ")),
+    ("answer_missing", cot(said="<think>A tower.</think>Somewhere in France.")),
+    ("answer_empty", cot(said="  ")),
+    ("answer_incomplete", cot(said="<answer>Latitude: 48.86</answer>")),
+    ("answer_out_of_range", cot(said="<answer>Latitude: 98.86, Longitude: 2.29</answer>")),
     ("answer_swapped", cot(said="<answer>Latitude: 2.2945, Longitude: 48.8584</answer>")),
     ("truth_out_of_range", cot(at=(99.0, 200.0))),
     ("truth_null_island", cot(at=(0, 0.0))),
     ("truth_missing", cot(at=(None, 2.0))),
-    ("truth_missing", cot(at=("north", 2.0))),
-    ("truth_missing", cot(at=(True, 2.0))),
+    ("truth_missing", cot(at=(" ", 2.0))),
+    ("truth_not_a_number", cot(at=("north", 2.0))),
+    ("truth_not_a_number", cot(at=("unknown", "unknown"))),
+    ("truth_not_a_number", cot(at=(True, 2.0))),
+    ("truth_not_a_number", cot(at=([48.9], 2.0))),
+    ("truth_ambiguous", cot(at=("48.8584 W", "2.2945"))),
+    # No answer confirms that the two have changed places.
+    ("truth_out_of_range", cot(at=(139.7, 35.66))),
     ("missing_image", cot("images/none.jpg")),
     ("broken_image", cot("images/broken.jpg")),
     ("path_outside", cot("images/../../secret.jpg")),
@@ -178,7 +188,7 @@ def test_verdicts(root: Path, tmp_path: Path) -> None:
         ("judge", "true"),
         ("judge", "false"),
     ]
-    assert rejects(out) == {"4": "answer_lost", "5": "prediction_lost"}
+    assert rejects(out) == {"4": "answer_no_answer", "5": "prediction_lost"}
     assert samples[1].response == "False."
     # The published question lacks the prediction to be judged, so the builder adds it.
     assert samples[0].prompt == "<image>\nWhere is this?\nAn iron tower.\n48.86, 2.29"
@@ -189,6 +199,35 @@ def test_verdicts(root: Path, tmp_path: Path) -> None:
     task = get_task("judge")
     assert ours[0].prompt == task.prompt_for(records[0], explain=False)
     assert [task.parse(sample.response).answer for sample in ours] == [sample.answer for sample in samples]
+
+
+def test_an_answer_that_differs_from_the_truth_becomes_no_target(root: Path, tmp_path: Path) -> None:
+    said = "An iron tower.<answer>48.87, 2.29</answer>"
+    write(root, "gre_cot/gre_cot.json", [cot(), cot("images/b.jpg", said)])
+    report, samples = build(root, tmp_path / "published", "cot")
+    assert samples[1].response == said
+    assert report["audit"]["mended"] == {"answer_differs": {"records": 1, "examples": ["gre_cot.json/1"]}}
+    _, ours = build(root, tmp_path / "ours", "cot", wording="geotune")
+    assert [sample.images[0][-5:] for sample in ours] == ["a.jpg"]
+    (line,) = (tmp_path / "ours/rejected.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "answer_differs"
+    assert json.loads(line)["detail"] == "the answer states 48.87, 2.29; the photo is at 48.8584, 2.2945, 1.331 km away"
+
+
+def test_records_that_differ_in_their_answer_alone_are_kept(root: Path, tmp_path: Path) -> None:
+    records = [cot(said=f"{SAID} Seen {number} times.") for number in range(50)]
+    write(root, "gre_cot/gre_cot.json", [*records, records[7]])
+    _, samples = build(root, tmp_path / "out", "cot")
+    assert len(samples) == 50
+    assert rejects(tmp_path / "out") == {"50": "duplicate_record"}
+
+
+def test_a_truth_under_another_spelling(root: Path, tmp_path: Path) -> None:
+    record = cot()
+    record["gt_long"] = record.pop("gt_lon")
+    write(root, "gre_cot/gre_cot.json", [record])
+    _, (sample,) = build(root, tmp_path / "out", "cot")
+    assert sample.place == "GRE/48.858400,2.294500"
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])

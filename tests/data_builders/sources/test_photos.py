@@ -9,7 +9,8 @@ from PIL import Image
 from data_builders.sources.photos import PhotoFolder
 from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, plain_name
-from geotune.errors import ConfigError
+from geotune.errors import BadRecord, ConfigError
+from geotune.system.images import check_image
 from geotune.tasks.coordinates import Coordinates
 
 
@@ -32,6 +33,8 @@ def test_photos_are_found_at_any_depth_whatever_their_ending(tmp_path: Path) -> 
     for asked in ("12", "12.jpg", "13", "13.jpg", "14.jpg", "a.b", "15", "1", "elsewhere/00/12.png", "x/00/12.jpg"):
         assert folder.find(row(asked)) == made[plain_name(asked)]
     assert folder.find(row("old/name.jpg", "14")) == made["14"]
+    bare = image(root / "x/without ending")
+    assert folder.find(row("x/without ending")) == bare
 
 
 def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
@@ -65,6 +68,56 @@ def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
         with pytest.raises(RejectedRecordError) as error:
             folder.find(row(name))
         assert error.value.reason == reason, name
+
+
+@pytest.mark.parametrize("ending", ["HEIC", "heif", "avif", "DNG", "CR2", "nef", "jp2", "heics"])
+def test_names_of_a_phone_find_their_converted_photos(tmp_path: Path, ending: str) -> None:
+    for name in ("a/IMG_1.jpg", "b/IMG_1.png", "IMG_2.jfif", f"IMG_3.{ending}.jpg", "IMG_4.jpe"):
+        image(tmp_path / name)
+    (tmp_path / f"IMG_2.{ending}").write_bytes(b"\0\0\0\x18ftypheic")
+    folder = PhotoFolder(tmp_path)
+    for asked, found in {
+        f"a/IMG_1.{ending}": "a/IMG_1.jpg",
+        f"b\\IMG_1.{ending}": "b/IMG_1.png",
+        f"IMG_2.{ending}": "IMG_2.jfif",
+        f"IMG_3.{ending}": f"IMG_3.{ending}.jpg",
+        f"old/IMG_4.{ending}": "IMG_4.jpe",
+        "IMG_4.JPG": "IMG_4.jpe",
+    }.items():
+        assert folder.find(row(asked)) == tmp_path / found, asked
+    with pytest.raises(RejectedRecordError) as error:
+        folder.find(row(f"IMG_1.{ending}"))
+    assert error.value.reason == "ambiguous_image"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0", "1.HEIC is HEIC, which can't be opened here"),
+        ("1.avif", b"\0\0\0\x18ftypavif\0\0\0\0", "1.avif is AVIF"),
+        ("1.NEF", b"II*\0\x08\0\0\0", "1.NEF is NEF"),  # like a TIFF, of which Pillow would read the thumbnail
+    ],
+)
+def test_a_photo_that_cannot_be_opened_says_so(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    image(tmp_path / "2.jpg")
+    (tmp_path / name).write_bytes(content)
+    for asked in ("1", name, "1.jpg", f"elsewhere/{name}", f"./{name}"):
+        with pytest.raises(RejectedRecordError) as error:
+            PhotoFolder(tmp_path).find(row(asked))
+        assert error.value.reason == "undecodable_image"
+        assert said in error.value.detail
+    (tmp_path / "2.jpg").unlink()
+    with pytest.raises(ConfigError, match="none of its images can be opened"):
+        PhotoFolder(tmp_path)
+
+
+def test_a_photo_with_a_wrong_ending_is_judged_by_its_content(tmp_path: Path) -> None:
+    image(tmp_path / "2.jpg")
+    image(tmp_path / "1.HEIC")
+    assert PhotoFolder(tmp_path).find(row("1.HEIC")) == tmp_path / "1.HEIC"
+    (tmp_path / "3.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    with pytest.raises(BadRecord, match=r"3.jpg is HEIC, which can't be opened here; convert it"):
+        check_image(PhotoFolder(tmp_path).find(row("3.jpg")), max_pixels=None)
 
 
 def test_folders_without_images_are_a_mistake(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_builders.sources.tables import Row, Table, open_table, read_cells
+from data_builders.sources.table_cells import read_cells
+from data_builders.sources.tables import Row, Table, open_table
 from geotune.errors import ConfigError
 from geotune.tasks.coordinates import CoordinateError, Coordinates
 
@@ -32,7 +33,7 @@ def test_delimiters_and_byte_order_marks(tmp_path: Path, delimiter: str, encodin
     lines = ["id", "Latitude", "Longitude", "City"], ["007", "48.85", "2.35", "Orléans"], ["1e5", "-33.9", "18.4", ""]
     text = "".join(delimiter.join(line) + "\r\n" for line in lines)
     found = table(tmp_path, text.encode(encoding))
-    assert (found.delimiter, found.n_rows) == (delimiter, 2)
+    assert (found.file.delimiter, found.n_rows) == (delimiter, 2)
     assert rows(found) == {"007": (48.85, 2.35), "1e5": (-33.9, 18.4)}
     assert [row.names for row in found.rows() if isinstance(row, Row)] == [{"city": "Orléans"}, {}]
 
@@ -50,7 +51,7 @@ def test_delimiters_and_byte_order_marks(tmp_path: Path, delimiter: str, encodin
 def test_published_headers_are_understood(tmp_path: Path, header: str, columns: dict[str, str]) -> None:
     delimiter = ";" if ";" in header else ","
     found = table(tmp_path, f"{header}\n" + delimiter.join("1" for _ in header.split(delimiter)) + "\n")
-    assert columns.items() <= found.columns.items()
+    assert columns.items() <= found.columns.roles().items()
 
 
 def test_each_bad_row_says_why_and_none_is_filled_in(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ degrees,48°51'24"N,2°21'03"E,
     found = table(tmp_path, text + "cut,1\nshifted,Paris, France,48.8,2.3\n")
     assert found.n_rows == 14
     result = [(r.id, "") if isinstance(r, Row) else (r.record_id, r.reason) for r in found.rows()]
-    name = found.path.name
+    name = found.file.path.name
     assert result == [
         ("ok", ""),
         ("pole", ""),
@@ -128,6 +129,138 @@ def test_slips_of_single_rows_swap_nothing(tmp_path: Path, text: str) -> None:
     assert rows(found)["slip"] == "coordinates_out_of_range"
 
 
+def test_few_decidable_rows_that_agree_swap_the_headers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    near = "".join(f"p{i},{2 + i / 1000},{40 + i / 1000}\n" for i in range(1300))
+    far = "".join(f"far{i},{139 - i},{35 + i}\n" for i in range(12))
+    with caplog.at_level(logging.WARNING):
+        found = table(tmp_path, f"IMG_ID,LAT,LON\n{near}{far}")
+    assert rows(found)["p3"] == (40.003, 2.003)
+    assert "of 1,312 rows with coordinates, 12 are legal only with the columns exchanged" in caplog.text
+    assert "columns.lat=LAT columns.lon=LON" in caplog.text
+    assert found.summary()["rows_legal_only_exchanged"] == 12
+
+
+def test_slips_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = table(tmp_path, "id,lat,lon\nslip,95,3\n" + "".join(f"p{i},{40 + i},{i}\n" for i in range(40)))
+    assert rows(found)["p1"] == (41, 1)
+    assert "1 are legal only with the columns exchanged" in caplog.text
+
+
+def test_rows_that_contradict_each_other_refuse_the_table(tmp_path: Path) -> None:
+    text = "id,lat,lon\n" + "".join(f"a{i},{i},120\nb{i},120,{i}\n" for i in range(1, 20))
+    with pytest.raises(ConfigError, match=r"of 38 rows .* 19 .* and 19 .*columns.lat=lat columns.lon=lon") as error:
+        table(tmp_path, text)
+    assert "columns.lat=lon columns.lon=lat" in str(error.value)
+    assert rows(table(tmp_path, text, lat="lon", lon="lat"))["b3"] == (3, 120)
+
+
+def test_hemispheres_in_columns_of_their_own(tmp_path: Path) -> None:
+    text = """SourceFile,GPSLatitude,GPSLatitudeRef,GPSLongitude,GPSLongitudeRef
+a.jpg,33.9,S,151.2,E
+b.jpg,-33.9,S,70.6,w
+signed.jpg,-33.9,,-70.6,
+unsigned.jpg,33.9,,70.6,W
+contrary.jpg,-33.9,N,70.6,W
+wrong.jpg,33.9,E,70.6,W
+equator.jpg,0,,70.6,W
+"""
+    found = table(tmp_path, text)
+    assert rows(found) == {
+        "a": (-33.9, 151.2),
+        "b": (-33.9, -70.6),
+        "signed": (-33.9, -70.6),
+        "unsigned": "coordinates_ambiguous",
+        "contrary": "coordinates_ambiguous",
+        "wrong": "coordinates_ambiguous",
+        "equator": (0, -70.6),
+    }
+    details = {each.record_id: each.detail for each in found.rows() if not isinstance(each, Row)}
+    assert "its 'GPSLatitudeRef' is empty" in details["unsigned"]
+    assert "the latitude is ambiguous" in details["wrong"]
+
+
+def test_a_column_of_hemispheres_that_is_empty_everywhere_says_nothing(tmp_path: Path) -> None:
+    assert rows(table(tmp_path, "id,lat,lat_ref,lon,lon_ref\n1,-33.9,,151.2,\n2,33.9,,-70.6,\n")) == {
+        "1": (-33.9, 151.2),
+        "2": (33.9, -70.6),
+    }
+
+
+@pytest.mark.parametrize("name", ["lat_h", "LatHalf", "lat letter", "which lat"])
+def test_a_column_that_holds_hemispheres_under_another_name_is_asked_about(tmp_path: Path, name: str) -> None:
+    text = f"id,lat,{name},lon\n1,33.9,S,151.2\n2,48.85,,2.35\n3,48.85,North,2.35\n"
+    with pytest.raises(ConfigError, match=f"columns.lat_ref={name}, or give columns.lat=lat"):
+        table(tmp_path, text)
+    assert rows(table(tmp_path, text, lat_ref=name))["1"] == (-33.9, 151.2)
+    assert rows(table(tmp_path, text, lat="lat"))["1"] == (33.9, 151.2)
+    assert rows(table(tmp_path, text + "4,1,7,2\n"))["1"] == (33.9, 151.2)
+    assert rows(table(tmp_path, text.replace("S", "").replace("North", "")))["1"] == (33.9, 151.2)
+
+
+def test_hemispheres_go_with_their_column_when_headers_are_swapped(tmp_path: Path) -> None:
+    text = "id,lat,lat_ref,lon,lon_ref\n" + "".join(f"p{i},{120 + i},W,{30 + i},S\n" for i in range(12))
+    found = table(tmp_path, text)
+    assert found.swapped
+    assert rows(found)["p2"] == (-32, -122)
+
+
+def test_degrees_minutes_and_seconds_in_columns_of_their_own(tmp_path: Path) -> None:
+    text = """id;lat_deg;lat_min;lat_sec;lat_dir;lon_deg;lon_min;lon_sec;lon_dir
+a;33;51;24,6;S;151;12;40;E
+b;33;51;;S;151;12;;E
+cut;33;;;S;151;12;40;E
+"""
+    assert rows(table(tmp_path, text)) == {
+        "a": (-33.856833, 151.211111),
+        "b": (-33.85, 151.2),
+        "cut": "coordinates_ambiguous",
+    }
+
+
+def test_two_columns_that_look_like_one_coordinate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    header = "id,lat,lon,gt_lat,gt_long\n"
+    with caplog.at_level(logging.WARNING):
+        found = table(tmp_path, f"{header}1,48.86,2.29,48.8584,2.2945\n2,,,10,20\n")
+    assert rows(found) == {"1": (48.86, 2.29), "2": "coordinates_missing"}
+    assert "lat and lon; gt_lat and gt_long" in caplog.text
+    with pytest.raises(ConfigError, match=r"in 1 of 2 rows they differ") as error:
+        table(tmp_path, f"{header}1,48.86,2.29,48.8584,2.2945\n2,10,20,10,21\n")
+    assert "columns.lat=gt_lat columns.lon=gt_long" in str(error.value)
+    found = table(tmp_path, f"{header}1,48,2,49,3\n", lat="gt_lat", lon="gt_long")
+    assert rows(found) == {"1": (49, 3)}
+
+
+def test_coordinates_of_another_datum_are_refused(tmp_path: Path) -> None:
+    names = {
+        "WGS84": True,
+        "WGS 84": True,
+        "EPSG:4326": True,
+        "World Geodetic System 1984": True,
+        "urn:ogc:def:crs:OGC:1.3:CRS84": True,
+        "EPSG:4326 (WGS84)": True,
+        "not recorded": True,
+        "": True,
+        "NAD83": True,
+        "NAD27": False,
+        "GCJ-02": False,
+        "BD-09": False,
+        "EPSG:3857": False,
+        "EPSG:43260": False,
+    }
+    text = "".join(f"{number},48.5,2.5,{name}\n" for number, name in enumerate(names))
+    found = rows(table(tmp_path, f"id,decimalLatitude,decimalLongitude,geodeticDatum\n{text}"))
+    assert [at == (48.5, 2.5) for at in found.values()] == list(names.values())
+    assert set(found.values()) == {(48.5, 2.5), "coordinates_other_datum"}
+
+
+def test_invisible_characters_in_headers_and_cells(tmp_path: Path) -> None:
+    text = "\ufeff\ufeffid,\u200elat, lon\n\u200e1,\u200e48.5,\u00a02.5\u200f\n2,\u00ad48.5,2.5\n"
+    found = rows(table(tmp_path, text))
+    assert found["1"] == (48.5, 2.5)
+    assert isinstance(found["2"], str), "a soft hyphen may be what is left of a minus"
+
+
 def test_columns_by_name_settle_it(tmp_path: Path) -> None:
     named = table(tmp_path, SWAPPED, lat="LAT", lon="LON")
     assert rows(named)["p3"] == "coordinates_out_of_range"
@@ -158,3 +291,10 @@ def test_tables_that_cannot_be_read_say_why(tmp_path: Path, text: bytes, columns
 def test_missing_table(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"csv=.*can't be read"):
         open_table(tmp_path / "none.csv")
+
+
+def test_a_builder_without_the_key_columns_does_not_name_it(tmp_path: Path) -> None:
+    (tmp_path / "dataset1_info.csv").write_text("id,north,lon\n1,2,3\n")
+    with pytest.raises(ConfigError, match="no column looks like the lat; correct the table") as error:
+        open_table(tmp_path / "dataset1_info.csv", key="root")
+    assert "columns." not in str(error.value)

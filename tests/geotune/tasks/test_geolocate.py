@@ -37,6 +37,9 @@ def test_prompt_states_form_and_order() -> None:
         ({"latitude": "40.4575882", "longitude": "-93.40678406"}, (40.457588, -93.406784)),
         ({"LAT": "1e-5", "LON": -180}, (0.00001, -180.0)),
         ({"true_lat": 0.0, "true_lon": 12.5}, (0.0, 12.5)),
+        ({"gt_lat": 48.85, "gt_long": 2, "lat": 1, "lng": 1}, (48.85, 2.0)),
+        ({"true_latitude": 48.85, "TRUE_LONG": 2}, (48.85, 2.0)),
+        ({"lat": "48.85 N", "long": "2.5 W", "pred_lat": 3, "pred_lon": 4}, (48.85, -2.5)),
     ],
 )
 def test_gold(record: dict[str, Any], gold: tuple[float, float]) -> None:

@@ -1,0 +1,57 @@
+"""How precisely a published answer states its coordinates, and whether it states the true ones that precisely."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from geotune.tasks.coordinates import Coordinates
+
+SLACK_DEG = 2e-6
+"""Allowed beyond an answer's rounding, because the answer and the truth are compared with six decimals."""
+_NUMBER = r"\d+(?:\.\d+|,\d+(?![.\d]))?"
+_GAP = r"[^\d\n,;/|]{1,10}?"  # a mark of degrees or minutes in any notation, with the spaces around it
+_ANGLE = re.compile(rf"(?<![\d.])(?=({_NUMBER})(?:{_GAP}({_NUMBER})(?:{_GAP}({_NUMBER}))?)?)")
+
+
+def states_the_truth(text: str, stated: Coordinates, truth: Coordinates) -> bool:
+    """Whether the coordinates that a text states are the truth, rounded to the digits that the text gives.
+
+    Each axis has its own rounding: half a unit of its last digit of degrees, minutes or seconds. Coordinates whose
+    digits are not found in the text count as exact.
+    """
+    off_lat = abs(stated.lat - truth.lat)
+    off_lon = abs(math.remainder(stated.lon - truth.lon, 360))
+    return all(
+        off <= rounding_deg(text, value) + SLACK_DEG
+        for off, value in ((off_lat, stated.lat), (off_lon, stated.lon))
+        if off > SLACK_DEG
+    )
+
+
+def rounding_deg(text: str, value: float) -> float:
+    """Half a unit in degrees of the last digit with which a text states an angle; 0 if it states no such angle.
+
+    The last place in the text where the angle stands decides.
+    """
+    rounding = 0.0
+    for match in _ANGLE.finditer(text):
+        for angle, half_a_unit in _angles([part for part in match.groups() if part is not None]):
+            if abs(angle - abs(value)) <= SLACK_DEG:
+                rounding = half_a_unit
+    return rounding
+
+
+def _angles(parts: list[str]) -> Iterator[tuple[float, float]]:
+    """The angles that one to three neighboring numbers may be, each with half a unit of its last digit, in degrees."""
+    whole, comma, _ = parts[0].partition(",")
+    if comma:  # may part two numbers instead
+        yield float(whole), 0.5
+    angle = 0.0
+    for unit, part in zip((1, 60, 3600), parts, strict=False):
+        number = part.replace(",", ".")
+        angle += float(number) / unit
+        yield angle, 0.5 * 10.0 ** -len(number.partition(".")[2]) / unit
+        if "." in number:
+            return

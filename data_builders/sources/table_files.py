@@ -1,0 +1,216 @@
+"""The file of a table: whether it is a CSV file at all, its encoding, its delimiter, and its rows of cells."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from geotune.errors import ConfigError, Problem
+
+DELIMITERS = ",;\t"
+INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
+"""Byte order marks, zero-width spaces and direction marks, which copying leaves at the ends of a cell. They mean
+nothing there; inside a cell they stay, and soft hyphens stay everywhere, because one may be what is left of a minus."""
+_AROUND = re.compile(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+$")
+_HEAD = 4096
+"""Number of bytes from the start of a file by which its kind is told."""
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_EXPORT = "open it there and export the sheet as CSV (UTF-8), then give that file"
+_UNPACK = "unpack it and give the CSV file inside"
+_CONVERT = "write it as CSV (UTF-8), for instance with pandas, and give that file"
+_OTHER_FILE = "give the CSV file itself"
+_SAVE_AS_UTF8 = (
+    "save it as UTF-8: a spreadsheet calls that CSV UTF-8; `iconv -f cp1252 -t utf-8` does it if Windows wrote it in "
+    "a Western European language"
+)
+_MAGIC: tuple[tuple[bytes, str, str], ...] = (
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls) or another Office document", _EXPORT),
+    (b"\x1f\x8b", "a gzip archive", _UNPACK),
+    (b"BZh", "a bzip2 archive", _UNPACK),
+    (b"\xfd7zXZ", "an xz archive", _UNPACK),
+    (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"SQLite format 3\0", "an SQLite database", _CONVERT),
+    (b"PAR1", "a Parquet file", _CONVERT),
+    (b"ARROW1", "an Arrow or Feather file", _CONVERT),
+    (b"FEA1", "a Feather file", _CONVERT),
+    (b"\x89HDF", "an HDF5 file", _CONVERT),
+    (b"%PDF", "a PDF document", _OTHER_FILE),
+    (b"\x89PNG", "an image (PNG)", _OTHER_FILE),
+    (b"\xff\xd8\xff", "an image (JPEG)", _OTHER_FILE),
+    (b"{\\rtf", "an RTF document", _OTHER_FILE),
+    (b"version https://git-lfs", "a Git LFS pointer, not the table", "fetch the table with `git lfs pull`"),
+)
+"""First bytes of files that are no CSV, what they are, and the remedy."""
+_MARKUP = re.compile(rb"<\s*[a-z!?]", re.IGNORECASE)
+_JSON = re.compile(rb"[\[{]\s*[\"\[{}\]]")
+
+_STATED_DELIMITER = re.compile(r"[\"']?sep=([^\s\w\"]|\t)[\"']?\s*", re.IGNORECASE)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A CSV file and how it is written."""
+
+    path: Path
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+    preamble: bool = False
+    """Whether a line `sep=;`, by which Excel states the delimiter, stands above the header."""
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Line number and cells of every row below the header; blank lines are skipped."""
+        with self.path.open(encoding=self.encoding, newline="") as file:
+            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
+            rows = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
+            yield from islice(rows, 2 if self.preamble else 1, None)
+
+    def by_column(self, cells: list[str]) -> dict[str, str] | None:
+        """The cells by column; None if there are too few or too many (blank cells at the end are ignored)."""
+        if len(cells) < len(self.header) or any(cell.strip() for cell in cells[len(self.header) :]):
+            return None
+        return dict(zip(self.header, cells, strict=False))
+
+
+def read_table(path: Path, key: str, read: Callable[[TableFile], T]) -> T:
+    """What `read` makes of a CSV file.
+
+    Raises:
+        ConfigError: The file can't be opened, is no CSV file, or is not in UTF-8 or UTF-16, here or anywhere in what
+            `read` takes from it. `key` is the config key of the path.
+    """
+    encoding = _encoding(path, key)
+    try:
+        return read(_table_file(path, encoding))
+    except UnicodeDecodeError as error:
+        raise ConfigError(Problem(key, path, _undecodable(path, error), _SAVE_AS_UTF8)) from None
+    except csv.Error as error:
+        raise ConfigError(
+            Problem(key, path, f"this file can't be read as CSV ({error})", "fix it or save it again")
+        ) from None
+
+
+def visible(cell: str) -> str:
+    """A cell without the white space and the invisible characters at its ends."""
+    text = cell.strip()
+    return text if text.isascii() else _AROUND.sub("", text)
+
+
+def _table_file(path: Path, encoding: str) -> TableFile:
+    """The delimiter is the one that gives the first line most columns, unless that line states it."""
+    with path.open(encoding=encoding, newline="") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, "")
+        stated = _STATED_DELIMITER.fullmatch(first)
+        if stated:
+            first = next(lines, "")
+    delimiters = stated[1] if stated else DELIMITERS
+    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in delimiters}
+    delimiter = max(delimiters, key=lambda each: len(headers[each]))
+    header = tuple(visible(name) for name in headers[delimiter])
+    return TableFile(path, encoding, delimiter, header, preamble=stated is not None)
+
+
+def _encoding(path: Path, key: str) -> str:
+    """The encoding by the file's byte order mark; UTF-8 without one. Raises ConfigError if the file is no CSV."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise ConfigError(
+            Problem(key, path, f"this table can't be read ({error.strerror})", "give a CSV file")
+        ) from None
+    if kind := _other_kind(path, head):
+        what, remedy = kind
+        raise ConfigError(Problem(key, path, f"this is {what}, not a CSV file", remedy))
+    return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
+
+
+def _other_kind(path: Path, head: bytes) -> tuple[str, str] | None:
+    """What a file is by its content and what to do about it, if it is no CSV file."""
+    for magic, what, remedy in _MAGIC:
+        if head.startswith(magic):
+            return what, remedy
+    if head.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(path)
+    marked = any(head.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if _MARKUP.match(text):
+        return _kind_of_markup(text.lower())
+    if _JSON.match(text):
+        return "JSON", _CONVERT
+    return None if marked else _kind_of_bytes(head)
+
+
+def _kind_of_zip(path: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            kind = archive.read("mimetype") if "mimetype" in names else b""
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError):
+        return "a damaged or incomplete zip archive or spreadsheet", _UNPACK
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook (.xlsx)", _EXPORT
+    if b"opendocument.spreadsheet" in kind:
+        return "an OpenDocument spreadsheet (.ods)", _EXPORT
+    if any(name.endswith(".iwa") or name == "Index.zip" for name in names):
+        return "a Numbers spreadsheet", _EXPORT
+    if any(name.startswith("word/") for name in names) or b"opendocument.text" in kind:
+        return "a text document", _EXPORT
+    return "a zip archive", _UNPACK
+
+
+def _kind_of_markup(text: bytes) -> tuple[str, str]:
+    if b"office:spreadsheet" in text or b"office:excel" in text:
+        return "an Excel workbook saved as XML or HTML", _EXPORT
+    for sign, what in ((b"<kml", "a KML file"), (b"<gpx", "a GPX file")):
+        if sign in text:
+            return what, _CONVERT
+    if text.startswith(b"<?xml") and b"<html" not in text:
+        return "XML", _CONVERT
+    return (
+        "a web page (HTML)",
+        "download the CSV file itself: a link to a page, or to a file behind a login, saves the page",
+    )
+
+
+def _kind_of_bytes(head: bytes) -> tuple[str, str] | None:
+    """Tells UTF-16 without a byte order mark, whose every second byte is zero in Western text, from other bytes."""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if even + odd <= len(head) // 20:
+        return None
+    for name, zeros, others in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
+        if others <= zeros // 10 and zeros >= len(head) // 4:
+            remedy = f"save it as UTF-8, for instance with `iconv -f {name} -t utf-8`"
+            return f"text in {name} without a byte order mark", remedy
+    return "a binary file", _OTHER_FILE
+
+
+def _undecodable(path: Path, error: UnicodeDecodeError) -> str:
+    """Says where a table stops being text, for a message."""
+    if error.encoding != "utf-8":
+        return f"it begins as {error.encoding} but does not continue so"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as bad:
+                return f"line {number} is not UTF-8 (byte 0x{line[bad.start]:02x} at {bad.start + 1})"
+    return "it is not UTF-8"

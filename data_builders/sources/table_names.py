@@ -1,0 +1,113 @@
+"""What the name of a table's column says of a coordinate.
+
+A coordinate's name is an axis (`lat`, `latitude`, `lng`, ...) with words that say only where the value comes from
+(`gt_lat`, `GPSLatitude`, `photo_lat`) or its unit (`latitude_deg`, `decimalLatitude`), in any order, case and
+punctuation. Any other word makes it another quantity: `pred_lat`, `min_lat`, `delta_lat` and `lat_std` are no
+coordinates of the photo.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_AXIS_WORDS = {
+    "lat": ("lat", "latitude", "latitud", "latitudine", "lattitude"),
+    "lon": ("lon", "lng", "long", "longitude", "longitud", "longitudine", "longtitude"),
+}
+_ORIGIN = {
+    *("gt", "true", "truth", "ground", "gold", "real", "actual", "correct", "label"),
+    *("gps", "exif", "composite", "geo", "photo", "image", "img", "picture", "pic", "camera", "cam"),
+    *("location", "loc", "position", "pos", "point", "coord", "coords", "coordinate", "coordinates"),
+}
+_UNIT = {"deg", "degs", "degree", "degrees", "dd", "dec", "decimal", "wgs", "wgs84", "84", "epsg", "4326", "value"}
+_KINDS = {
+    **dict.fromkeys(("ref", "reference", "dir", "direction", "cardinal", "indicator", "hemi", "hemisphere"), "ref"),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), "min"),
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), "sec"),
+    **dict.fromkeys(("max", "maximum", "minimum"), "bound"),
+    **dict.fromkeys(("sign", "frac", "fraction", "fractional", "int", "integer", "arcmin", "arcsec"), "part"),
+}
+"""Words beside an axis that say what a column holds instead of the coordinate itself, and what that is."""
+_OF_AXIS = {"ns": "lat", "northsouth": "lat", "ew": "lon", "eastwest": "lon"}
+"""Words for the hemisphere that imply its axis."""
+_LETTERS = {"d": "deg", "m": "min", "s": "sec"}
+"""Letters that stand for a part of an angle, as words of their own (`lat_d`, `lat_m`)."""
+_WORDS = {word for words in _AXIS_WORDS.values() for word in words} | _ORIGIN | _UNIT | _KINDS.keys() | _OF_AXIS.keys()
+_SPLIT = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True)
+class ColumnName:
+    """What a column's name says."""
+
+    column: str
+    axis: str | None
+    kind: str
+    """value, ref, min, sec, bound or part."""
+    origin: frozenset[str] = field(default_factory=frozenset)
+    short: bool = False
+    """Whether the axis is abbreviated; names of one pair are alike in this too."""
+    unit: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def takes_minutes(self) -> bool:
+        """Whether minutes may stand in a column beside this one."""
+        return not self.unit & {"decimal", "dec", "dd"}
+
+    @property
+    def names_degrees(self) -> bool:
+        """Whether the name says that these are the degrees, as `lat_deg` does beside `lat_min`."""
+        return self.takes_minutes and bool(self.unit & {"deg", "degs", "degree", "degrees"})
+
+
+def read_name(column: str) -> ColumnName | None:
+    """What a column's name says of a coordinate; None for every other column."""
+    words = _words(column)
+    axes = {axis for axis, names in _AXIS_WORDS.items() for word in words if word in names}
+    axes |= {_OF_AXIS[word] for word in words if word in _OF_AXIS}
+    kinds = {"ref" if word in _OF_AXIS else _KINDS[word] for word in words if word in _OF_AXIS or word in _KINDS}
+    if len(axes) > 1 or len(kinds) > 1 or not (axes or {"hemi", "hemisphere"} & set(words)):
+        return None
+    known = frozenset(words)
+    origin = known & _ORIGIN
+    if words[0] in ("ref", "reference") and axes:  # ref_lat is a place of reference, lat_ref a hemisphere
+        kinds, origin = set(), origin | {"reference"}
+    if words[0] in ("min", "mins"):  # min_lat is the edge of a box, lat_min may be minutes
+        kinds = {"bound"}
+    short = any(word in ("lat", "lon", "lng", "long") for word in words)
+    return ColumnName(column, next(iter(axes), None), next(iter(kinds), "value"), origin, short, known & _UNIT)
+
+
+def letters_and_digits(name: str) -> str:
+    """A name reduced to its letters and digits, in lower case."""
+    return "".join(_SPLIT.findall(name)).lower()
+
+
+def axis_in(column: str) -> str | None:
+    """The axis that a column's name mentions, whatever its other words are."""
+    pieces = {word.lower() for piece in _SPLIT.findall(column) for word in _CAMEL.split(piece)}
+    axes = [axis for axis, names in _AXIS_WORDS.items() if pieces & set(names)]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _words(column: str) -> list[str]:
+    """The words of a name, in lower case; empty if one of them is unknown here."""
+    pieces = [word.lower() for piece in _SPLIT.findall(column) for word in _CAMEL.split(piece)]
+    apart = [_LETTERS.get(piece, piece) for piece in pieces]
+    for candidate in ((word for piece in apart for word in _joined(piece) or [""]), _joined("".join(pieces))):
+        words = list(candidate)
+        if words and all(words):
+            return words
+    return []
+
+
+def _joined(text: str) -> list[str]:
+    """The known words that a text without separators is made of, the longest first; empty if it is not."""
+    if text in _WORDS:
+        return [text]
+    for end in range(len(text) - 2, 1, -1):
+        if text[:end] in _WORDS and (rest := _joined(text[end:])):
+            return [text[:end], *rest]
+    return []
