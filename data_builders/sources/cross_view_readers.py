@@ -22,6 +22,13 @@ from geotune.tasks.coordinates import Coordinates, check_coordinates
 CVUSA_RAW_SPAN: Span = (308.57, 154.29)
 """Extent in degrees of the raw CVUSA panoramas, twice as wide as high; those of the common subset are full circles."""
 CVUSA_MAP_PX, VIGOR_MAP_PX, VIGOR_ZOOM, CVGLOBAL_ZOOM = 750, 640, 20, 18
+VIGOR_KEEP = 0.43
+"""Share of the side of VIGOR's satellite images that is kept around the camera, in all cities.
+
+A city's satellite images form a grid, and a panorama's positive one is the nearest. In Seattle they lie up to 363 px
+apart, so cameras stand up to 181.5 px off the center, and a square around the camera fits if its side is at most
+1 - 363/640 = 0.432 of the image's. One value serves all cities, so that maps of any two cities have the same scale.
+"""
 CROSS_AREA = {"NewYork": "train", "Seattle": "train", "SanFrancisco": "test", "Chicago": "test"}
 """VIGOR's split by city, for downloads without the same-area files."""
 _SPLIT_OF = {"train": "train", "val": "test", "test": "test"}
@@ -138,7 +145,7 @@ def _vigor(fields: list[str], city: str, split: str, root: Path) -> SourcePlace:
         zoom=VIGOR_ZOOM,
         camera_px=offset,
         nominal_px=VIGOR_MAP_PX,
-        keep=0.5,
+        keep=VIGOR_KEEP,
         # The published pixel of the camera is (row 320 + down, column 320 - left).
         extra={"label_differs_px": f"{max(abs(offset[0] + left), abs(offset[1] - down)):.1f}"},
     )
