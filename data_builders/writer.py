@@ -22,6 +22,7 @@ from geotune.errors import ConfigError, Problem
 from geotune.sample import Sample, sample_to_record
 from geotune.system.digests import digest64
 from geotune.system.files import open_atomically
+from geotune.system.image_names import file_name
 from geotune.system.progress import duration
 
 SHARDS = "shards"
@@ -326,7 +327,7 @@ class DatasetWriter:
         """The name under which a sample's record refers to an image."""
         # Strings instead of Path objects, for speed: this runs for every image of every sample.
         root = f"{self.out}{os.sep}"
-        path = os.path.normpath(os.path.join(root, image))
+        path = os.path.normpath(os.path.join(root, file_name(image)))
         if self.paths == "relative" and path.startswith(root):
             return path.removeprefix(root).replace(os.sep, "/")
         return path

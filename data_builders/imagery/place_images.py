@@ -19,6 +19,7 @@ from data_builders.imagery.writing import write_image
 from geotune.errors import BadRecord
 from geotune.geo import COMPASS_POINTS, compass_to_heading
 from geotune.imagery.symmetry import IDENTITY, Symmetry
+from geotune.system.image_names import missing_image
 from geotune.system.images import load_image
 
 IMAGE_VERSION = "places 1"
@@ -198,7 +199,7 @@ def _photo_view(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Ma
 def _panorama_views(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) -> dict[str, Path]:
     """The views of a panorama towards the compass points of `settings` that it covers."""
     if not job.ground.is_file():
-        raise _UnusableError("missing_image", str(job.ground))
+        raise missing_image(job.ground)
     with _checked_open(job.ground) as header:
         width, height = header.size
     if width / height < _LEAST_ASPECT:
@@ -242,7 +243,7 @@ def _map(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) ->
         raise _UnusableError("no_satellite_image", "the source publishes none; give tiles=<folder> and zoom=")
     satellite = job.satellite
     if not satellite.is_file():
-        raise _UnusableError("missing_image", str(satellite))
+        raise missing_image(satellite)
     with _checked_open(satellite) as header:
         box = _window(header.size, job)
     base = _named(folder, ("satellite", settings.map_size, box), satellite.read_bytes())

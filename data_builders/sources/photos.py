@@ -21,8 +21,9 @@ from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least
-from geotune.errors import ConfigError, Problem
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import Sample, Turn
+from geotune.system.image_names import file_name
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 from geotune.tasks import SYSTEM_PROMPT, GoldError, get_task
@@ -80,7 +81,13 @@ class PhotoFolder:
             if found:
                 # A path that the table gives may pass through links; a file found by name can only be a link itself.
                 return self._checked(row, found[0], may_be_link=given or found[0].is_symlink())
-        raise RejectedRecordError(row.id, "missing_image", f"no image {' or '.join(row.files)} below {self.root}")
+        try:
+            names = " or ".join(map(file_name, row.files))
+        except BadRecord as error:
+            raise RejectedRecordError(
+                row.id, error.code, f"{error.reason}; no photo below {self.root} has its name"
+            ) from None
+        raise RejectedRecordError(row.id, "missing_image", f"no image {names} below {self.root}")
 
     def _by_name(self, name: str) -> list[Path]:
         """The files with this name: the only one with the same ending, or else all with any ending."""

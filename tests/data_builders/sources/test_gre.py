@@ -127,6 +127,7 @@ REJECTED: list[tuple[str, Any]] = [
     ("truth_missing", cot(at=("north", 2.0))),
     ("truth_missing", cot(at=(True, 2.0))),
     ("missing_image", cot("images/none.jpg")),
+    ("image_not_a_file", cot("https://x.org/images/b.jpg")),
     ("broken_image", cot("images/broken.jpg")),
     ("path_outside", cot("images/../../secret.jpg")),
     ("invalid_record", cot("")),
