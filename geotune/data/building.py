@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from geotune.config.instantiation import instantiate_checked
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ABSENT, BadRecord, ConfigError, Problem
 from geotune.system.digests import fingerprint_of
-from geotune.system.file_kinds import json_suffix, kind_of
+from geotune.system.file_kinds import json_suffix, kind_of_file
 
 REPORT = "build_report.json"
 """Name of the report that a builder writes into the dataset's folder."""
@@ -113,8 +113,26 @@ def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: 
             return target
         _refuse_foreign(out, target, key, build_key)
         log.info("building %s", target)
-        builder.make(out, target.stem)
+        try:
+            report = builder.make(out, target.stem)
+        except BadRecord:
+            raise
+        except ConfigError as error:
+            problems = (_as_problem_of(key, build_key, target, problem) for problem in error.problems)
+            raise ConfigError(*problems) from error
+    if "postponed" in report:
+        raise ConfigError(Problem(build_key, ABSENT, report["postponed"]))
     return target
+
+
+def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> Problem:
+    """Return a builder's problem as one of a config that holds the builder at `build_key` and its dataset at `key`."""
+    if problem.key in ("out", "name"):
+        return dataclasses.replace(problem, key=key, value=target)
+    if problem.key == "max_reject_fraction":
+        remedy = f"fix the source, or build first with max_reject_fraction=, out={target.parent} and name={target.stem}"
+        return dataclasses.replace(problem, key=build_key, value=ABSENT, remedy=remedy)
+    return problem.below(build_key)
 
 
 def _is_current(out: Path, target: Path, fingerprint: str) -> bool:
@@ -181,7 +199,7 @@ def _sample_files(folder: Path) -> list[Path]:
 def _refuse_other_kinds(path: Path, key: str) -> None:
     """Raise ConfigError if a file is no dataset by its content, or if its name does not say which kind it is."""
     try:
-        kind, suffix = kind_of(path), json_suffix(path)
+        kind, suffix = kind_of_file(path), json_suffix(path)
     except OSError as error:
         raise ConfigError(Problem(key, path, f"can't be read ({error.strerror or error})")) from error
     if kind is not None:

@@ -28,7 +28,7 @@ _KINDS = (
 _BLANK = b" \t\r\n"
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of_file(path: Path) -> str | None:
     """Return what a file is if it is no JSON: `compressed (gzip)`, `a Parquet file`, ...; None if it may be JSON.
 
     Raises OSError if the file can't be read.

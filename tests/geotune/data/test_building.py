@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import threading
 import types
@@ -14,8 +15,9 @@ from typing import Any, ClassVar
 import pytest
 
 from data_builders.builder import Builder
+from data_builders.writer import PostponedBuild
 from geotune.data.building import builder_config, config_fingerprint, ensure_dataset
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.records import read_samples
 from geotune.sample import Sample, Turn
 
@@ -32,6 +34,12 @@ class ToyBuilder(Builder):
         for place in range(self.places):
             said = (Turn("user", "Which way?"), Turn("assistant", self.word))
             writer.write(Sample(id=f"toy/{place}", images=(), turns=said, task="toy", answer=self.word))
+            if self.word == "reject":
+                writer.reject(f"bad/{place}", "missing_image", "a.jpg is missing")
+            if self.word == "postpone":
+                raise PostponedBuild("1 photo; set ask=true")
+            if self.word == "wrong":
+                raise ConfigError(Problem("word", self.word, "is wrong"), Problem("out", "x", "is full"), "no key")
             if self.word == "fail":
                 raise OSError(28, "No space left on device")
 
@@ -173,6 +181,27 @@ def test_builds_into_no_folder_of_other_samples(tmp_path: Path, toy: dict[str, A
     (tmp_path / "city/mine.jsonl").write_text(json.dumps(RECORD))
     with pytest.raises(ConfigError, match=r"mine.jsonl: this dataset was not built by data.build; .*data.build=null"):
         ensure_dataset(str(tmp_path / "city/mine.jsonl"), toy, key="data.path")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("wrong", r"data.build.word=wrong: is wrong\ndata.path=\S+/toy/toy.jsonl: is full\nno key$"),
+        (
+            "reject",
+            r"data.build: 2 of 4 .* missing_image \(2\); for example bad/0: a.jpg is missing. See \S+/rejected.jsonl"
+            r"; fix the source, or build first with max_reject_fraction=, out=\S+/toy and name=toy$",
+        ),
+        ("postpone", "data.build: 1 photo; set ask=true$"),
+    ],
+)
+def test_mistakes_on_the_way_name_the_keys_of_the_config(
+    tmp_path: Path, toy: dict[str, Any], word: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        ensure_dataset(str(tmp_path / "toy"), {**toy, "word": word}, key="data.path")
+    assert re.match(said, str(error.value)), str(error.value)
+    assert not (tmp_path / "toy/toy.jsonl").exists()
 
 
 def test_mistakes(tmp_path: Path, toy: dict[str, Any]) -> None:
