@@ -26,6 +26,8 @@ IMAGE_VERSION = "places 1"
 """Part of the digest in every image's path: change it when an image would come out differently."""
 _LEAST_ASPECT = 1.9
 """Width of a panorama divided by its height, at least."""
+_MOST_ASPECT_OF_A_MAP = 1.5
+"""Longer side of a satellite image divided by its shorter side, at most; polar-transformed ones are 5 times as wide."""
 _TWO_TO_ONE = 0.02
 """Relative deviation from the aspect ratio 2:1 that still counts as 2:1."""
 _SLACK_DEG = 0.5
@@ -275,6 +277,11 @@ def _stitched(job: ImageJob, settings: ImageSettings, tiles: Path) -> NDArray[np
 def _window(size: tuple[int, int], job: ImageJob) -> tuple[int, int, int, int]:
     """The square around the camera. Its side is the same for all places, so that the scale can't identify any."""
     width, height = size
+    if max(size) > _MOST_ASPECT_OF_A_MAP * min(size):
+        raise _UnusableError(
+            "not_a_map",
+            f"{job.satellite} has {width} x {height} pixels; a map is square, as it was before a polar transform",
+        )
     scale = width / job.nominal_px if job.nominal_px else 1.0
     side = round(min(width, height) * job.keep)
     left = round(width / 2 + job.camera_px[0] * scale - side / 2)
