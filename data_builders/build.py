@@ -25,6 +25,8 @@ def build(cfg: DictConfig) -> dict[str, Any]:
 
 def build_summary(report: dict[str, Any], out: Path) -> str:
     """A report in a few lines of text."""
+    if "postponed" in report:
+        return str(report["postponed"])
     part = report.get("shard")
     where = f"part {part[0]} of {part[1]}; geotune merge out={out}" if part else f"{out / report['name']}.jsonl"
     lines = [f"{report['written']:,} samples -> {where} ({report['seconds']:.1f} s)"]

@@ -25,7 +25,10 @@ class Builder(Options, ABC):
 
     @abstractmethod
     def build(self, writer: DatasetWriter) -> None:
-        """Write every sample of the source to `writer`, and reject every source record that gives no sample."""
+        """Write every sample of the source to `writer`, and reject every source record that gives no sample.
+
+        Raises `PostponedBuild` if something else comes first, such as paid calls of which the user wants an estimate.
+        """
 
     def make(
         self,
@@ -37,6 +40,8 @@ class Builder(Options, ABC):
         shard: str | None = None,
     ) -> dict[str, Any]:
         """Build the dataset `name` in the folder `out`. Returns the report, as in build_report.json.
+
+        If the build was postponed, there is no dataset, and the report's entry `postponed` says how to go on.
 
         Args:
             paths: How the records name their images.

@@ -18,16 +18,19 @@ from typing import IO, Any, Literal
 
 from data_builders.audit.survey import Survey
 from geotune.data.index import IndexMaker
-from geotune.errors import ConfigError, Problem
+from geotune.errors import LONGEST_VALUE, ConfigError, Problem, as_typed
 from geotune.sample import Sample, sample_to_record
 from geotune.system.digests import digest64
 from geotune.system.files import open_atomically
+from geotune.system.image_names import file_name
 from geotune.system.progress import duration
 
 SHARDS = "shards"
 """Folder of `out` in which the jobs of a cluster write their parts of a dataset."""
 SECONDS_BETWEEN_LINES = 30.0
 """Shortest time between two lines of the log about progress."""
+REASONS_SHOWN = 5
+"""Number of reasons for rejecting records that a message lists, the most frequent first."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,14 @@ def read_shard(shard: str | None) -> tuple[int, int] | None:
 def shard_path(out: Path, name: str, shard: tuple[int, int], suffix: str) -> Path:
     """The file with this suffix of part `shard` (number and count) of the dataset `name` in `out`."""
     return out / SHARDS / f"{name}.{shard[0]:05d}-of-{shard[1]:05d}.{suffix}"
+
+
+class PostponedBuild(Exception):  # noqa: N818 - it is no error
+    """Raised by a builder that has nothing to write yet, which is no mistake.
+
+    Its text says what comes first, and how to go on. The writer then ends without a dataset and without an error, and
+    the text is the entry `postponed` of the report.
+    """
 
 
 class DatasetWriter:
@@ -107,6 +118,8 @@ class DatasetWriter:
         self.report: dict[str, Any] = {}
         """The report as it was written; empty while the writer is open."""
         self._rejected: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        """The first record that was rejected for each reason, with its detail."""
         self._tasks: Counter[str] = Counter()
         self._ids: set[int] = set()
         """Digests of all ids, which take less memory than the ids of millions of samples."""
@@ -173,6 +186,7 @@ class DatasetWriter:
         line = {"id": record_id, "reason": reason, "detail": detail}
         self._rejects.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._rejected[reason] += 1
+        self._examples.setdefault(reason, f"{record_id}: {detail}" if detail else record_id)
 
     def count_images(self, n: int, reused: int = 0) -> None:
         """Add to the number `n` of images that this build made and to the number `reused` from an earlier build."""
@@ -218,16 +232,23 @@ class DatasetWriter:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
+        is_postponed = isinstance(error, PostponedBuild)
         if error is not None:
-            self._files.__exit__(kind, error, trace)
-            return
+            try:
+                if is_postponed:
+                    self._check_rejects()
+            finally:
+                self._files.__exit__(kind, error, trace)
+            if is_postponed:
+                self.report = self._report() | {"postponed": str(error)}
+            return is_postponed
         if self.shard is not None:
             with self._files:
                 self._part_path("report.json").unlink(missing_ok=True)
             self.report = self._report() | self._for_merge()
             self._write_json(self._part_path("report.json"), self.report)
-            return
+            return False
         with self._files:
             self._check()
             known = self._known_datasets()
@@ -236,6 +257,7 @@ class DatasetWriter:
         self._write_json(self.out / "dataset_info.json", known | {self.name: self._dataset_info()})
         self._write_report()
         self.index.keep(self.dataset_path)
+        return False
 
     def _write_report(self) -> None:
         """Write the HTML page and then the report, with the findings of the builder and those of the audit."""
@@ -263,21 +285,47 @@ class DatasetWriter:
 
     def _check(self) -> None:
         """Raise ConfigError if too many source records were rejected or no sample was written."""
-        rejected, source = self._rejected.total(), self._source
-        if rejected > self.max_reject_fraction * source:
-            worst = ", ".join(f"{reason} ({count})" for reason, count in self._rejected.most_common(3))
-            self._rejects.flush()
-            shutil.copyfile(self._rejects.name, self.out / "rejected.jsonl")
+        self._check_rejects()
+        if self._ids:
+            return
+        if self._rejected:
+            raise ConfigError(
+                Problem("out", self.out, f"the builder wrote no sample: {self._rejects_in_words()}", "fix the source")
+            )
+        raise ConfigError(
+            Problem(
+                "out",
+                self.out,
+                f"the builder wrote no sample and rejected none of {self._source:,} source records",
+                "check its source and tasks",
+            )
+        )
+
+    def _check_rejects(self) -> None:
+        """Raise ConfigError if too many source records were rejected."""
+        if self._rejected.total() > self.max_reject_fraction * self._source:
             raise ConfigError(
                 Problem(
                     "max_reject_fraction",
                     self.max_reject_fraction,
-                    f"{rejected} of {source} source records were rejected: {worst}. See {self.out / 'rejected.jsonl'}",
-                    "fix the source or raise max_reject_fraction",
+                    self._rejects_in_words(),
+                    "fix the source or raise max_reject_fraction" if self._ids else "fix the source",
                 )
             )
-        if not self._ids:
-            raise ConfigError(Problem("out", self.out, "the builder wrote no sample", "check its source and tasks"))
+
+    def _rejects_in_words(self) -> str:
+        """The number of rejected records, their reasons and an example. Keeps the list of all of them in `out`."""
+        self._rejects.flush()
+        kept = self.out / "rejected.jsonl"
+        shutil.copyfile(self._rejects.name, kept)
+        common = self._rejected.most_common()
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in common[:REASONS_SHOWN])
+        more = f" and {len(common) - REASONS_SHOWN} more reasons" if len(common) > REASONS_SHOWN else ""
+        example = as_typed(self._examples[common[0][0]], LONGEST_VALUE)
+        return (
+            f"{self._rejected.total():,} of {self._source:,} source records were rejected: {reasons}{more}; for "
+            f"example {example}. See {kept}"
+        )
 
     @property
     def _source(self) -> int:
@@ -326,7 +374,7 @@ class DatasetWriter:
         """The name under which a sample's record refers to an image."""
         # Strings instead of Path objects, for speed: this runs for every image of every sample.
         root = f"{self.out}{os.sep}"
-        path = os.path.normpath(os.path.join(root, image))
+        path = os.path.normpath(os.path.join(root, file_name(image)))
         if self.paths == "relative" and path.startswith(root):
             return path.removeprefix(root).replace(os.sep, "/")
         return path

@@ -62,8 +62,8 @@ class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not t
     """A record that can't be used, or an image of it.
 
     record_id: id of the record, or "". reason: description of the problem. where: position of the record, or "". code:
-    kind of the problem, one word that reports count: `invalid_record`, `missing_image`, `broken_image` or
-    `image_too_large`.
+    kind of the problem, one word that reports count: `invalid_record`, `missing_image`, `image_not_a_file`,
+    `broken_image` or `image_too_large`.
     """
 
     def __init__(self, record_id: str, reason: str, where: str = "", code: str = "invalid_record") -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from geotune.errors import BadRecord, shortened
+from geotune.system.image_names import file_name
 from geotune.system.strict_json import NotJsonError, parse_json
 
 IMAGE_TAG = "<image>"
@@ -21,6 +22,17 @@ _SPELLINGS: dict[str, tuple[str, str, dict[str, Role]]] = {
 """Key of the turns in a record -> keys of speaker and text in a turn, and roles by the speaker's name."""
 _FOREIGN_TAGS = ("<video>", "<audio>")
 """Placeholders that LLaMA-Factory and ms-swift count like `<image>`."""
+_FOREIGN_IMAGES = re.compile(
+    r"</?img\b[^>]{0,200}>?|<\|(?:image|img|vision_start)\w*\|>|<img_\w+>|<image(?:[ _-]\w+|\d+)?>"
+    r"|\[IMG\]|!\[[^\]]{0,200}\]\(",
+    re.IGNORECASE,
+)
+"""Marks by which prompts of other projects hold an image: Qwen-VL's `<img>`, `<|image_pad|>`, Markdown, ..."""
+_IMAGE_KEYS = re.compile(
+    r"(?:images?|imgs?|pictures?|photos?|media)(?:_?(?:paths?|files?|file_?names?|names?|urls?|bytes|data))?",
+    re.IGNORECASE,
+)
+"""Keys under which records of other projects hold their images."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT_FIELDS = ("system", "task", "answer", "source", "place", "meta")
 _KNOWN = frozenset({"id", "image", "images", *_SPELLINGS, *_TEXT_FIELDS})
@@ -91,6 +103,9 @@ def sample_from_record(record: Mapping[str, Any], *, where: str, default_id: str
 def sample_to_record(sample: Sample) -> dict[str, Any]:
     """Convert a sample to a sharegpt record with every key. Raises BadRecord if the record could not be read back."""
     _checked(sample)
+    for name in sample.images:
+        if file_name(name) != name:
+            raise BadRecord("", f"image {shortened(name)} is an address; give the path alone")
     speakers = {"user": "human", "assistant": "gpt"}
     return {
         "id": sample.id,
@@ -119,7 +134,9 @@ def _turns(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
     """Return the turns, and the system prompt if it is the first of them."""
     present = [key for key in _SPELLINGS if record.get(key) is not None]
     if len(present) != 1:
-        raise BadRecord("", "both `conversations` and `messages`; keep one" if present else "no `conversations`")
+        held = ", ".join(map(str, record)) or "no key"
+        none = f"no `conversations` and no `messages`, in which the turns are expected; the record holds {held:.200}"
+        raise BadRecord("", "both `conversations` and `messages`; keep one" if present else none)
     key = present[0]
     speaker, words, roles = _SPELLINGS[key]
     listed = record[key]
@@ -128,13 +145,16 @@ def _turns(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
     turns: list[Turn] = []
     system = None
     for number, turn in enumerate(listed, start=1):
-        if not isinstance(turn, Mapping) or {k for k, v in turn.items() if v is not None} != {speaker, words}:
+        if not _holds_exactly(turn, speaker, words):
+            other = next((key for key, (*keys, _) in _SPELLINGS.items() if _holds_exactly(turn, *keys)), None)
+            hint = f" (turns like this one belong in `{other}`)" if other else ""
             raise BadRecord(
-                "", f"turn {number} is {shortened(turn)}; it must hold `{speaker}` and `{words}`, nothing else"
+                "", f"turn {number} is {shortened(turn)}; it must hold `{speaker}` and `{words}`, nothing else{hint}"
             )
         role, text = turn[speaker], turn[words]
         if not isinstance(text, str):
-            raise BadRecord("", f"`{words}` of turn {number} is {shortened(text)}; it must be a string")
+            hint = f", with {IMAGE_TAG} where an image of `images` stands" if isinstance(text, list) else ""
+            raise BadRecord("", f"`{words}` of turn {number} is {shortened(text)}; it must be a string{hint}")
         if role == "system" and number == 1:
             system = text
         elif isinstance(role, str) and role in roles:
@@ -144,20 +164,44 @@ def _turns(record: Mapping[str, Any]) -> tuple[tuple[Turn, ...], str | None]:
     return tuple(turns), system
 
 
+def _holds_exactly(turn: object, *keys: str) -> bool:
+    """Whether a turn is an object that holds these keys and no other; a key whose value is null is not held."""
+    return isinstance(turn, Mapping) and {key for key, value in turn.items() if value is not None} == set(keys)
+
+
 def _images(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the images of a record, from `images` or a single `image`."""
     one, several = record.get("image"), record.get("images")
     if one is not None and several is not None:
         raise BadRecord("", "both `image` and `images`; keep one")
+    if isinstance(one, list):
+        raise BadRecord("", f"`image` is {shortened(one)}; it must be one file name, or use `images`")
     if one is not None:
-        if not isinstance(one, str):
-            raise BadRecord("", f"`image` is {shortened(one)}; it must be one file name, or use `images`")
-        return (one,)
+        return (_image_name("image", one),)
+    if not several:
+        other = next((key for key, value in record.items() if _holds_image(key, value)), None)
+        if other is not None:
+            raise BadRecord("", f"`{other}` holds an image under a name that is not read; name the key `images`")
     if several is None:
         return ()
     if not isinstance(several, list):
         raise BadRecord("", f"`images` is {shortened(several)}; it must be a list of file names")
-    return tuple(several)
+    return tuple(_image_name(f"images[{number}]", name) for number, name in enumerate(several))
+
+
+def _holds_image(key: str, value: object) -> bool:
+    """Whether a key for which a sample has no field holds an image or its name."""
+    known_kind = isinstance(value, str | list | Mapping) and bool(value)
+    return known_kind and key not in _KNOWN and _IMAGE_KEYS.fullmatch(key) is not None
+
+
+def _image_name(key: str, image: object) -> str:
+    """Return the file name of an image, which may be an object with its `path`, as Hugging Face datasets have it."""
+    if isinstance(image, Mapping) and isinstance(image.get("path"), str) and image.get("bytes") is None:
+        image = image["path"]
+    if not isinstance(image, str):
+        raise BadRecord("", f"`{key}` is {shortened(image)}; it must be a string, the name of the image's file")
+    return file_name(image)
 
 
 def _meta(record: Mapping[str, Any]) -> str:
@@ -217,8 +261,28 @@ def _checked(sample: Sample) -> Sample:
     for tag in _FOREIGN_TAGS:
         if any(tag in text for text in (sample.system, *(turn.text for turn in sample.turns))):
             raise BadRecord("", f"a turn holds {tag}, and a sample has images only")
+    for number, turn in enumerate(sample.turns, start=1):
+        foreign = _foreign_image(turn.text) if turn.role == "user" else None
+        if foreign is not None:
+            raise BadRecord(
+                "",
+                f"turn {number} holds {shortened(foreign)}; write {IMAGE_TAG} instead, and name the file in `images`",
+            )
     tags = sum(turn.text.count(IMAGE_TAG) for turn in sample.turns)
     if tags != len(sample.images):
-        raise BadRecord("", f"{tags} {IMAGE_TAG} in the turns, but {len(sample.images)} images")
+        raise BadRecord(
+            "",
+            f"{tags} {IMAGE_TAG} in the turns, but {len(sample.images)} images; the user turns hold one for each image",
+        )
     _meta_object(sample.meta)
     return sample
+
+
+def _foreign_image(text: str) -> str | None:
+    """Return the first mark of another project that stands for an image, or None."""
+    rest = text.replace(IMAGE_TAG, "")
+    # Most texts hold none of these characters, and finding that out is much faster than the pattern.
+    if "<" not in rest and "[" not in rest:
+        return None
+    found = _FOREIGN_IMAGES.search(rest)
+    return None if found is None else found.group()

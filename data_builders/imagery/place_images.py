@@ -19,12 +19,15 @@ from data_builders.imagery.writing import write_image
 from geotune.errors import BadRecord
 from geotune.geo import COMPASS_POINTS, compass_to_heading
 from geotune.imagery.symmetry import IDENTITY, Symmetry
+from geotune.system.image_names import missing_image
 from geotune.system.images import load_image
 
 IMAGE_VERSION = "places 1"
 """Part of the digest in every image's path: change it when an image would come out differently."""
 _LEAST_ASPECT = 1.9
 """Width of a panorama divided by its height, at least."""
+_MOST_ASPECT_OF_A_MAP = 1.5
+"""Longer side of a satellite image divided by its shorter side, at most; polar-transformed ones are 5 times as wide."""
 _TWO_TO_ONE = 0.02
 """Relative deviation from the aspect ratio 2:1 that still counts as 2:1."""
 _SLACK_DEG = 0.5
@@ -198,7 +201,7 @@ def _photo_view(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Ma
 def _panorama_views(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) -> dict[str, Path]:
     """The views of a panorama towards the compass points of `settings` that it covers."""
     if not job.ground.is_file():
-        raise _UnusableError("missing_image", str(job.ground))
+        raise missing_image(job.ground)
     with _checked_open(job.ground) as header:
         width, height = header.size
     if width / height < _LEAST_ASPECT:
@@ -242,7 +245,7 @@ def _map(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) ->
         raise _UnusableError("no_satellite_image", "the source publishes none; give tiles=<folder> and zoom=")
     satellite = job.satellite
     if not satellite.is_file():
-        raise _UnusableError("missing_image", str(satellite))
+        raise missing_image(satellite)
     with _checked_open(satellite) as header:
         box = _window(header.size, job)
     base = _named(folder, ("satellite", settings.map_size, box), satellite.read_bytes())
@@ -274,6 +277,11 @@ def _stitched(job: ImageJob, settings: ImageSettings, tiles: Path) -> NDArray[np
 def _window(size: tuple[int, int], job: ImageJob) -> tuple[int, int, int, int]:
     """The square around the camera. Its side is the same for all places, so that the scale can't identify any."""
     width, height = size
+    if max(size) > _MOST_ASPECT_OF_A_MAP * min(size):
+        raise _UnusableError(
+            "not_a_map",
+            f"{job.satellite} has {width} x {height} pixels; a map is square, as it was before a polar transform",
+        )
     scale = width / job.nominal_px if job.nominal_px else 1.0
     side = round(min(width, height) * job.keep)
     left = round(width / 2 + job.camera_px[0] * scale - side / 2)

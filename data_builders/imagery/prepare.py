@@ -14,6 +14,7 @@ from data_builders.imagery.ledger import open_ledger
 from data_builders.imagery.writing import write_image
 from geotune.errors import ABSENT, BadRecord, ConfigError, Problem
 from geotune.imagery.crops import CROPS, crop_box
+from geotune.system.image_names import missing_image
 from geotune.system.images import check_image, load_image
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -55,7 +56,7 @@ def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> Im
     a second lossy compression would depend on the crop's offset to the blocks of the first.
     """
     if not path.is_file():
-        return ImageFile(path, reason="missing_image", detail=str(path))
+        return ImageFile(path, reason="missing_image", detail=missing_image(path).reason)
     try:
         width, height = check_image(path, max_pixels=max_pixels)
         if crops_root is None:

@@ -22,7 +22,7 @@ from data_builders.sources.geocaption_form import (
 )
 from data_builders.sources.geocaption_request import CallSettings, CaptionRequest
 from data_builders.sources.photos import PhotoTable, meta_of, place_of
-from data_builders.writer import DatasetWriter
+from data_builders.writer import DatasetWriter, PostponedBuild
 from geotune.clients.chat_api import Endpoint
 from geotune.clients.journal import Journal
 from geotune.errors import ConfigError, Problem
@@ -61,6 +61,11 @@ class Geocaption(CallSettings, PhotoTable):
         requests = [CaptionRequest(photo, self.max_side) for photo in self.photos(writer)]
         with Journal(writer.out / JOURNAL) as journal:
             calls = CaptionCalls(self, endpoint, journal, requests)
+            if not self.ask and calls.todo and not calls.answered_before:
+                raise PostponedBuild(
+                    f"{calls.estimate()}\nno call was made, and no dataset is written because no photo has an answer "
+                    "yet; set ask=true (the default) to make the calls"
+                )
             log.info("%s", calls.estimate())
             if self.ask:
                 asyncio.run(calls.run())

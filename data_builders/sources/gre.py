@@ -117,7 +117,10 @@ class Gre(Builder):
     ) -> Sample:
         """The sample of one record; raises RejectedRecordError."""
         name = record.text("image_path" if self.part == "bench" else "image")
-        path = folder.path(name)
+        try:
+            path = folder.path(name)
+        except BadRecord as error:
+            raise record.rejected(error.code, error.reason) from None
         if path is None:
             raise record.rejected("path_outside", f"image {name!r} leaves the folder of images")
         record.note_path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.records import iter_json
 from geotune.sample import IMAGE_TAG
+from geotune.system.image_names import file_name
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, CoordinateError, Coordinates
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -185,13 +187,16 @@ class GreImages:
         for key in ("image", "image_path"):
             name = record.get(key)
             if isinstance(name, str) and name.strip():
-                yield self.path(name)
+                with contextlib.suppress(BadRecord):
+                    yield self.path(name)
 
     def path(self, name: str) -> Path | None:
         """The path of the image `name`; None if the name leaves the folder.
 
-        Of an absolute name only the file name is used, because it belongs to the authors' disk.
+        Of an absolute name only the file name is used, because it belongs to the authors' disk. Raises BadRecord if the
+        name is the address of an image.
         """
+        name = file_name(name)
         parts = PurePosixPath(posix_name(name)).parts
         if ".." in parts or "\0" in name or not parts:
             return None

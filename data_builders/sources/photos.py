@@ -21,8 +21,9 @@ from data_builders.sources.rejected import RejectedRecordError
 from data_builders.sources.tables import Row, Table, open_table, plain_name
 from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least
-from geotune.errors import ConfigError, Problem
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import Sample, Turn
+from geotune.system.image_names import file_name
 from geotune.system.images import CAMERA_ENDINGS, foreign_format
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -92,7 +93,13 @@ class PhotoFolder:
                 return self._checked(row, opened[0], may_be_link=given or opened[0].is_symlink())
         if unopenable:
             return self._with_wrong_ending(row, unopenable)
-        raise RejectedRecordError(row.id, "missing_image", f"no image {' or '.join(row.files)} below {self.root}")
+        try:
+            names = " or ".join(map(file_name, row.files))
+        except BadRecord as error:
+            raise RejectedRecordError(
+                row.id, error.code, f"{error.reason}; no photo below {self.root} has its name"
+            ) from None
+        raise RejectedRecordError(row.id, "missing_image", f"no image {names} below {self.root}")
 
     def _with_wrong_ending(self, row: Row, files: Sequence[Path]) -> Path:
         """The only file of the row, if only its ending says that it can't be opened; raises RejectedRecordError."""

@@ -17,6 +17,7 @@ from geotune.records import read_samples
 from geotune.runs.predictions import Prediction
 from geotune.runs.suite_results import SuiteResult
 from geotune.sample import Sample
+from geotune.system.image_names import missing_image
 from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
 
@@ -132,5 +133,5 @@ def _check_images(samples: Sequence[Sample], folder: Path) -> None:
             except BadRecord as error:
                 raise error.at("", sample.id) from None
             if not path.is_file():
-                raise BadRecord(sample.id, f"the image {path.absolute()} does not exist")
+                raise missing_image(path.absolute()).at("", sample.id)
             checked.add(name)

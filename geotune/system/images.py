@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from geotune.errors import BadRecord, shortened
+from geotune.system.image_names import missing_image
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are opened. Pillow knows others that are no photos or run programs, such as PostScript."""
@@ -118,8 +119,7 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     """Return the decoded, upright image in its own mode. Raises BadRecord."""
     try:
         if not path.is_file():
-            why = "is not a file" if path.exists() else "is missing"
-            raise BadRecord("", f"image {path} {why}", code="missing_image")
+            raise missing_image(path)
         if not path.stat().st_size:
             raise BadRecord("", f"image {path} is empty (0 bytes)", code="broken_image")
         with Image.open(path, formats=_FORMATS) as image:

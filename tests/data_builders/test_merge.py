@@ -56,6 +56,15 @@ class Toy(Builder):
         writer.audit["own"] = len(self.made)
 
 
+@dataclass
+class Nothing(Builder):
+    """A source of which every record is rejected."""
+
+    def build(self, writer: DatasetWriter) -> None:
+        for number in range(5):
+            writer.reject(f"toy/{number}", "missing_image", "a.jpg is missing")
+
+
 def records(path: Path) -> dict[str, Sample]:
     return {sample.id: sample for sample in read_samples(path)}
 
@@ -117,6 +126,20 @@ def test_losing_too_much_is_told_of_the_whole(tmp_path: Path) -> None:
         Toy().make(tmp_path, "toy", max_reject_fraction=0.05, shard=f"{number}/{PARTS}")
     with pytest.raises(ConfigError, match=r"4 of 30 source records were rejected"):
         merge_shards(tmp_path)
+
+
+def test_rejecting_all_is_told_of_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part is written, because another may have samples."""
+    for number in range(1, PARTS + 1):
+        part = Nothing().make(tmp_path, "toy", max_reject_fraction=1, shard=f"{number}/{PARTS}")
+        assert (part["written"], part["rejected"]) == (0, {"missing_image": 5})
+    assert main([f"out={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert (
+        f"out={tmp_path}: the builder wrote no sample: 5 of 5 source records were rejected: missing_image (5)" in told
+    )
+    assert f"for example toy/0: a.jpg is missing. See {tmp_path / 'rejected.jsonl'}" in told
+    assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 5
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "a/b", "1", "1/", "-1/3"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_builders.writer import DatasetWriter
+from data_builders.writer import DatasetWriter, PostponedBuild
 from geotune.data import index
 from geotune.data.cache import CACHE
 from geotune.data.sample_file import SampleFile
@@ -106,8 +106,50 @@ def test_too_many_rejects(tmp_path: Path) -> None:
 
 
 def test_nothing_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="wrote no sample"), DatasetWriter(tmp_path, "city"):
-        pass
+    with (
+        pytest.raises(ConfigError, match="wrote no sample and rejected none of 3 source records; check its source and"),
+        DatasetWriter(tmp_path, "city") as writer,
+    ):
+        writer.count_source(3)
+    assert names(tmp_path) == {"images"}
+
+
+@pytest.mark.parametrize("fraction", [0.01, 1.0])
+def test_if_every_record_is_rejected_the_reasons_are_told_and_listed(tmp_path: Path, fraction: float) -> None:
+    reasons = [f"reason_{number}" for number in range(7) for _ in range(7 - number)]
+
+    def build() -> None:
+        with DatasetWriter(tmp_path, "city", max_reject_fraction=fraction) as writer:
+            for number, reason in enumerate(reasons):
+                writer.reject(f"r/{number}", reason, f"{number} is wrong, {'very ' * 100}")
+
+    with pytest.raises(ConfigError) as error:
+        build()
+    told = str(error.value)
+    assert ("wrote no sample: 28 of 28" if fraction == 1 else "max_reject_fraction=0.01: 28 of 28") in told
+    assert ": reason_0 (7), reason_1 (6), reason_2 (5), reason_3 (4), reason_4 (3) and 2 more reasons; for" in told
+    assert "for example r/0: 0 is wrong, very" in told
+    assert told.endswith(f"See {tmp_path / 'rejected.jsonl'}; fix the source"), "a larger fraction would not help"
+    assert len(told) < 700
+    kept = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in kept] == reasons
+    assert names(tmp_path) == {"images", "rejected.jsonl"}
+
+
+def test_a_postponed_build_is_no_dataset_and_no_error(tmp_path: Path) -> None:
+    def postpone(rejects: int) -> DatasetWriter:
+        with DatasetWriter(tmp_path, "city", max_reject_fraction=0.5) as writer:
+            writer.count_source(4)
+            for number in range(rejects):
+                writer.reject(str(number), "broken_image")
+            raise PostponedBuild("ask first")
+        return writer
+
+    assert postpone(1).report["postponed"] == "ask first"
+    assert names(tmp_path) == {"images"}
+    with pytest.raises(ConfigError, match=r"3 of 4 .*broken_image \(3\)"):
+        postpone(3)
+    assert names(tmp_path) == {"images", "rejected.jsonl"}
 
 
 def test_a_foreign_index_is_not_overwritten(tmp_path: Path) -> None:

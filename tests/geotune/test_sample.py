@@ -103,6 +103,28 @@ def test_columns_that_another_record_fills_may_be_null() -> None:
     assert sample_from_record(a_record(conversations=[turn, *says("x", "Here.")[1:]]), where="here") == a_sample()
 
 
+def test_images_in_the_form_of_hugging_face_and_by_file_address() -> None:
+    images = [{"path": "a.jpg", "bytes": None}, {"path": "b.jpg"}, "file:///photos/c%20d.jpg"]
+    record = a_record(images=images, conversations=says("<image><image><image>Where?", "Here."))
+    assert sample_from_record(record, where="here").images == ("a.jpg", "b.jpg", "/photos/c d.jpg")
+    record = a_record(images=None, image={"path": "a.jpg", "bytes": None}, conversations=says("<image>Where?", "Here."))
+    assert sample_from_record(record, where="here").images == ("a.jpg",)
+
+
+def test_what_only_looks_like_a_foreign_image() -> None:
+    """Text that mentions HTML, brackets or images is text, and so is anything in an answer."""
+    question = "<image> Is <b>this</b> [1] an image (a < b, <5 km) of <imagery>?"
+    record = a_record(images=["a.jpg"], image_id="3", photo=True, conversations=says(question, "See ![it](b.jpg)."))
+    assert sample_from_record(record, where="here").prompt == question
+
+
+def test_an_image_that_could_not_be_read_back_is_not_written() -> None:
+    turns = (Turn("user", "<image>Where?"), Turn("assistant", "Here."))
+    for name, said in (("file:///a.jpg", "give the path alone"), ("https://x.org/a.jpg", "download it")):
+        with pytest.raises(BadRecord, match=said):
+            sample_to_record(Sample("a", (name,), turns))
+
+
 def nested(depth: int) -> list[Any]:
     inner: list[Any] = []
     for _ in range(depth):
@@ -135,11 +157,49 @@ BAD_RECORDS = [
     ({"conversations": says("Where?", "<image>"), "images": ["a.jpg"]}, "turn 2 is an answer and holds <image>"),
     ({"system": "See <image>."}, "system prompt holds <image>"),
     ({"conversations": says("<video>Where?", "Here.")}, "holds <video>"),
+    ({"conversations": [{"role": "user", "content": "a"}]}, "belong in `messages`"),
+    ({"conversations": ..., "messages": says("a", "b")}, "belong in `conversations`"),
+    ({"conversations": ..., "query": "Where?"}, "no `conversations` and no `messages`.*the record holds id, .*, query"),
     ({"images": "a.jpg"}, "`images` is 'a.jpg'; it must be a list"),
+    (
+        {"images": [{"bytes": "iVBOR", "path": None}], "conversations": says("<image>?", "!")},
+        r"`images\[0\]` is {'bytes'",
+    ),
+    (
+        {"images": [{"bytes": "iVBOR", "path": "a.jpg"}], "conversations": says("<image>?", "!")},
+        "the name of the image",
+    ),
+    (
+        {"images": ..., "image": {"url": "https://x.org/a.jpg"}, "conversations": says("<image>?", "!")},
+        "`image` is {'url'",
+    ),
+    (
+        {"images": ..., "image": "https://x.org/a.jpg", "conversations": says("<image>?", "!")},
+        "download it and name the file",
+    ),
+    ({"images": ["gs://x/a.jpg"], "conversations": says("<image>?", "!")}, "download it and name the file"),
+    ({"image_path": "a.jpg"}, "`image_path` holds an image under a name that is not read; name the key `images`"),
+    ({"imgUrl": "https://x.org/a.jpg"}, "`imgUrl` holds an image"),
+    ({"media": [{"type": "image"}]}, "`media` holds an image"),
     ({"images": [3], "conversations": says("<image>?", "!")}, r"`images\[0\]` is 3"),
     ({"images": [""], "conversations": says("<image>?", "!")}, r"`images\[0\]` is empty"),
     ({"images": ..., "image": ["a.jpg"]}, "`image` is .* must be one file name"),
     ({"image": "a.jpg"}, "both `image` and `images`"),
+    *[
+        (
+            {"conversations": says(f"{mark} Where?", "Here.")},
+            "turn 1 holds .*; write <image> instead, and name the file",
+        )
+        for mark in (
+            *(
+                "Picture 1: <img>a.jpg</img>",
+                '<img src="a.jpg">',
+                "<|vision_start|><|image_pad|><|vision_end|>",
+                "<image_1>",
+            ),
+            *("<|image_1|>", "<image 2>", "<image_placeholder>", "<IMG_CONTEXT>", "[IMG]", "![a photo](a.jpg)"),
+        )
+    ],
     ({"answer": 3}, "`answer` is 3; it must be a string"),
     ({"answer": True}, "`answer` is True"),
     ({"meta": {"a": 1}}, "`meta` is .* it must be a string"),

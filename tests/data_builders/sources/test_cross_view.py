@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ from data_builders.imagery.place_images import (
 from data_builders.merge import merge_shards
 from data_builders.sources import cross_view
 from data_builders.sources.cross_view import CrossView
-from data_builders.sources.cross_view_readers import CVUSA_RAW_SPAN
+from data_builders.sources.cross_view_cvusa import CVUSA_RAW_SPAN
 from data_builders.synthetic import city
 from geotune.errors import ConfigError
 from geotune.geo import COMPASS_POINTS, compass_to_heading, haversine_km, mercator_lat_lon, mercator_tile_xy
@@ -583,6 +584,62 @@ def test_every_bad_record_is_named(tmp_path: Path) -> None:
     }
     assert report["tasks"] == {"pose_fixed": 12}
     assert report["source_records"] == 11
+
+
+def test_cvusa_names_that_do_not_fit_say_what_was_expected_and_found(tmp_path: Path) -> None:
+    root = tmp_path / "cvusa"
+    cvusa(root)
+    table, splits = root / "all.csv", root / "splits/train-19zl.csv"
+    rows = splits.read_text().splitlines()
+
+    def pair(satellite: str, panorama: str) -> str:
+        return f"bingmap/19/{satellite},streetview/panos/{panorama},streetview/annotations/0.png"
+
+    save(root / "streetview/panos/input0000005.jpg", compass(4, 0, (176, 32), 360 / 5.5))
+    (root / "streetview/panos/0000006.jpg").rename(root / "streetview/panos/6.png")
+    save(root / "bingmap/19/0000007.jpg", np.zeros((20, 100, 3)))
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join(["lat,lon,lat,lon,heading", *lines, "8.0,9.0,5.0", "here,9.0", "", "1,41.88,-87.63,41.88"])
+    )
+    wrong = {
+        "image,panorama,annotation": "the panorama 'panorama' is named by no id; expected <number from 1>.jpg",
+        pair("0000001.jpg", "pano_1.jpg"): "'streetview/panos/pano_1.jpg' is named by no id",
+        pair("1a.jpg", "0000001.jpg"): "the satellite image 'bingmap/19/1a.jpg' is named by no id",
+        pair("0000002.jpg", "0000001.jpg"): "have different ids",
+        pair("0.jpg", "0.jpg"): "named by no id; expected <number from 1>",
+        "bingmap/19/0000001.jpg;streetview/panos/0000001.jpg": "expected a satellite image, a comma and a panorama",
+        pair("0000099.jpg", "0000099.jpg"): "all.csv has 12 rows, and none for the id 99",
+        pair("0000009.jpg", "0000009.jpg"): "row 9 of all.csv holds '8.0, 9.0, 5.0'; expected latitude and longitude",
+        pair("0000010.jpg", "0000010.jpg"): "row 10 of all.csv holds 'here, 9.0'",
+        pair("0000011.jpg", "0000011.jpg"): "row 11 of all.csv holds ''",
+        pair("0000012.jpg", "0000012.jpg"): "row 12 of all.csv puts camera and satellite image far apart",
+        rows[4]: f"image {root}/streetview/panos/0000006.jpg is missing: its folder holds 6.png",
+        pair("0000007.jpg", "0000007.jpg"): "0000007.jpg has 100 x 20 pixels; a map is square",
+    }
+    splits.write_text("\n".join([*rows[:3], pair("0000005.jpg", "input0000005.jpg"), *wrong]) + "\n")
+    out = tmp_path / "out"
+    _, samples = build(tmp_path, "cvusa", out, max_reject_fraction=1, tasks=["pose_fixed"])
+    told = {line["detail"] for line in map(json.loads, (out / "rejected.jsonl").read_text().splitlines())}
+    for words in wrong.values():
+        assert [words in detail for detail in told].count(True) >= 1, (words, told)
+    assert len(told) == len(wrong)
+    at = {json.loads(sample.meta)["image_id"]: json.loads(sample.meta)["lat"] for sample in samples}
+    assert at == {f"{n + 1:07d}": coordinates(n)[0] for n in (0, 1, 2, 4)}, "the header of all.csv shifts no place"
+
+
+@pytest.mark.parametrize("source", [*SOURCES])
+def test_a_folder_that_is_no_download_says_what_was_expected_and_found(
+    downloads: Path, tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "root/photos").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"root=.*streetview|are missing: expected .*, but this folder holds photos"):
+        CrossView(source=source, root=tmp_path / "root").make(tmp_path / "out", "data")
+    if source != "cvglobal":  # it is found at any depth
+        with pytest.raises(
+            ConfigError, match=f"but this folder holds .*; give root={re.escape(str(downloads / source))}"
+        ):
+            CrossView(source=source, root=downloads).make(tmp_path / "out", "data")
 
 
 def test_a_lonely_place_has_pose_questions_only(tmp_path: Path) -> None:

@@ -424,14 +424,22 @@ def test_stops_when_more_tokens_are_counted_than_were_reserved(endpoint: Endpoin
 
 
 def test_the_estimate_comes_before_the_first_call(
-    endpoint: Endpoint, photos: Path, caplog: pytest.LogCaptureFixture
+    endpoint: Endpoint, photos: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
-    with pytest.raises(ConfigError, match="wrote no sample"):
-        build(photos, ask=False)
+    report = build(photos, ask=False)
     assert not endpoint.requests
+    assert (report["written"], list((photos / "out").glob("*.jsonl"))) == (0, [])
+    assert report["postponed"].endswith("no photo has an answer yet; set ask=true (the default) to make the calls")
     said = r"24 are to be described by gpt-test at http\S+; estimated cost (\S+) USD \((\S+) USD .* budget 100.00 USD"
-    expected, worst = map(float, re.search(said, caplog.text).groups())
+    expected, worst = map(float, re.search(said, report["postponed"]).groups())
+    words = {"csv": photos / "table.csv", "images": photos / "photos", "out": photos / "out", "ask": "false"}
+    prices = {"budget_usd": 1, "usd_per_million_in": USD_IN, "usd_per_million_out": USD_OUT, "workers": 1}
+    capsys.readouterr()
+    assert main(["builder=geocaption", *(f"{key}={value}" for key, value in (words | prices).items())]) == 0
+    assert "estimated cost" in (printed := capsys.readouterr().out)
+    assert "no dataset is written" in printed
+    assert "samples" not in printed
     assert 24 * CALL_USD / 3 < expected < worst
     caplog.clear()
     first: list[int] = []

@@ -137,6 +137,7 @@ REJECTED: list[tuple[str, Any]] = [
     # No answer confirms that the two have changed places.
     ("truth_out_of_range", cot(at=(139.7, 35.66))),
     ("missing_image", cot("images/none.jpg")),
+    ("image_not_a_file", cot("https://x.org/images/b.jpg")),
     ("broken_image", cot("images/broken.jpg")),
     ("path_outside", cot("images/../../secret.jpg")),
     ("invalid_record", cot("")),

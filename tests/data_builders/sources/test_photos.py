@@ -51,6 +51,7 @@ def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
     assert folder.find(row("b/1.jpg")) == root / "b/1.jpg"
     assert folder.find(row("2.png")) == root / "2.png"
     assert folder.find(row("inner")) == root / "inner.jpg"
+    assert folder.find(row("https://x.org/c/2.png")) == root / "2.png", "a download keeps its name"
     for name, reason in {
         "1.jpg": "ambiguous_image",
         "2": "ambiguous_image",
@@ -63,6 +64,8 @@ def test_photos_that_cannot_be_told_are_rejected(tmp_path: Path) -> None:
         "..\\secret.jpg": "outside_folder",
         os.fsdecode(b"\xff.jpg"): "bad_file_name",
         "x" * 400: "missing_image",
+        "https://x.org/3.jpg": "image_not_a_file",
+        "data:image/png;base64,iVBORw0KGgo=": "image_not_a_file",
         "a/nul\0.jpg": "outside_folder",
     }.items():
         with pytest.raises(RejectedRecordError) as error:

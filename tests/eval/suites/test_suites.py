@@ -77,7 +77,7 @@ def test_mistakes_in_the_data(city: Path, tmp_path: Path) -> None:
         return lambda sample: replace(sample, **changes) if sample.task == task else sample
 
     assert loading(on("pose_fixed", answer="NE")).match("gold answer 'NE'.*N, E, S, W")
-    assert loading(on("pose_fixed", images=("images/gone.png", "images/map0.png"))).match("gone.png does not exist")
+    assert loading(on("pose_fixed", images=("images/gone.png", "images/map0.png"))).match("gone.png is missing")
     assert loading(on("pose_fixed", id="same")).match("changed.jsonl:[0-9]+: .*id is taken")
     assert loading(on("pose_fixed", images=("../../etc/passwd", "images/map0.png"))).match(
         "record 'city/x/0/.*leaves the dataset"

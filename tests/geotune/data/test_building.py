@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import sys
 import threading
 import types
@@ -13,8 +15,9 @@ from typing import Any, ClassVar
 import pytest
 
 from data_builders.builder import Builder
+from data_builders.writer import PostponedBuild
 from geotune.data.building import builder_config, config_fingerprint, ensure_dataset
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 from geotune.records import read_samples
 from geotune.sample import Sample, Turn
 
@@ -31,6 +34,12 @@ class ToyBuilder(Builder):
         for place in range(self.places):
             said = (Turn("user", "Which way?"), Turn("assistant", self.word))
             writer.write(Sample(id=f"toy/{place}", images=(), turns=said, task="toy", answer=self.word))
+            if self.word == "reject":
+                writer.reject(f"bad/{place}", "missing_image", "a.jpg is missing")
+            if self.word == "postpone":
+                raise PostponedBuild("1 photo; set ask=true")
+            if self.word == "wrong":
+                raise ConfigError(Problem("word", self.word, "is wrong"), Problem("out", "x", "is full"), "no key")
             if self.word == "fail":
                 raise OSError(28, "No space left on device")
 
@@ -114,9 +123,85 @@ def test_finds_the_records_of_a_folder(tmp_path: Path, names: list[str]) -> None
     folder = tmp_path / "d"
     folder.mkdir()
     for name in names:
-        (folder / name).write_text("[]")
+        (folder / name).write_text("[]" if name.endswith(".json") else "{}")
     assert ensure_dataset(str(folder), None) == folder / names[0]
     assert ensure_dataset(str(folder / names[0]), None) == folder / names[0]
+
+
+RECORD = {
+    "conversations": [{"from": "human", "value": "Which way?"}, {"from": "gpt", "value": "S"}],
+    "answer": "S",
+}
+
+
+def test_an_array_is_used_as_it_is(tmp_path: Path, toy: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text(f"\ufeff \n{json.dumps([RECORD])}")
+    assert ensure_dataset(str(mine), toy, key="data.path") == mine
+    assert answers(mine) == ["S"]
+    assert ToyBuilder.runs == []
+    assert f"data.path={mine} is used as it is; data.build does not run" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("d.json", json.dumps(RECORD).encode(), "no array of records; name it d.jsonl if it holds JSON lines"),
+        ("d.jsonl", json.dumps([RECORD]).encode(), "one array; name it d.json"),
+        ("d.ndjson", json.dumps(RECORD).encode(), "ends in .jsonl or .json; name it d.jsonl"),
+        ("d", json.dumps([RECORD]).encode(), "name it d.json"),
+        ("d.csv", b"id,lat,lon\n", "ends in .jsonl or .json; build a dataset from it"),
+        ("d.jsonl.gz", gzip.compress(b"{}"), r"compressed \(gzip\); unpack it"),
+        ("d.jsonl", gzip.compress(b"{}"), r"compressed \(gzip\); unpack it"),
+        ("d.json", b"PK\x03\x04", "a zip archive or a spreadsheet; give a .jsonl or .json file"),
+        ("d.parquet", b"PAR1", "a Parquet file"),
+        ("d.jsonl", b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        ("d.json", "[]".encode("utf-16"), "UTF-16"),
+    ],
+)
+@pytest.mark.parametrize("is_built", [False, True])
+def test_files_that_are_no_dataset_say_what_they_are(
+    tmp_path: Path, toy: dict[str, Any], name: str, content: bytes, said: str, is_built: bool
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^data.path=.*{name}: .*{said}"):
+        ensure_dataset(str(tmp_path / name), toy if is_built else None, key="data.path")
+    assert ToyBuilder.runs == []
+
+
+def test_builds_into_no_folder_of_other_samples(tmp_path: Path, toy: dict[str, Any]) -> None:
+    """It would train on samples that are not those of the folder that was named."""
+    (tmp_path / "a.json").write_text(json.dumps([RECORD]))
+    with pytest.raises(
+        ConfigError, match=r"holds a.json, which data.build did not build; use it .* with data.build=null"
+    ):
+        ensure_dataset(str(tmp_path), toy, key="data.path")
+    assert ensure_dataset(str(tmp_path), None) == tmp_path / "a.json"
+    ensure_dataset(str(tmp_path / "city"), toy)
+    (tmp_path / "city/mine.jsonl").write_text(json.dumps(RECORD))
+    with pytest.raises(ConfigError, match=r"mine.jsonl: this dataset was not built by data.build; .*data.build=null"):
+        ensure_dataset(str(tmp_path / "city/mine.jsonl"), toy, key="data.path")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("wrong", r"data.build.word=wrong: is wrong\ndata.path=\S+/toy/toy.jsonl: is full\nno key$"),
+        (
+            "reject",
+            r"data.build: 2 of 4 .* missing_image \(2\); for example bad/0: a.jpg is missing. See \S+/rejected.jsonl"
+            r"; fix the source, or build first with max_reject_fraction=, out=\S+/toy and name=toy$",
+        ),
+        ("postpone", "data.build: 1 photo; set ask=true$"),
+    ],
+)
+def test_mistakes_on_the_way_name_the_keys_of_the_config(
+    tmp_path: Path, toy: dict[str, Any], word: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        ensure_dataset(str(tmp_path / "toy"), {**toy, "word": word}, key="data.path")
+    assert re.match(said, str(error.value)), str(error.value)
+    assert not (tmp_path / "toy/toy.jsonl").exists()
 
 
 def test_mistakes(tmp_path: Path, toy: dict[str, Any]) -> None:
@@ -126,7 +211,7 @@ def test_mistakes(tmp_path: Path, toy: dict[str, Any]) -> None:
     (tmp_path / "two.jsonl").touch()
     with pytest.raises(ConfigError, match=r"several datasets \(one.jsonl, two.jsonl\); name the file"):
         ensure_dataset(str(tmp_path), None)
-    with pytest.raises(ConfigError, match=r"name it x.jsonl"):
+    with pytest.raises(ConfigError, match=r"no such file, and builders write JSON lines; name an array .*, or x.jsonl"):
         ensure_dataset(str(tmp_path / "x.json"), toy)
     with pytest.raises(ConfigError, match=r"data.build.placse"):
         ensure_dataset(str(tmp_path / "toy"), {**toy, "placse": 3}, key="data.path")

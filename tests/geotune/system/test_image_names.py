@@ -1,0 +1,90 @@
+"""Names of images: which of them name a file, and what is said of a file that is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geotune.errors import BadRecord
+from geotune.system.image_names import NOT_A_FILE, file_name, missing_image
+
+unhurried = settings(deadline=None)
+ADDRESSES = [
+    *(
+        "https://x.org/a.jpg",
+        "http://x.org/a.jpg?w=1",
+        "HTTPS://x.org/a.jpg",
+        "ftp://x.org/a.jpg",
+        "https:/x.org/a.jpg",
+    ),
+    *("s3://b/a.jpg", "gs://b/a.jpg", "hf://datasets/x/a.jpg", "az://b/a.jpg", "zip://a.jpg::/b.zip"),
+    *("file://photos/a.jpg", "file://server/share/a.jpg", "data:image/png;base64,iVBORw0KGgo=", "data:,"),
+    *("/9j/" + "AbC+/" * 60, "iVBORw0KGgo" + "A" * 300 + "==", "UklGR" + "ab\n" * 100),
+]
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_what_names_no_file_is_refused_with_a_remedy(name: str) -> None:
+    with pytest.raises(BadRecord, match=r"download it|write it to a file|write file:///<absolute path>") as error:
+        file_name(name)
+    assert error.value.code == NOT_A_FILE
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "a.jpg",
+            "images/a, (1) = b.jpg",
+            "/data/a.jpg",
+            "../a.jpg",
+            "C:/photos/a.jpg",
+            "C:\\photos\\a.jpg",
+            "a:b.jpg",
+        ),
+        *("12:30/a.jpg", "filed/a.jpg", "https", "data/a.jpg", "database:1.jpg", "x" * 400 + ".jpg", "a" * 100),
+    ],
+)
+def test_names_of_files_stay_as_they_are(name: str) -> None:
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize("start", ["file://", "FILE://", "file://localhost", "file:"])
+@unhurried
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+def test_an_address_of_a_file_is_its_path(start: str, name: str) -> None:
+    path = "/" + name.lstrip("/")
+    assert file_name(start + quote(path)) == path or path == "/"
+
+
+def said_of(path: Path) -> str:
+    error = missing_image(path)
+    assert error.code == "missing_image"
+    return error.reason
+
+
+def test_a_missing_image_says_what_lies_there_instead(tmp_path: Path) -> None:
+    for name in ("0000012.png", "input0000007.jpg", "7.JPG", "9.jpg", "beach.jpeg", ".hidden.jpg"):
+        (tmp_path / name).touch()
+    for name, found in (
+        ("0000007.jpg", "7.JPG, input0000007.jpg"),
+        ("12.jpg", "0000012.png"),
+        ("beach.jpg", "beach.jpeg"),
+        ("Beach.jpg.jpg", "beach.jpeg"),
+        ("other.jpg", "0000012.png, 7.JPG, 9.jpg and 2 more"),
+    ):
+        assert said_of(tmp_path / name) == f"image {tmp_path / name} is missing: its folder holds {found}"
+    assert said_of(tmp_path / "pan/os/1.jpg").endswith(
+        f"is missing: there is no folder {tmp_path / 'pan'}, and {tmp_path} holds 0000012.png, 7.JPG, 9.jpg and 2 more"
+    )
+    (tmp_path / "other.png").touch()
+    assert said_of(tmp_path / "other.jpg").endswith("its folder holds other.png"), "the folder is read again"
+    (tmp_path / "empty").mkdir()
+    assert said_of(tmp_path / "empty" / "a.jpg").endswith("its folder holds nothing")
+    assert said_of(tmp_path / "empty").endswith("is not a file")
+    assert said_of(tmp_path / ("x" * 400)).endswith("is missing (File name too long)")
