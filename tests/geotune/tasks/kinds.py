@@ -1,0 +1,102 @@
+"""The list of all kinds of texts with their generators, and what a reader makes of them.
+
+    python -m tests.geotune.tasks.kinds [--examples 300] [--show 4] [KIND ...]
+
+prints for each kind how many generated texts are read rightly, refused, or read as another place, with examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NonInteractiveExampleWarning
+
+from geotune.tasks.coordinates import Coordinates, parse_coordinates
+from tests.geotune.tasks.notations import Case
+from tests.geotune.tasks.stating_kinds import NOTATIONS
+from tests.geotune.tasks.surrounded_kinds import SURROUNDED
+from tests.geotune.tasks.unstated_kinds import UNSTATED_KINDS
+
+STATED: dict[str, st.SearchStrategy[Case]] = {**NOTATIONS, **SURROUNDED}
+KINDS: dict[str, st.SearchStrategy[Case]] = {**STATED, **UNSTATED_KINDS}
+TOLERANCE_DEG = 1e-6
+
+
+class Verdict(StrEnum):
+    """What a reader made of a text."""
+
+    right = "right"
+    refused = "refused"
+    wrong = "WRONG"
+
+
+def judge(case: Case) -> tuple[Verdict, object]:
+    """Read a text as an answer that gives the latitude first. Returns the verdict and the reading."""
+    found = parse_coordinates(case.text, pair_order="lat_lon")
+    if not isinstance(found, Coordinates):
+        return Verdict.refused, found
+    at = (found.lat, found.lon)
+    near = case.place is not None and all(abs(a - b) <= TOLERANCE_DEG for a, b in zip(at, case.place, strict=True))
+    return (Verdict.right if near else Verdict.wrong), at
+
+
+def cases_of(kind: str, count: int) -> list[Case]:
+    """Draw `count` texts of a kind, always the same ones."""
+    drawn: list[Case] = []
+
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(KINDS[kind])
+    def draw(case: Case) -> None:
+        drawn.append(case)
+
+    draw()
+    return drawn
+
+
+def lines(kind: str, count: int, shown: int) -> Iterator[str]:
+    """Yield the counts of a kind, then texts that are read wrongly, or refused although they state a place."""
+    verdicts = [(case, *judge(case)) for case in cases_of(kind, count)]
+    tally = {verdict: sum(v is verdict for _, v, _ in verdicts) for verdict in Verdict}
+    yield f"{kind:38}" + "".join(f"  {verdict} {number:4}" for verdict, number in tally.items())
+    for verdict in (Verdict.wrong, Verdict.refused):
+        if verdict is Verdict.refused and kind not in STATED:
+            continue
+        texts = sorted(
+            {(len(case.text), case.text, str(case.place), str(at)) for case, v, at in verdicts if v is verdict}
+        )
+        for _, text, place, at in texts[:: max(1, len(texts) // shown or 1)][:shown]:
+            yield f"    {verdict:8} {text!r} -> {at}" + (f", is {place}" if verdict is Verdict.wrong else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the verdicts of kinds. Returns the exit status: 1 if a text is read wrongly."""
+    parser = argparse.ArgumentParser(prog="python -m tests.geotune.tasks.kinds", description=__doc__)
+    parser.add_argument("kind", nargs="*", help="a kind, or a part of its name; default: all")
+    parser.add_argument("--examples", type=int, default=300, help="texts of each kind")
+    parser.add_argument("--show", type=int, default=4, help="examples of each verdict")
+    args = parser.parse_args(argv)
+    warnings.simplefilter("ignore", NonInteractiveExampleWarning)
+    wrong = 0
+    for kind in KINDS:
+        if args.kind and not any(part.lower() in kind.lower() for part in args.kind):
+            continue
+        for line in lines(kind, args.examples, args.show):
+            print(line, flush=True)
+            wrong += line.startswith("    WRONG")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
