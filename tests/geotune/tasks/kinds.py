@@ -16,14 +16,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NonInteractiveExampleWarning
 
-from geotune.tasks.coordinates import Coordinates, parse_coordinates
+from geotune.tasks.coordinates import Coordinates, parse_coordinates, read_fields
+from tests.geotune.tasks.cell_kinds import BAR, CELLS, CELLS_WITH_COMMAS, UNREAD_CELLS
 from tests.geotune.tasks.notations import Case
 from tests.geotune.tasks.stating_kinds import NOTATIONS
 from tests.geotune.tasks.surrounded_kinds import SURROUNDED
 from tests.geotune.tasks.unstated_kinds import UNSTATED_KINDS
 
-STATED: dict[str, st.SearchStrategy[Case]] = {**NOTATIONS, **SURROUNDED}
-KINDS: dict[str, st.SearchStrategy[Case]] = {**STATED, **UNSTATED_KINDS}
+STATED: dict[str, st.SearchStrategy[Case]] = {**NOTATIONS, **SURROUNDED, **CELLS, **CELLS_WITH_COMMAS}
+"""Kinds of texts and rows that state one place."""
+KINDS: dict[str, st.SearchStrategy[Case]] = {**STATED, **UNSTATED_KINDS, **UNREAD_CELLS}
+"""All kinds."""
 TOLERANCE_DEG = 1e-6
 
 
@@ -35,9 +38,12 @@ class Verdict(StrEnum):
     wrong = "WRONG"
 
 
-def judge(case: Case) -> tuple[Verdict, object]:
-    """Read a text as an answer that gives the latitude first. Returns the verdict and the reading."""
-    found = parse_coordinates(case.text, pair_order="lat_lon")
+def judge(kind: str, case: Case) -> tuple[Verdict, object]:
+    """Read a text as an answer that gives the latitude first, or cells. Returns the verdict and the reading."""
+    if BAR in case.text:
+        found = read_fields(*case.text.split(BAR), decimal_comma=kind in CELLS_WITH_COMMAS)
+    else:
+        found = parse_coordinates(case.text, pair_order="lat_lon")
     if not isinstance(found, Coordinates):
         return Verdict.refused, found
     at = (found.lat, found.lon)
@@ -67,7 +73,7 @@ def cases_of(kind: str, count: int) -> list[Case]:
 
 def lines(kind: str, count: int, shown: int) -> Iterator[str]:
     """Yield the counts of a kind, then texts that are read wrongly, or refused although they state a place."""
-    verdicts = [(case, *judge(case)) for case in cases_of(kind, count)]
+    verdicts = [(case, *judge(kind, case)) for case in cases_of(kind, count)]
     tally = {verdict: sum(v is verdict for _, v, _ in verdicts) for verdict in Verdict}
     yield f"{kind:38}" + "".join(f"  {verdict} {number:4}" for verdict, number in tally.items())
     for verdict in (Verdict.wrong, Verdict.refused):
@@ -76,7 +82,7 @@ def lines(kind: str, count: int, shown: int) -> Iterator[str]:
         texts = sorted(
             {(len(case.text), case.text, str(case.place), str(at)) for case, v, at in verdicts if v is verdict}
         )
-        for _, text, place, at in texts[:: max(1, len(texts) // shown or 1)][:shown]:
+        for _, text, place, at in texts[:: max(1, len(texts) // max(1, shown))][:shown]:
             yield f"    {verdict:8} {text!r} -> {at}" + (f", is {place}" if verdict is Verdict.wrong else "")
 
 

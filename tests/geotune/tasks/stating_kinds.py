@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hypothesis import strategies as st
 
@@ -311,11 +311,11 @@ def coord_template(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
 
 
 @st.composite
-def abroad(draw: st.DrawFn) -> Case:
+def abroad_in(draw: st.DrawFn, templates: Iterable[str]) -> Case:
     """Draw a place with the hemispheres of a language that writes them behind or before the number."""
     words = ABROAD[draw(st.sampled_from(list(ABROAD)))]
     notation = draw(st.sampled_from([decimal_degrees, decimal_comma]))
-    return draw(places(ABROAD_TEMPLATES, notation, extra=words_of(*words)))
+    return draw(places(templates, notation, extra=words_of(*words)))
 
 
 @st.composite
@@ -333,7 +333,7 @@ NOTATIONS: dict[str, st.SearchStrategy[Case]] = {
     "one hemisphere letter": places(ONE_LETTER),
     "hemisphere beside a sign": places(LETTER_BESIDE_SIGN),
     "hemisphere words": places(WORDS, extra=loud),
-    "hemispheres of other languages": abroad(),
+    "hemispheres of other languages": abroad_in(ABROAD_TEMPLATES),
     "hemispheres before, in Asia": in_asia(),
     "hemisphere fields": places(REF_FIELDS),
     "fields of degrees, minutes, seconds": places(PART_FIELDS, parts=(3,), extra=parts_of),

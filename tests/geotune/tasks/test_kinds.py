@@ -15,7 +15,7 @@ def test_no_text_is_read_as_another_place(kind: str) -> None:
     wrong = [
         (case, found)
         for case in cases_of(kind, EXAMPLES)
-        for verdict, found in [judge(case)]
+        for verdict, found in [judge(kind, case)]
         if verdict is Verdict.wrong
     ]
     assert not wrong
