@@ -33,23 +33,7 @@ LONG_TASKS = (*PLACE_TASKS, "pose_fixed")
 """Tasks that read the long texts."""
 COLOURS = ("white", "lime", "yellow", "purple", "red", "blue", "cyan", "black", "green", "orange", "pink", "brown")
 SPOTS = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
-WORDS = (
-    "The",
-    "road",
-    "north",
-    "of",
-    "town",
-    "has",
-    "12",
-    "houses,",
-    "built",
-    "in",
-    "1906;",
-    "signs",
-    "3.5",
-    "m",
-    "wide.",
-)
+WORDS = "road north of town has 12 houses, built in 1906; signs at 3.5 m, facing west."
 """Words of prose."""
 PIECES = (
     *("(", "[", "{", "[1, ", '{"a": ', '"', "'", "\\", "<answer>", "<think>", "</think>", "<", "- ", "\n", ", "),
@@ -117,15 +101,10 @@ def short_answers(seed: int = 0, each: int = 150) -> Iterator[tuple[str, str]]:
 def long_texts(size: int, seed: int = 0) -> Iterator[tuple[str, str]]:
     """Yield (name, text): texts of `size` characters."""
     rng = random.Random(seed)
-    words = (
-        "the road north of town is lined with 12 houses, built in 1906; signs in French, at 3.5 m, face west".split()
-    )
-    yield "prose", " ".join(rng.choice(words) for _ in range(size // 4))[:size]
+    yield "prose", " ".join(rng.choices(WORDS.split(), k=size))[:size]
     entry = '{"place": "Paris", "lat": 48.8584, "lon": 2.2945, "why": ["signs", "trees 3.5 m"], "confidence": 0.25}, '
-    yield (
-        "JSON",
-        ('{"latitude": 48.8584, "longitude": 2.2945, "alternatives": [' + entry * (size // len(entry) + 1))[:size],
-    )
+    listed = '{"latitude": 48.8584, "longitude": 2.2945, "alternatives": [' + entry * (size // len(entry) + 1)
+    yield "JSON", listed[:size]
     for piece in PIECES:
         yield f"repeated {piece!r}", (piece * (size // len(piece) + 1))[:size]
 
