@@ -61,6 +61,10 @@ NAMED = (
     '{"latitude": {"value": @lat«, "confidence": 0.¤¤¦», "unit": "degrees"}, "longitude": {"value": @lon}}',
     "φ = @lat, λ = @lon",
     "lat/lng @lat,@lon,15z",
+    "«Latitude¦Lat» «(deg)¦[°]¦(WGS84)¦(decimal degrees)¦(°)»«: ¦ = »@lat, «Longitude¦Lon» «(deg)¦[°]¦(WGS84)¦(decimal"
+    " degrees)¦(°)»«: ¦ = »@lon",
+    "«EPSG:4326¦WGS84¦WGS 84¦Decimal degrees¦DD»: @lat, @lon",
+    "«~¦≈¦≈ ¦ca. ¦approx. ¦c. »@lat, «~¦≈¦≈ ¦ca. ¦approx. ¦c. »@lon",
 )
 NAMED_ABROAD = (
     "Latitude «: ¦:¦= »@lat, Longitude «: ¦:¦= »@lon",
@@ -203,6 +207,11 @@ PART_FIELDS = (
     ' "GPSLongitudeRef": "@letterlon"}',
     '{"latitude": {"degrees": @signlat@dlat, "minutes": @mlat, "seconds": @slat},'
     ' "longitude": {"degrees": @signlon@dlon, "minutes": @mlon, "seconds": @slon}}',
+    "{'GPSLatitudeRef': '@letterlat', 'GPSLatitude': (@dlat, @mlat, @slat), 'GPSLongitudeRef': '@letterlon',"
+    " 'GPSLongitude': (@dlon, @mlon, @slon)}",
+    "GPSLatitude: @dlat/1 @mlat/1 @slat/1\nGPSLatitudeRef: @letterlat\nGPSLongitude: @dlon/1 @mlon/1 @slon/1\n"
+    "GPSLongitudeRef: @letterlon",
+    "Latitude: @dlat, @mlat, @slat (@letterlat)\nLongitude: @dlon, @mlon, @slon (@letterlon)",
     "latitude degrees: @dlat, minutes: @mlat, seconds: @slat, @letterlat; longitude degrees: @dlon, minutes: @mlon,"
     " seconds: @slon, @letterlon",
 )
@@ -305,6 +314,13 @@ def iso_6709(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
     return blanks
 
 
+def run_together(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
+    """Return the angles as sailors and pilots write them: a fixed number of digits, without sign and marks."""
+    return {
+        f"run{axis}": text[1:] for axis, text in zip(("lat", "lon"), iso_6709(draw, lat, lon).values(), strict=True)
+    }
+
+
 def coord_template(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
     """Return the angles as Wikipedia's template separates them."""
     return {f"bar{angle.axis}": "|".join(angle.parts) for angle in (lat, lon)}
@@ -344,6 +360,22 @@ NOTATIONS: dict[str, st.SearchStrategy[Case]] = {
     "minutes without marks": places(UNMARKED, unmarked_minutes, (2, 3)),
     "ISO 6709": places(
         ("@isolat@{isolon}«/¦¦CRSWGS_84/¦+¤¤¤.¤/¦+¤¤/»", "ISO 6709: @isolat@isolon/"), parts=(1, 2, 3), extra=iso_6709
+    ),
+    "digits run together": places(
+        (
+            "@letterlat@runlat«, ¦ ¦»@letterlon@runlon",
+            "@runlat@letterlat«, ¦ ¦»@runlon@letterlon",
+        ),
+        parts=(2, 3),
+        extra=run_together,
+    ),
+    "NMEA": places(
+        (
+            "$GPGGA,123519,@runlat,@letterlat,@runlon,@letterlon,1,08,0.9,545.4,M,46.9,M,,*47",
+            "$GPRMC,123519,A,@runlat,@letterlat,@runlon,@letterlon,022.4,084.4,230394,003.1,W*6A",
+        ),
+        parts=(2,),
+        extra=run_together,
     ),
     "coord template": places(
         (

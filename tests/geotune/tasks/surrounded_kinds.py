@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from urllib.parse import quote
 
 from hypothesis import strategies as st
 
-from tests.geotune.tasks.notations import Case, decimal_comma, degrees_and_minutes, places
+from tests.geotune.tasks.notations import WORDS, Angle, Case, decimal_comma, degrees_and_minutes, places
 from tests.geotune.tasks.stating_kinds import LAT, LON
 
 OBJECT = '{"latitude": @lat, "longitude": @lon}'
@@ -41,6 +43,9 @@ ORDERS = (
     "«LatLng¦L.latLng¦new google.maps.LatLng»(@lat, @lon)",
     "\\boxed{(\\text{lon}, \\text{lat}) = (@lon, @lat)}",
     "x = longitude, y = latitude: (@lon, @lat)",
+    "GeoJSON puts the longitude first, but here latitude comes first: @lat, @lon",
+    "Not in lon/lat order but (lat, lon): @lat, @lon",
+    "(lon, lat): @ulon° @letterlon, @ulat° @letterlat",
 )
 GEOJSON = (
     '{"type": "Point", "coordinates": [@lon, @lat«¦, ¤¤.¤»]}',
@@ -53,6 +58,7 @@ GEOJSON = (
     'The answer as GeoJSON:\n```json\n{"type": "Point", "coordinates": [@lon, @lat]}\n```',
     '{"location": {"type": "Point", "coordinates": [@lon, @lat]}, "confidence": 0.¤}',
     '<answer>{"type":"Point","coordinates":[@lon,@lat]}</answer>',
+    '{"geometry": {"coordinates": [@lon, @lat]}}',
 )
 WKT = (
     "«POINT¦Point¦point¦POINT »(@lon @lat)",
@@ -250,6 +256,39 @@ NOISY = (
     "City: Paris\nZip: 75007\nCountry: France\nLatitude: @lat\nLongitude: @lon\nConfidence: ¤¤%",
     "\\boxed{«France, Paris, @lat, @lon¦@lat, @lon, France, Paris»}",
     "5 Avenue Anatole France, 75007 Paris: @lat, @lon",
+    "[@lat, @lon, ¤¤.¤]",
+    "@lat, @lon, ¤¤ m",
+    "lat: @lat (2019), lon: @lon (2020)",
+    "The sign says N12 and E45. Final answer: @lat, @lon",
+)
+NUMBERED = (
+    "«1. ¦1) ¦(1) ¦#1 ¦#1: ¦Answer 1: ¦Photo 3: ¦IMG_2045.jpg: ¦Q2: ¦Step 4. ¦2: ¦[1] ¦Image 12.5: ¦3 - »@lat, @lon",
+    "«1. ¦1) ¦Photo 3: ¦Step 4. »lat: @lat, lon: @lon",
+    "«1. ¦1) ¦Photo 3: ¦Step 4. »@ulat° @letterlat, @ulon° @letterlon",
+    "1. Latitude: @lat\n2. Longitude: @lon",
+    "1. @lat\n2. @lon",
+    "@lat, @lon [1]",
+    "@lat, @lon (1)",
+    "@lat, @lon¹",
+)
+RESTATED = (
+    "@ulat° @letterlat, @ulon° @letterlon (@lat, @lon)",
+    "@lat, @lon (@ulat° @letterlat, @ulon° @letterlon)",
+    "lat: @lat, lon: @lon, i.e. @ulat° @letterlat, @ulon° @letterlon",
+    '{"latitude": @lat, "longitude": @lon, "coordinates": "@lat, @lon"}',
+    '{"coordinates": [@lat, @lon], "latitude": @lat, "longitude": @lon}',
+    '{"latitude": @lat, "longitude": @lon, "geojson": {"type": "Point", "coordinates": [@lon, @lat]}}',
+    '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [@lon, @lat]}, "properties": {"latitude": @lat,'
+    ' "longitude": @lon}}',
+    "@lat, @lon. So the answer is @lat, @lon.",
+    "Latitude: @lat\nLongitude: @lon\n\nhttps://maps.google.com/?q=@lat,@lon",
+    "<think>@lat, @lon</think>\n@lat, @lon",
+)
+SCALED = (
+    '{"latitudeE7": @latseven, "longitudeE7": @lonseven}',
+    '{"«lat_e7¦latE7»": @latseven, "«lon_e7¦lonE7»": @lonseven}',
+    "latE6=@latsix, lonE6=@lonsix",
+    "latitude: @latsix microdegrees, longitude: @lonsix microdegrees",
 )
 THOUGHTS = (
     "<think>lat: @lat2, lon: @lon2?</think>\n«lat: @lat, lon: @lon¦@lat, @lon»",
@@ -301,6 +340,22 @@ LATEX_MINUTES = (
 BRACED_COMMA = ("$@ulat^\\circ$ @letterlat, $@ulon^\\circ$ @letterlon", "lat: $@lat$, lon: $@lon$")
 
 
+def scaled(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
+    """Return the angles as whole numbers of 1e-7 and 1e-6 degrees."""
+    return {
+        f"{angle.axis}{name}": f"{'-' * angle.negative}{round(Fraction(angle.parts[0]) * scale)}"
+        for angle in (lat, lon)
+        for name, scale in (("six", 10**6), ("seven", 10**7))
+    }
+
+
+def in_link(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
+    """Return the angles as they stand in an address on the web."""
+    return {
+        f"link{angle.axis}": quote(angle.text + WORDS[angle.axis]["letter"][angle.negative]) for angle in (lat, lon)
+    }
+
+
 def latex_marks(draw: st.DrawFn) -> Callable[[tuple[str, ...]], str]:
     """Write degrees, minutes and seconds with the marks of LaTeX."""
     space = draw(st.sampled_from(["", " ", "\\,", "\\ "]))
@@ -343,6 +398,15 @@ SURROUNDED: dict[str, st.SearchStrategy[Case]] = {
         (2, 3),
     ),
     "numbers beside an answer": places(NOISY, decimals=1),
+    "numbered answers": places(NUMBERED),
+    "answers stated twice": places(RESTATED),
+    "whole numbers of 1e-7 degrees": places(SCALED, extra=scaled),
+    "links with minutes": places(
+        ("https://www.google.com/maps/place/@linklat+@linklon«¦/@@¤¤.¤,¤.¤,17z»",),
+        degrees_and_minutes,
+        (3,),
+        extra=in_link,
+    ),
     "thoughts and answers": places(THOUGHTS, decimals=1),
     "strings and fences": places(STRINGS, decimals=1),
     "LaTeX": places(LATEX),
