@@ -356,6 +356,11 @@ def in_link(draw: st.DrawFn, lat: Angle, lon: Angle) -> dict[str, str]:
     }
 
 
+def usual_marks(draw: st.DrawFn) -> Callable[[tuple[str, ...]], str]:
+    """Write degrees, minutes and seconds with the marks of a keyboard."""
+    return lambda parts: "".join(part + mark for part, mark in zip(parts, "°'\"", strict=False))
+
+
 def latex_marks(draw: st.DrawFn) -> Callable[[tuple[str, ...]], str]:
     """Write degrees, minutes and seconds with the marks of LaTeX."""
     space = draw(st.sampled_from(["", " ", "\\,", "\\ "]))
@@ -403,7 +408,7 @@ SURROUNDED: dict[str, st.SearchStrategy[Case]] = {
     "whole numbers of 1e-7 degrees": places(SCALED, extra=scaled),
     "links with minutes": places(
         ("https://www.google.com/maps/place/@linklat+@linklon«¦/@@¤¤.¤,¤.¤,17z»",),
-        degrees_and_minutes,
+        usual_marks,
         (3,),
         extra=in_link,
     ),
