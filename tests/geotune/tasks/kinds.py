@@ -2,14 +2,16 @@
 
     python -m tests.geotune.tasks.kinds [--examples 300] [--show 4] [KIND ...]
 
-prints for each kind how many generated texts are read rightly, refused, or read as another place, with examples.
+prints for each kind how many generated texts are read rightly, refused, or read as another place, with examples of each
+form that is not read rightly.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -75,18 +77,24 @@ def cases_of(kind: str, count: int, number: int) -> list[Case]:
 
 
 def lines(kind: str, count: int, shown: int, number: int) -> Iterator[str]:
-    """Yield the counts of a kind, then texts that are read wrongly, or refused although they state a place."""
+    """Yield the counts of a kind, then for each form `shown` texts that are not read rightly."""
     verdicts = [(case, *judge(kind, case)) for case in cases_of(kind, count, number)]
-    tally = {verdict: sum(v is verdict for _, v, _ in verdicts) for verdict in Verdict}
-    yield f"{kind:38}" + "".join(f"  {verdict} {number:4}" for verdict, number in tally.items())
-    for verdict in (Verdict.wrong, Verdict.refused):
-        if verdict is Verdict.refused and kind not in STATED:
-            continue
-        texts = sorted(
-            {(len(case.text), case.text, str(case.place), str(at)) for case, v, at in verdicts if v is verdict}
-        )
-        for _, text, place, at in texts[:: max(1, len(texts) // max(1, shown))][:shown]:
-            yield f"    {verdict:8} {text!r} -> {at}" + (f", is {place}" if verdict is Verdict.wrong else "")
+    yield f"{kind:38}{_counts(verdict for _, verdict, _ in verdicts)}"
+    for form in dict.fromkeys(case.form for case, _, _ in verdicts):
+        own = [(case, verdict, found) for case, verdict, found in verdicts if case.form == form]
+        for bad in (Verdict.wrong, Verdict.refused) if kind in STATED else (Verdict.wrong,):
+            texts = {case.text: (found, case.place) for case, verdict, found in own if verdict is bad}
+            if texts and shown:
+                yield f"  {_counts(verdict for _, verdict, _ in own)}   {form!r}"
+            for text in sorted(texts, key=len)[:shown]:
+                found, place = texts[text]
+                yield f"    {bad:8} {text!r} -> {found}" + (f", is {place}" if bad is Verdict.wrong else "")
+
+
+def _counts(verdicts: Iterable[Verdict]) -> str:
+    """Return how often each verdict occurs."""
+    tally = Counter(verdicts)
+    return "".join(f"  {verdict} {tally[verdict]:4}" for verdict in Verdict)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

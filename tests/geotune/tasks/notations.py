@@ -29,6 +29,8 @@ class Case:
     """A text, and the place that it states; None if it states no place."""
 
     text: str
+    form: str
+    """The template that the text was made from."""
     place: tuple[float, float] | None = None
 
 
@@ -117,7 +119,7 @@ def degrees_and_minutes(draw: st.DrawFn) -> Callable[[tuple[str, ...]], str]:
         first, *others = parts
         others = [pad(part) if padded else part for part in others]
         marked = space.join(f"{part}{mark}" for part, mark in zip([first, *others], marks, strict=False))
-        return marked.removesuffix(marks[len(parts) - 1]) if unfinished else marked
+        return marked.removesuffix(marks[len(parts) - 1]) if unfinished else marked.removesuffix(",")
 
     return text
 
@@ -209,7 +211,7 @@ def places(
         blanks |= blanks_of(far_from(lat, write), far_from(lon, write), "2")
     if extra is not None:
         blanks |= extra(draw, lat, lon)
-    return Case(filled(draw, text, blanks), (lat.value, lon.value))
+    return Case(filled(draw, text, blanks), text, (lat.value, lon.value))
 
 
 def longer(angle: Angle, decimals: int, write: Callable[[tuple[str, ...]], str]) -> Angle:
@@ -229,4 +231,5 @@ def far_from(angle: Angle, write: Callable[[tuple[str, ...]], str]) -> Angle:
 @st.composite
 def nothing(draw: st.DrawFn, templates: Iterable[str]) -> Case:
     """Draw a text that states no place."""
-    return Case(filled(draw, draw(st.sampled_from(list(templates)))))
+    form = draw(st.sampled_from(list(templates)))
+    return Case(filled(draw, form), form)

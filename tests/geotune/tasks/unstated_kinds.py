@@ -156,7 +156,7 @@ UNSTATED: dict[str, tuple[str, ...]] = {
     ),
     "counts": (
         "a population of 2,102,650",
-        "¤¤,¤¤¤, ¤¤,¤¤¤",
+        "populations of ¤¤,¤¤¤, ¤¤,¤¤¤",
         "In 20¤¤, ¤¤ people",
         "rules 1, 2, 3",
         "built in 18¤¤, ¤¤¤ m tall",
