@@ -20,12 +20,13 @@ from hypothesis.errors import NonInteractiveExampleWarning
 
 from geotune.tasks.coordinates import Coordinates, parse_coordinates, read_fields
 from tests.geotune.tasks.cell_kinds import BAR, CELLS, CELLS_WITH_COMMAS, UNREAD_CELLS
+from tests.geotune.tasks.changed_kinds import CHANGED
 from tests.geotune.tasks.notations import Case
 from tests.geotune.tasks.stating_kinds import NOTATIONS
 from tests.geotune.tasks.surrounded_kinds import SURROUNDED
 from tests.geotune.tasks.unstated_kinds import UNSTATED_KINDS
 
-STATED: dict[str, st.SearchStrategy[Case]] = {**NOTATIONS, **SURROUNDED, **CELLS, **CELLS_WITH_COMMAS}
+STATED: dict[str, st.SearchStrategy[Case]] = {**NOTATIONS, **SURROUNDED, **CHANGED, **CELLS, **CELLS_WITH_COMMAS}
 """Kinds of texts and rows that state one place."""
 KINDS: dict[str, st.SearchStrategy[Case]] = {**STATED, **UNSTATED_KINDS, **UNREAD_CELLS}
 """All kinds."""
