@@ -20,7 +20,7 @@ READ_AT_LEAST = {
     "hemisphere beside a sign": 0.6,
     "hemisphere words": 0.95,
     "hemispheres before, in Asia": 0.85,
-    "hemisphere fields": 0.9,
+    "hemisphere fields": 0.8,
     "signs": 0.75,
     "decimal commas": 0.75,
     "degrees and minutes": 0.75,
