@@ -36,6 +36,7 @@ _CLAUSE_END = re.compile(
     r"|\b(?=(?:because|since|as|where|which|with|but|so|while|although|given|thus|hence|therefore)\b)",
     re.IGNORECASE,
 )
+_COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
 _EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s\D*+")
 _LABEL = re.compile(r"(?:(.*)[:=])?([^:=]*)", re.DOTALL)
@@ -172,7 +173,7 @@ class Wording:
             return _Said(doubted=tuple(self.mentions(sentence)))
         if _CONDITION.search(sentence):
             return _Said()
-        outer = _PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence)
+        outer = self._joined(_PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence))
         whole = _Said()
         for clause in (*_CLAUSE_END.split(outer), *_PARENTHESIS.findall(sentence)):
             said = self._clause(clause)
@@ -210,6 +211,15 @@ class Wording:
             return _Said(unsure=unsure)
         asserted = tuple(mention for mention in mentions if mention.start >= since)
         return _Said(asserted, unsure=unsure, concludes=bool(conclusions))
+
+    def _joined(self, sentence: str) -> str:
+        """Return a sentence without the commas between answers that follow each other: they are in one clause."""
+        pieces, since = [], 0
+        for one, other in pairwise(self.mentions(sentence)):
+            if _COMMA.fullmatch(sentence, one.end, other.start):
+                pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " ")]
+                since = other.start
+        return "".join((*pieces, sentence[since:]))
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""

@@ -72,7 +72,14 @@ REFUSED = {
     (MAP, Reason.CONTRADICTION): ["the second map (index 2)", "2 of 4", "0-3", "2, 0.9"],
     (MAP, Reason.NO_ANSWER): [
         *("the second map", "2 is wrong", "3?", "1. The road matches", "2 of them", "Option B", "none of them"),
-        *('{"0": 0.1, "1": 0.9}', "0: 10%, 1: 90%", "map 2 does not match", "I see 2 cars.", "1: yes, 2: yes"),
+        *(
+            '{"0": 0.1, "1": 0.9}',
+            "0: 10%, 1: 90%",
+            "map 2 does not match",
+            "I see 2 cars.",
+            "The maps 0, 1 and 3 do not match.",
+            "1: yes, 2: yes",
+        ),
     ],
     (POSE, Reason.ILLEGAL): [
         *(f'{{"direction": "{said}"}}' for said in ("north-ish", "N?", "not sure, N", "N (not sure)", "N45E", "45")),
