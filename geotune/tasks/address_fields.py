@@ -33,7 +33,7 @@ _ASIDES = """
 """
 _ASIDE_KEYS = tuple(_ASIDES.split())
 # Objects under these keys belong to the address beside them.
-_PART_KEYS = ("address", "location", "position", "place", *_PAIR_KEYS)
+_PART_KEYS = ("address", "location", "position", "place", "addressdetails", "details", "reversegeocoding", *_PAIR_KEYS)
 _WANTED = frozenset((*_NAME_KEYS, *_AXIS_KEYS, *_PAIR_KEYS, *_ASIDE_KEYS, *_PART_KEYS))
 _MAX_DEPTH = 5
 
@@ -131,7 +131,7 @@ def _holds_coordinates(reading: Reading, member: Member) -> bool:
 
 def _parts(node: JsonNode) -> Iterator[JsonNode]:
     """Iterate over the objects in an object that belong to the same address: in an outer object, all but asides."""
-    outer = node.keys.isdisjoint((*_NAME_KEYS, *_AXIS_KEYS, *_PAIR_KEYS))
+    outer = node.keys.isdisjoint(PLACE_KEYS)
     for member in node.members():
         inner = member.value
         if isinstance(inner, JsonNode) and not inner.is_object:

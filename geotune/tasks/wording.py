@@ -215,7 +215,7 @@ class Wording:
     def _joined(self, sentence: str) -> str:
         """Return a sentence without the commas between answers that follow each other: they are in one clause."""
         pieces, since = [], 0
-        for one, other in pairwise(self.mentions(sentence)):
+        for one, other in pairwise(self.mentions(sentence)) if "," in sentence else ():
             if _COMMA.fullmatch(sentence, one.end, other.start):
                 pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " ")]
                 since = other.start

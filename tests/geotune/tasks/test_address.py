@@ -175,6 +175,7 @@ PARIS = {"city": "Paris", "country": "France", "latitude": 48.8584, "longitude":
         '{"city": "Paris", "country": "France", "lat": 48.8584, "lng": 2.2945}',
         '{"city": "Paris", "country": "France", "lat": 48.8584, "long": 2.2945, "postal_code": 75007}',
         '{"town": "Paris", "country_name": "France", "coords": {"lat": "48.8584 N", "lon": "2.2945 E"}}',
+        '{"confidence": "high", "best_guess": {"city": "Paris", "country": "France", "lat": 48.8584, "lon": 2.2945}}',
         '{"results": [{"city": "Paris", "country": "France", "lat": 48.8584, "lon": 2.2945}]}',
         '{"reasoning": {"country": "signs in French"}, "address": {"city": "Paris", "country": "France"}, '
         '"coordinates": {"latitude": 48.8584, "longitude": 2.2945}}',
