@@ -148,8 +148,10 @@ class Wording:
         asserted: list[Mention] = []
         doubted: list[Mention] = []
         doubt = False
+        read: dict[str, _Said] = {"": _Said()}
         for sentence in reversed(_SENTENCE_END.split(f"\n{self._first_rank(text)}")):
-            said = self._sentence(sentence)
+            if (said := read.get(sentence)) is None:  # weak models repeat themselves
+                said = read[sentence] = self._sentence(sentence)
             if not asserted:  # what is asserted later outweighs these doubts
                 doubt = doubt or bool(said.doubted) or said.unsure or said.takes_back
                 doubted += said.doubted
@@ -267,7 +269,7 @@ def wording(
     option: Callable[[re.Match[str]], str | None],
     *,
     cue: str,
-    fillers: str,
+    fillers: str = "",
     exact: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     opposite: Mapping[str, str] | None = None,
