@@ -22,7 +22,7 @@ N_CANDIDATES = 4
 _LINKS = "is|was|be|must|seems|appears|to|taken|shot|likely|probably|clearly|definitely|then|facing|looking"
 _CAMERA = rf"\b(?:camera|photo(?:graph(?:er)?)?|picture|view|it)\b(?:'s)?\W{{1,3}}(?:(?:{_LINKS})[ ,]{{1,2}}){{0,3}}"
 # A noun that introduces an answer is that of the camera: not "sun direction" or "alternative location".
-_OWN = r"(?:^\W*|\b(?:the|camera|cardinal|compass|predicted|estimated|facing|viewing|view)[ _-]+)"
+_OWN = r"(?:^\W*|\b(?:the|camera(?:'s)?|cardinal|compass|predicted|estimated|facing|viewing|view)[ _-]+)"
 
 
 def gold_heading(record: Mapping[str, Any], crop: str) -> str:
@@ -162,7 +162,7 @@ _LOCATION_WORDS = wording(
     _location,
     exact=_location_names(),
     fillers="""
-        area camera corner located location map part place point portion position positioned predicted quadrant quarter
+        area camera corner edge located location map part place point portion position positioned predicted quadrant quarter
         region section side spot standing stands viewer within
     """,
     cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
@@ -204,7 +204,7 @@ _CANDIDATE_WORDS = wording(
 _IN_MAP = (
     r"\b(?:photo(?:graph)?|picture|image|camera|it)\s(?:was|is)(?P<denied>n't|\snot)?(?:\s(?:likely|probably|indeed))?"
     r"(?:\s(?:taken|shot|captured|located))?\s(?:in|within|inside|(?P<outside>outside(?:\sof)?))"
-    r"\s(?:this|the)\s(?:map|range|area)(?:'s\s(?:area|range))?\b|\b(?:in|within)\srange\b|\b(?P<out>out\sof\srange)\b"
+    r"\s(?:this|the)\s(?:map|range|area)(?:(?:'s)?\s(?:area|range))?\b|\b(?:in|within)\srange\b|\b(?P<out>out\sof\srange)\b"
 )
 
 _CENTER, _ANYWHERE = "at the center of", "anywhere in"

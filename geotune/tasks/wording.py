@@ -66,10 +66,10 @@ _LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
 _NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
 _CONCLUSION = re.compile(r"\b(?:answer|conclusion|therefore|thus|hence|so|final(?:ly)?|overall)\b", re.IGNORECASE)
 _FILLERS = """
-    a absolutely am an and answer appears at be being believe best but by certainly choice clearly conclusion
-    correct definitely exactly final finally from guess hence i i'd i'm in indeed is it it's its json likely most
-    must my of on only overall photo photograph picture prediction probably say seems so surely taken that the
-    therefore think this thus to very was
+    a absolutely am an and answer appears at be being believe best but by certainly choice choose clearly conclude
+    conclusion correct definitely exactly final finally from guess hence i i'd i'm in indeed is it it's its json
+    likely most must my of on only overall photo photograph pick picture prediction probably say seems select so
+    surely taken that the therefore think this thus to very was
 """
 _RANK = re.compile(r"\s*(\d{1,2})[.)]\s+(.*)")
 _SHARE = re.compile(r"[\s(:,-]*+(?:(\d{1,3}(?:\.\d{1,9})?)\s?%)?\W*")

@@ -28,6 +28,8 @@ ASSERTED = [
     (POSE, "N", "It could be N or S. The shadows are short. So the answer is N."),
     (POSE, "N", "Is it south? No. The camera faces north."),
     (POSE, "N", "Direction : Nord"),
+    (POSE, "N", "The camera's direction is north"),
+    (POSE, "N", "Based on the shadows, I conclude the camera faces north."),
     (POSE, "N", '{"direction": "北"}'),
     (POSE, "E", "heading: 90 degrees"),
     (POSE, "E", '{"heading": "E"}'),
@@ -50,6 +52,7 @@ ASSERTED = [
     (MAP, "3", "The first image is the photo; map 3 matches it."),
     (RANGE, "true", "是"),
     (RANGE, "true", "The photo was taken in this map."),
+    (RANGE, "true", "The photo was taken within the map area."),
     (RANGE, "true", "not out of range"),
     (RANGE, "true", '{"in_range": true}'),
     (RANGE, "true", "Yes: the roads match."),
@@ -58,6 +61,7 @@ ASSERTED = [
     (RANGE, "false", '{"is_in_range": "out of range"}'),
     (RANGE, "false", "Nein"),
     (JUDGE, "false", "The prediction is wrong."),
+    (JUDGE, "true", "The predicted location is correct."),
     (JUDGE, "true", '{"verdict": "correct"}'),
 ]
 
