@@ -138,7 +138,7 @@ class Task(ABC):
         """Return what the assistant says before its final JSON answer, so that `target(option)` can follow instead.
 
         If the text has no JSON answer, this is the text up to what its answer tags hold; without such tags, the whole
-        text and a line break. An unfinished answer is left out.
+        text and a line break. An unfinished answer is left out, and a thought that is cut off is closed.
         """
         wanted = frozenset(map(normal_key, self.keys))
         answer = find_answer(text)
@@ -150,5 +150,6 @@ class Task(ABC):
                 return text[: answer.start + open_object.start]
         if answer.marked:
             return text[: answer.start]
-        explanation = text.rstrip()
+        explanation = text[: answer.turn_end].rstrip()
+        explanation = f"{explanation}\n{answer.closing}" if answer.closing else explanation
         return f"{explanation}\n" if explanation else ""

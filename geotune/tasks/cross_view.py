@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from geotune.tasks.base import GoldError, entry
-from geotune.tasks.choice import ChoiceTask, wording, yes_or_no
+from geotune.tasks.choice import ChoiceTask, yes_or_no
+from geotune.tasks.wording import by_words, wording
 
 HEADINGS = {"N": 0.0, "E": 90.0, "S": 180.0, "W": 270.0}
 """Heading of each four-way answer, in degrees clockwise from north."""
@@ -17,7 +19,10 @@ LOCATIONS = ("center", "left", "right", "top", "bottom", "top_left", "top_right"
 N_CANDIDATES = 4
 """Number of candidate maps in a cross-map question."""
 
-_CAMERA = r"\b(?:camera|photo(?:graph(?:er)?)?|picture|image|view|it)\b\W{1,3}(?:[a-z]{1,10}[ ,]{1,2}){0,3}"
+_LINKS = "is|was|be|must|seems|appears|to|taken|shot|likely|probably|clearly|definitely|then|facing|looking"
+_CAMERA = rf"\b(?:camera|photo(?:graph(?:er)?)?|picture|view|it)\b(?:'s)?\W{{1,3}}(?:(?:{_LINKS})[ ,]{{1,2}}){{0,3}}"
+# A noun that introduces an answer is that of the camera: not "sun direction" or "alternative location".
+_OWN = r"(?:^\W*|\b(?:the|camera(?:'s)?|cardinal|compass|predicted|estimated|facing|viewing|view)[ _-]+)"
 
 
 def gold_heading(record: Mapping[str, Any], crop: str) -> str:
@@ -89,7 +94,9 @@ class CrossViewTask(ChoiceTask):
 
 
 def _heading(match: re.Match[str]) -> str | None:
-    """Return the heading that a match names; None for any other direction."""
+    """Return the heading that a match names; None for any other direction or bearing."""
+    if number := match["degrees"] or match["bearing"]:
+        return _HEADING_AT.get(float(number) % 360 if float(number) <= 360 else -1.0)
     name = match[0][len(match["not"] or "") :].replace(".", "").upper()
     words = re.findall("NORTH|SOUTH|EAST|WEST", name)
     if words:
@@ -97,13 +104,29 @@ def _heading(match: re.Match[str]) -> str | None:
     return name if name in HEADINGS else None
 
 
+_HEADING_AT = {degrees: name for name, degrees in HEADINGS.items()}
+_HEADING_NAMES = by_words(
+    N="n nord norden norte север 北 正北 北方 朝北 向北",
+    E="e est ost osten oost este leste восток 东 東 正东 东方 朝东 向东",
+    S="s sud süd süden sur sul zuid юг 南 正南 南方 朝南 向南",
+    W="w ouest westen oeste ovest запад 西 正西 西方 朝西 向西",
+)
 _SIDE = "(?:north|south|east|west)"
 _HEADING_WORDS = wording(
     rf"(?i:(?<![^\W_]){_SIDE}(?:[ _-]?{_SIDE}){{0,3}}(?:ern|erly|wards?|bound)?(?![^\W_]))"
-    r"|(?<![^\W_])(?<!\w\.)(?:[NS]\.?[EW]|[NS]\.?[NS]\.?[EW]|[EW]\.?[NS]\.?[EW]|[NSEW])(?![^\W_])(?!\.\w)",
+    r"|(?<![^\W_])(?<!\w\.)(?:[NS]\.?[EW]|[NS]\.?[NS]\.?[EW]|[EW]\.?[NS]\.?[EW]|[NSEW])(?![^\W_])(?!\.\w)"
+    r"|(?<![\w.+\u2212-])(?P<degrees>[0-9]{1,3}(?:\.[0-9]{1,9})?)\s?(?:[\u00b0\u00ba]|(?i:deg(?:rees?)?)(?![^\W_]))"
+    r"|(?i:heading|bearing|azimuth)[ \"'*:=]{1,4}(?:is |of )?(?P<bearing>[0-9]{1,3}(?:\.[0-9]{1,9})?)"
+    r"(?:\s?(?:[\u00b0\u00ba]|(?i:deg(?:rees?)?)))?(?![\w.])",
     _heading,
-    exact={letter.lower(): letter for letter in HEADINGS},
-    cue=rf"\b(?:direction|heading|orientation|bearing)\b|{_CAMERA}(?:fac|look|point|head|orient)[a-z]{{0,5}}\b",
+    exact=_HEADING_NAMES,
+    values={f"{degrees:.{digits}f}": name for name, degrees in (*HEADINGS.items(), ("N", 360.0)) for digits in (0, 1)},
+    fillers="""
+        azimuth bearing camera cardinal compass direction due estimated face faces facing ground headed heading looking
+        looks map orientation oriented photographer point pointed pointing points predicted shot toward towards view
+        viewer viewing
+    """,
+    cue=rf"{_OWN}(?:direction|heading|orientation|bearing)\b|{_CAMERA}(?:fac|look|point|head|orient)[a-z]{{0,5}}\b",
 )
 
 
@@ -118,31 +141,70 @@ def _location(match: re.Match[str]) -> str | None:
     return "_".join((*rows, *columns)) or "center"
 
 
+def _location_names() -> dict[str, str]:
+    """Return the names of locations in German, French, Spanish and Chinese; both parts of a corner in either order."""
+    rows = {"top": "oben haut arriba superior 上", "bottom": "unten bas abajo inferior 下"}
+    columns = {"left": "links gauche izquierda izquierda 左", "right": "rechts droite derecha derecha 右"}
+    names = by_words(center="mitte centro 中 中心 中央 中间")
+    for side, words in (rows | columns).items():
+        names |= dict.fromkeys(words.split(), side)
+    for (row, row_words), (column, column_words) in itertools.product(rows.items(), columns.items()):
+        for down, across in zip(row_words.split(), column_words.split(), strict=True):
+            forms = (f"{down} {across}", f"{across} {down}", down + across, across + down)
+            french_and_spanish = (f"en {down} à {across}", f"{down} à {across}", f"{down} a la {across}")
+            names |= dict.fromkeys((*forms, *french_and_spanish), f"{row}_{column}")
+    return names
+
+
 _PLACE = r"(?:top|upper|bottom|lower|left|right|cent(?:er(?:ed)?|red?|ral)|middle)"
 _LOCATION_WORDS = wording(
     rf"(?i:(?<![^\W_]){_PLACE}(?:[ _-]?{_PLACE}){{0,2}}(?:[ _-]?(?:most|hand))?(?![^\W_]))",
     _location,
-    cue=rf"\b(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
+    exact=_location_names(),
+    fillers="""
+        area camera corner edge located location map part place point portion position positioned predicted quadrant quarter
+        region section side spot standing stands viewer within
+    """,
+    cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
 )
 
 
 _NUMBERS = {"zero": "0", "one": "1", "two": "2", "three": "3"}
-_MAP = r"(?<![^\W_])(?i:map|image|picture|satellite|aerial|index|option|candidate|number)"
+_ORDINALS = {"first": "0", "1st": "0", "second": "1", "2nd": "1", "third": "2", "3rd": "2", "fourth": "3", "4th": "3"}
+_KIND = r"(?i:(?:satellite|aerial|candidate)[ _-]?)"
+_MAP = rf"(?<![^\W_])(?:{_KIND}?(?i:map|index|option|candidate|number)|{_KIND}(?i:image|picture|photo|view)?)"
 
 
 def _candidate(match: re.Match[str]) -> str | None:
     """Return the index of the candidate map that a match names; None for any other number."""
+    if match["weak"]:
+        return _ORDINALS[match["weak"].lower()]
+    if match["image"]:  # the photo may be counted as an image, too
+        return None
     name = _NUMBERS[match["word"].lower()] if match["word"] else match["number"]
     index = re.fullmatch(r"\+?0*([0-3])(?:\.0+)?", name)
     return index[1] if index else None
 
 
 _CANDIDATE_WORDS = wording(
-    rf"(?:{_MAP}(?:-|[ _#:]{{0,3}})|(?<![\w.]))(?P<number>[+-]?[0-9]++(?:\.[0-9]++)?+)(?![\w%°]|\.[0-9])"
-    rf"|{_MAP}[ _#:]{{1,3}}(?P<word>(?i:zero|one|two|three))\b",
+    rf"(?P<image>(?<![^\W_])(?<!aerial )(?<!satellite )(?<!candidate )(?i:image|picture|photo)[ _#:]{{0,3}}[0-9]++)"
+    rf"|(?:{_MAP}(?:-|[ _#:]{{0,3}})|(?<![\w.]))(?P<number>[+-]?[0-9]++(?:\.[0-9]++)?+)(?![\w%\u00b0]|\.[0-9])"
+    rf"|{_MAP}[ _#:]{{1,3}}(?P<word>(?i:zero|one|two|three))\b"
+    rf"|\b(?P<weak>(?i:{'|'.join(_ORDINALS)}))[ ]{_KIND}?(?i:map|candidate|option)\b",
     _candidate,
     exact=_NUMBERS,
+    fillers="""
+        aerial candidate corresponds ground image index location map maps match matched matches matching number one
+        option place same satellite shows view
+    """,
     cue=r"\bmatched_aerial_index\b",
+)
+
+# The photo was taken in the map or outside of it.
+_IN_MAP = (
+    r"\b(?:photo(?:graph)?|picture|image|camera|it)\s(?:was|is)(?P<denied>n't|\snot)?(?:\s(?:likely|probably|indeed))?"
+    r"(?:\s(?:taken|shot|captured|located))?\s(?:in|within|inside|(?P<outside>outside(?:\sof)?))"
+    r"\s(?:this|the)\s(?:map|range|area)(?:(?:'s)?\s(?:area|range))?\b|\b(?:in|within)\srange\b|\b(?P<out>out\sof\srange)\b"
 )
 
 _CENTER, _ANYWHERE = "at the center of", "anywhere in"
@@ -165,6 +227,7 @@ def _pose(name: str, where: str) -> CrossViewTask:
         question_text=f"{_PAIR} The camera is {where} the map. Which way does it face?",
         legal_text=_one_of(tuple(HEADINGS)),
         wording=_HEADING_WORDS,
+        aliases=("heading", "facing", "orientation", "bearing", "cameradirection", "compassdirection", "headingdeg"),
         gold_from=gold_heading,
     )
 
@@ -179,7 +242,8 @@ def _localization(name: str, where: str) -> CrossViewTask:
         cropped=where == _ANYWHERE,
         question_text=f"{_PAIR} Was the photo taken in this map? If so, the camera is {where} the map.",
         legal_text="true or false",
-        wording=yes_or_no(),
+        wording=yes_or_no(places=_IN_MAP, fillers="range is_in_range map"),
+        aliases=("inrange", "isinmap", "inmap", "withinrange"),
         gold_from=gold_in_range,
     )
 
@@ -195,6 +259,7 @@ def _cross_map(name: str, where: str) -> CrossViewTask:
         question_text=f"{_SET} The camera is {where} one map. Which one?",
         legal_text="0, 1, 2 or 3",
         wording=_CANDIDATE_WORDS,
+        aliases=("index", "map", "mapindex", "aerialindex", "matchedindex", "matchedmap", "matchedmapindex", "match"),
         gold_from=gold_candidate,
     )
 
@@ -209,6 +274,7 @@ _INTRA_MAP = CrossViewTask(
     question_text=f"{_PAIR} The camera is {_ANYWHERE} the map. In which part is it?",
     legal_text=_one_of(LOCATIONS),
     wording=_LOCATION_WORDS,
+    aliases=("position", "cameralocation", "cameraposition"),
     gold_from=gold_location,
 )
 

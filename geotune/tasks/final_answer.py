@@ -74,12 +74,17 @@ _ANSWER_TOOL = re.compile(
 class FinalAnswer(NamedTuple):
     """The final answer of a text: `text` stands at `start`, "" at the text's end if there is none.
 
-    Calls of tools inside it are blanked. `marked` tells whether tags or a box hold it.
+    Calls of tools inside it are blanked.
     """
 
     text: str
     start: int
     marked: bool
+    """Whether tags or a box hold the answer."""
+    closing: str
+    """The tag that would close the thought in which the text ends, "" if it ends outside of thoughts."""
+    turn_end: int
+    """Position at which the model's turn ends."""
 
 
 class _Mark(NamedTuple):
@@ -105,7 +110,10 @@ def find_answer(text: str) -> FinalAnswer:
     answer = _blanked(text, start, end, scan.holes)
     if (box := _boxed(answer)) is not None:
         start, answer, marked = start + box[0], answer[box[0] : box[1]], True
-    return FinalAnswer(answer, start, marked) if answer.strip() else FinalAnswer("", len(text), False)
+    closing = _closing_tag(scan.thought) if scan.thought else ""
+    if not answer.strip():
+        return FinalAnswer("", len(text), False, closing, scan.end)
+    return FinalAnswer(answer, start, marked, closing, scan.end)
 
 
 @dataclass
@@ -118,8 +126,8 @@ class _Scan:
     """Position from which on plain text may be the answer."""
     marks: list[_Mark] = field(default_factory=list)
     holes: list[tuple[int, int]] = field(default_factory=list)
-    thought: str = ""
-    """How the open thought is closed: by a "tag" or the end of its "channel"; "" outside of thoughts."""
+    thought: re.Match[str] | None = None
+    """The tag that opened a thought."""
     opened: re.Match[str] | None = None
     """The tag that opened an answer."""
     tool: re.Match[str] | None = None
@@ -131,11 +139,11 @@ class _Scan:
         if tag["thought"] or tag["bracket"] or tag["long_thought"]:
             if closes:
                 self.close_thought(tag.end())
-            elif not self.thought:
-                self.open_thought("tag")
+            elif self.thought is None:
+                self.open_thought(tag)
         elif tag["channel"] or tag["message_end"]:
             self.read_channel(tag)
-        elif self.thought:
+        elif self.thought is not None:
             return
         elif tag["tool"]:
             if not closes:
@@ -148,21 +156,21 @@ class _Scan:
             else:
                 self.opened = tag
 
-    def open_thought(self, kind: str) -> None:
+    def open_thought(self, tag: re.Match[str]) -> None:
         """Begin a thought: tags that are open before it stay incomplete."""
-        self.thought, self.opened, self.tool = kind, None, None
+        self.thought, self.opened, self.tool = tag, None, None
 
     def close_thought(self, end: int) -> None:
         """End the open thought; if there is none, all that came before was one."""
-        if not self.thought:
+        if self.thought is None:
             self.marks.clear()
-        self.thought, self.opened, self.tool, self.since = "", None, None, end
+        self.thought, self.opened, self.tool, self.since = None, None, None, end
 
     def read_channel(self, tag: re.Match[str]) -> None:
         """Read the begin or end of a message in a channel: all but the channel `final` hold thoughts."""
-        if self.thought == "tag":
+        if self.thought is not None and not self.thought["channel"]:
             return
-        if self.thought:
+        if self.thought is not None:
             self.close_thought(tag.end())
         elif self.opened is not None:
             self.close_answer(*tag.span())
@@ -170,7 +178,7 @@ class _Scan:
             if tag["channel"].lower() == "final":
                 self.opened = tag
             else:
-                self.open_thought("channel")
+                self.open_thought(tag)
 
     def close_answer(self, start: int, end: int) -> None:
         """End the open answer, or the one whose opening tag may stand in the prompt."""
@@ -207,6 +215,15 @@ class _Scan:
         if self.thought or self.opened:  # both are cut off before they say anything
             return self.end, self.end, False
         return self.since, self.end, False
+
+
+def _closing_tag(thought: re.Match[str]) -> str:
+    """Return the tag that closes a thought, given the tag that opened it."""
+    if thought["thought"]:
+        return f"</{thought['thought']}>"
+    if thought["bracket"]:
+        return "[/THINK]" if thought[0].startswith("[") else "\u25c1/think\u25b7"
+    return "<|end|>" if thought["channel"] else f"<|end_of_{thought['long_thought']}|>"
 
 
 def _end_of_turn(text: str) -> int:

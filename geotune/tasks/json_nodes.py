@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+_OR = re.compile(r"[^\w{}\[\]]*(?:or|and/or|alternatively)[^\w{}\[\]]*", re.IGNORECASE)
+
 
 class Status(Enum):
     """How an object or array ends."""
@@ -93,7 +95,7 @@ class Reading:
         A closed object takes precedence over an unclosed object
         around it, but not over an unclosed object after it. With `deep`, an object also counts if an object inside it
         holds a key; the outermost object is returned, even if only its last brackets are missing. Several objects are
-        returned if they are items of one array.
+        returned if they are items of one array or joined by "or".
 
         Returns None if no object has a wanted key, and an empty list if the only wanted keys have incomplete values.
         """
@@ -111,7 +113,9 @@ class Reading:
         arrays = (n for n in self.nodes if not n.is_object and n.status is Status.CLOSED and n.end > final.end)
         array = next((n for n in arrays if n.start < final.start), None)
         if array is None:
-            return [final]
+            before = max((node for node in closed if node.end <= final.start), key=lambda node: node.end, default=None)
+            joined = before is not None and _OR.fullmatch(self.text, before.end, final.start)
+            return [before, final] if before is not None and joined else [final]
         items: list[JsonNode] = []
         for node in closed:
             if array.start < node.start < array.end and (not items or node.start >= items[-1].end):

@@ -64,5 +64,8 @@ JUDGE = JudgeTask(
     ("is_correct",),
     ("true", "false"),
     1 / 2,
-    wording=yes_or_no(more_true="|correct", more_false="|incorrect|wrong"),
+    wording=yes_or_no(
+        true="|correct", false="|incorrect|wrong", fillers="is_correct predicted response location place coordinates"
+    ),
+    aliases=("correct", "verdict", "judgment", "judgement"),
 )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from geotune.tasks.choice import ChoiceTask, wording
+from geotune.tasks.choice import ChoiceTask
+from geotune.tasks.wording import wording
 
 
 @dataclass(frozen=True)

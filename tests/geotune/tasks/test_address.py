@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import unicodedata
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geotune.tasks import TASKS, GoldError, Parsed, Reason
-from geotune.tasks.address import Address, AddressTask, same_city, same_country, same_state
+from geotune.tasks.address import Address, AddressTask
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.place_names import same_city, same_country, same_state
 
 TASK = TASKS["address"]
 ROW = {
@@ -101,6 +104,105 @@ def test_what_is_not_known_is_null() -> None:
     assert read("It lies at 41.9 N, 12.5 E.")["longitude"] == 12.5
 
 
+NOTHING = [
+    *("", "-", "?", "...", "N/A", "NA", "n.a.", "None", "none visible", "Not visible", "No GPS data available", "TBD"),
+    *("unknown city", "Unknown (rural area)", "Cannot determine", "Could not be determined", "unidentified", "<city>"),
+    *(
+        "No street name visible",
+        "Unclear from the image",
+        "Unspecified",
+        "Not enough information",
+        "no address",
+        "City",
+    ),
+    *(
+        "Unknown, possibly Paris",
+        "No visible street signs",
+        "None identifiable",
+        "insufficient data",
+        "未知",
+        "(unknown)",
+    ),
+]
+REAL = [
+    "Unnamed Road",
+    "No. 5 Road",
+    "No Name Key",
+    "Notting Hill",
+    "None Torinese",
+    "Unknownville",
+    "Cannes",
+    "Nantes",
+]
+
+
+@pytest.mark.parametrize("part", ["street", "city", "state"])
+def test_placeholders_are_nothing_and_names_are_kept(part: str) -> None:
+    for said in NOTHING:
+        assert read(json.dumps({part: said, "country": "Cuba"}))[part] is None, said
+        assert read(f"{part}: {said}\ncountry: Cuba")[part] is None, said
+    for name in REAL:
+        assert read(json.dumps({part: name})) == read(f"- **{part.title()}:** {name}"), name
+        assert read(json.dumps({part: name}))[part] == name
+
+
+def test_na_is_a_country_only() -> None:
+    assert read('{"city": "NA", "state": "NA", "country": "NA"}') == {
+        **dict.fromkeys(json.loads(GOLD)),
+        "country": "Namibia",
+    }
+    assert read("Country: NA")["country"] == "Namibia"
+    assert same_country("NA", "Namibia")
+    assert TASK.parse('{"country": "n/a"}').answer is None
+    assert json.loads(TASK.gold({**ROW, "country": "NA"}))["country"] == "Namibia"
+
+
+PARIS = {"city": "Paris", "country": "France", "latitude": 48.8584, "longitude": 2.2945}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "City: Paris\nCountry: France\nLatitude: 48.8584\nLongitude: 2.2945",
+        "**Address**\n\n* City: Paris\n* Country: France\n* Coordinates:\n\t+ Lat: 48.8584\n\t+ Lng: 2.2945",
+        "- **City**: Paris\n- **Country:** France\n- **Coordinates**: 48.8584\u00b0 N, 2.2945\u00b0 E",
+        "1. Country: France\n2. City: Paris (the tower)\n3. Latitude: 48.8584\n4. Longitude: 2.2945",
+        "city: 'Paris'\ncountry: \"France\"\ncoordinates:\n  latitude: 48.8584\n  longitude: 2.2945",
+        "City: Paris, Country: France, Latitude: 48.8584, Longitude: 2.2945",
+        "| City | Country | Latitude | Longitude |\n|---|---|---|---|\n| Paris | France | 48.8584 | 2.2945 |",
+        "| Field | Value |\n|---|---|\n| City | Paris |\n| Country | France |\n| Lat | 48.8584 |\n| Lon | 2.2945 |",
+        "City: Paris\nCountry: France. The signs tell so.\nLat: 48.8584\nLon: 2.2945\n\nAlternatives:\n- City: Lyon",
+        '{"city": "Paris", "country": "France", "lat": 48.8584, "lng": 2.2945}',
+        '{"city": "Paris", "country": "France", "lat": 48.8584, "long": 2.2945, "postal_code": 75007}',
+        '{"town": "Paris", "country_name": "France", "coords": {"lat": "48.8584 N", "lon": "2.2945 E"}}',
+        '{"confidence": "high", "best_guess": {"city": "Paris", "country": "France", "lat": 48.8584, "lon": 2.2945}}',
+        '{"results": [{"city": "Paris", "country": "France", "lat": 48.8584, "lon": 2.2945}]}',
+        '{"reasoning": {"country": "signs in French"}, "address": {"city": "Paris", "country": "France"}, '
+        '"coordinates": {"latitude": 48.8584, "longitude": 2.2945}}',
+        '{"city": "Paris", "country": "France", "lat": 48.8584, "lon": 2.2945, "alternative": {"city": "Lyon"}}',
+    ],
+)
+def test_the_forms_of_an_address(text: str) -> None:
+    assert read(text) == {**dict.fromkeys(json.loads(GOLD)), **PARIS}
+
+
+def test_an_alternative_completes_nothing() -> None:
+    fields = read('{"city": "Paris", "alternative": {"country": "Spain", "lat": 40.4, "lon": -3.7}}')
+    assert fields == {**dict.fromkeys(fields), "city": "Paris"}
+    assert read("City: Paris\nAlternatives:\n- Country: Spain")["country"] is None
+    assert (
+        read('{"city": "Paris", "latitude": "98.8", "longitude": "2.3", "alternative": {"lat": 1}}')["latitude"] is None
+    )
+
+
+def test_long_texts_take_little_time() -> None:
+    for piece in ("\n", "city: ", "| city |\n", "lat: 1\n", '{"city": ', "city: a. ", "- * ", "no a ", "(", "unknown "):
+        began = time.perf_counter()
+        TASK.parse(piece * (100_000 // len(piece)) + "x")
+        TASK.parse("city: " + piece * (100_000 // len(piece)))
+        assert time.perf_counter() - began < 8, piece
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -113,6 +215,13 @@ def test_what_is_not_known_is_null() -> None:
         ),
         ('{"city": "Rome", "city": "Oslo"}', Reason.CONTRADICTION),
         ('[{"city": "Rome"}, {"city": "Oslo"}]', Reason.CONTRADICTION),
+        ('{"city": "Rome"} or {"city": "Oslo"}', Reason.CONTRADICTION),
+        ("City: Rome\nCity: Oslo", Reason.CONTRADICTION),
+        ("Closest city: Rome", Reason.NO_ANSWER),
+        ("City: not visible\nCountry: N/A", Reason.NO_ANSWER),
+        ("Country: " + "the signs are in Italian, " * 5, Reason.NO_ANSWER),
+        ("| City | Country |\n|---|---|\n| Rome | Italy |\n| Oslo | Norway |", Reason.NO_ANSWER),
+        ("<think>City: Rome</think>", Reason.NO_ANSWER),
         ('{"city": "Ro', Reason.TRUNCATED),
     ],
 )
@@ -128,12 +237,36 @@ def test_refused(text: str, reason: Reason) -> None:
         (same_country, "UK", "united kingdom", True),
         (same_country, "T\u00fcrkiye", "Turkey", True),
         (same_country, "Niger", "Nigeria", False),
+        (same_country, "DEU", "Germany", True),
+        (same_country, "de", "Deutschland", True),
+        (same_country, "Réunion", "Reunion", True),
+        (same_country, "Bosnia & Herzegovina", "Bosnia And Herzegovina", True),
+        (same_country, "Bosnia-Herzegovina", "BA", True),
+        (same_country, "Cote d\u2019Ivoire", "Ivory Coast", True),
+        (same_country, "St. Lucia", "Saint Lucia", True),
+        (same_country, "Congo", "DR Congo", False),
+        (same_country, "Guinea", "Guinea-Bissau", False),
+        (same_country, "Dominica", "Dominican Republic", False),
+        (same_country, "North Korea", "South Korea", False),
         (same_state, "MN", "Minnesota", True),
         (same_state, "new york", "N.Y.", True),
         (same_state, "VA", "West Virginia", False),
         (same_city, "St. Paul", "ST PAUL", True),
         (same_city, "Winston-Salem", "Winston Salem", True),
         (same_city, "Paul", "St. Paul", False),
+        (same_city, "St.Paul", "Saint Paul", True),
+        (same_city, "Bogotá", "Bogota", True),
+        (same_city, "Łódź", "Lodz", True),
+        (same_city, "Tromsø", "Tromso", True),
+        (same_city, "Düsseldorf", "Duesseldorf", True),
+        (same_city, "Dusseldorf", "Düsseldorf", True),
+        (same_city, "Gießen", "Giessen", True),
+        (same_city, "İstanbul", "Istanbul", True),
+        (same_city, "K\u0101ne\u02bbohe", "Kaneohe", True),
+        (same_city, "The Hague", "Hague", True),
+        (same_city, "City of Westminster", "Westminster", True),
+        (same_city, "か", "が", False),
+        (same_city, "東京", "京都", False),
     ],
 )
 def test_names(same: Any, one: str, other: str, equal: bool) -> None:
@@ -157,6 +290,17 @@ def test_score_is_the_mean_over_what_gold_states() -> None:
         score(imageo(), Address(street="5 Elm St").json())
     with pytest.raises(ValueError, match="gives no address: no_answer"):
         TASK.target("somewhere")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(alphabet="abcèéüøłñçßœ ABCÈÉÜØ'-&.", min_size=1).filter(lambda name: any(c.isalpha() for c in name)))
+def test_a_name_equals_itself_without_accents(name: str) -> None:
+    plain = unicodedata.normalize("NFD", name).encode("utf-8").decode()
+    for same in (same_city, same_state, same_country):
+        assert same(name, name.upper())
+        assert same(name, plain)
+        assert same(name.replace("&", " and "), name)
+        assert not same(name, name + "x")
 
 
 NAMES = st.none() | st.text(min_size=1, max_size=20).filter(lambda name: "<image>" not in name)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geotune.tasks import CROSS_VIEW_TASKS, TASKS, GoldError, Parsed, Reason
 from geotune.tasks.cross_view import LOCATIONS
+from geotune.tasks.final_answer import find_answer
 
 POSE, RANGE, PLACE, MAP = "pose_fixed", "localization_prior", "intra_map", "cross_map"
 ONE_OF_EACH = (POSE, RANGE, PLACE, MAP)
@@ -315,10 +316,28 @@ def test_options_can_be_scored_after_the_prefix(data: st.DataObject, name: str, 
         ('Red.\n{"direction": "N', "Red.\n"),
         ('Red.\n{"dire', "Red.\n"),
         ("Red {x} blue", "Red {x} blue\n"),
+        ('<answer>{"direction": "N"}</answer> so', "<answer>"),
+        ("Red. <answer>N</answer>", "Red. <answer>"),
+        ('<think>{"direction": "N"}</think>Red.', '<think>{"direction": "N"}</think>Red.\n'),
+        ("<think>Red", "<think>Red\n</think>\n"),
+        ("Red. <|im_end|>", "Red.\n"),
+        ("[THINK]Red ", "[THINK]Red\n[/THINK]\n"),
+        ("<|channel|>analysis<|message|>Red", "<|channel|>analysis<|message|>Red\n<|end|>\n"),
     ],
 )
 def test_prefix_ends_where_the_answer_begins(text: str, prefix: str) -> None:
     assert TASKS[POSE].answer_prefix(text) == prefix
+
+
+MARKS = '<answer> </answer> <think> </think> {"direction": "N" } { [ , north not so is 2 \\boxed{ \\boxed{N} [THINK]'
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data(), TASK_NAMES, st.lists(st.sampled_from(MARKS.split())).map(" ".join))
+def test_an_option_behind_the_prefix_is_the_answer(data: st.DataObject, name: str, text: str) -> None:
+    task = TASKS[name]
+    option = data.draw(st.sampled_from(task.options))
+    assert task.parse(task.answer_prefix(text) + task.target(option)).answer == option
 
 
 PIECES = '<answer> </answer> <think> </think> {"direction": "N" } { [ ] , north not so answer is 2 1.5 ``` yes - top :'
@@ -339,7 +358,8 @@ def test_any_text_is_parsed_to_a_legal_answer_or_a_reason(name: str, text: str) 
     else:
         assert parsed.answer in task.options
     assert [task.score(parsed, gold) for gold in task.options].count(1.0) == (parsed.answer is not None)
-    assert task.answer_prefix(text).rstrip("\n").strip() in text
+    prefix = task.answer_prefix(text).rstrip("\n").removesuffix(find_answer(text).closing)
+    assert prefix.strip() in text
 
 
 def test_score() -> None:

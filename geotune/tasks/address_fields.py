@@ -1,0 +1,185 @@
+"""The fields of an address in a text: in its final JSON object, in labelled lines, or in a table.
+
+Fields are the texts of the parts of an address, "confidence", and "coordinates": a text that the reader of coordinates
+reads, with all that qualifies the numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from geotune.tasks.base import Reason
+from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar
+from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
+from geotune.tasks.place_names import is_unknown, known_name
+
+_NAME_KEYS = {
+    **{name: name for name in ("street", "city", "state", "country", "confidence")},
+    **dict.fromkeys(("streetname", "streetaddress", "road"), "street"),
+    **dict.fromkeys(("cityname", "town", "village", "municipality", "city/town"), "city"),
+    **dict.fromkeys(("statename", "province", "state/province", "stateprovince", "stateorprovince"), "state"),
+    **dict.fromkeys(("countryname", "countrycode", "nation"), "country"),
+}
+_AXIS_KEYS = ("latitude", "longitude", "lat", "lon", "lng", "long")
+_PAIR_KEYS = ("coordinates", "coords", "gps", "gpscoordinates", "latlng", "latlon", "latlong", "geolocation", "geo")
+PLACE_KEYS = (*(key for key, field in _NAME_KEYS.items() if field != "confidence"), *_AXIS_KEYS, *_PAIR_KEYS)
+"""Normalized JSON keys of an address, apart from its confidence."""
+# Objects under these keys hold other places, or remarks, whatever keys stand in them.
+_ASIDES = """
+    alternative alternatives alternativelocation alternativelocations alternativeguess alternativeguesses candidates
+    othercandidates other others second secondguess secondchoice secondary runnerup runnersup fallback backup
+    reasoning analysis thinking explanation evidence clues observations imageinformation
+"""
+_ASIDE_KEYS = tuple(_ASIDES.split())
+# Objects under these keys belong to the address beside them.
+_PART_KEYS = ("address", "location", "position", "place", "addressdetails", "details", "reversegeocoding", *_PAIR_KEYS)
+_WANTED = frozenset((*_NAME_KEYS, *_AXIS_KEYS, *_PAIR_KEYS, *_ASIDE_KEYS, *_PART_KEYS))
+_MAX_DEPTH = 5
+
+_LABEL_WORDS = "|".join(
+    (
+        r"street(?:[ _](?:name|address))?|road|city(?:[ _]name)?|city ?/ ?town|town|village|municipality",
+        r"state(?:[ _]name)?|state ?/ ?province|province|country(?:[ _](?:name|code))?|nation|confidence",
+        r"latitude|longitude|lat|lon|lng|long|coordinates|coords|gps(?: coordinates)?",
+    )
+)
+_EDGES = " \t\r\"'*_`+#|{}[](),;\u2022\u00b7-"
+_LABEL = re.compile(
+    rf"(?:^|[,;|{{]|\.(?= ))[ \t\"'*_`+>#\u2022\u00b7(\d.)-]{{0,20}}(?<![^\W_])({_LABEL_WORDS})"
+    r"[ \t\"'*_`]{0,6}(?:\((?:[^()\n]{1,30})\)[ \t\"'*_`]{0,6})?[:=]",
+    re.IGNORECASE | re.MULTILINE,
+)
+# A remark in parentheses, or a sentence of three words or more behind a word that is no abbreviation.
+_COMMENT = re.compile(r"(?<=\S)\s*\([^()]*\)\W*$|(?<=\w{4})\.\s+\S+\s\S+\s\S.*$")
+_LABEL_CELL = re.compile(rf"(?:{_LABEL_WORDS})(?: \([^()]{{1,30}}\))?", re.IGNORECASE)
+_ASIDE_LINE = re.compile(
+    r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another)[^\n]*$",
+    re.I | re.M,
+)
+_RULE = re.compile(r"[\s|:+-]*")
+_LONGEST_NAME = 80
+
+
+def json_fields(text: str) -> dict[str, str] | Reason | None:
+    """Return the fields of the final JSON object with a part of an address; None if the text has no such object."""
+    incomplete = False
+    for reading in read_spellings(text, _WANTED):
+        final = reading.final_objects(PLACE_KEYS, deep=True)
+        if final:
+            return Reason.CONTRADICTION if len(final) > 1 else _fields_of(reading, final[0])
+        incomplete = incomplete or final is not None
+    return Reason.TRUNCATED if incomplete else None
+
+
+def listed_fields(text: str) -> dict[str, str] | Reason:
+    """Return the fields of labelled lines or of a table; without them, the text as that of coordinates."""
+    text = plain_punctuation(text)
+    aside = _ASIDE_LINE.search(text)
+    text = text[: aside.start()] if aside else text
+    found = _table(text) or list(_labelled(text))
+    values: dict[str, set[str]] = {}
+    for label, said in found:
+        field = _NAME_KEYS.get(normal_key(label))
+        if field is not None and (name := known_name(said, field)) is not None:
+            if len(name) > _LONGEST_NAME:  # a sentence about it
+                return Reason.NO_ANSWER
+            values.setdefault(field, set()).add(name)
+    if any(len(texts) > 1 for texts in values.values()):
+        return Reason.CONTRADICTION
+    lines = "\n".join(f"{label}: {said}" for label, said in found if normal_key(label) not in _NAME_KEYS)
+    fields = {field: texts.pop() for field, texts in values.items()}
+    return {**fields, "coordinates": lines if fields else text}
+
+
+def _fields_of(reading: Reading, root: JsonNode) -> dict[str, str] | Reason:
+    """Return the fields of a JSON object; each is taken from the outermost level that holds it."""
+    values: dict[str, set[str]] = {}
+    level = [root]
+    for _ in range(_MAX_DEPTH):
+        here: dict[str, set[str]] = {}
+        inside: list[JsonNode] = []
+        for node in level:
+            for field, said in _own_fields(reading, node):
+                here.setdefault(field, set()).add(said)
+            inside += _parts(node)
+        values = here | values
+        level = inside
+    if any(len(texts) > 1 for texts in values.values()):
+        return Reason.CONTRADICTION
+    return {field: texts.pop() for field, texts in values.items()}
+
+
+def _own_fields(reading: Reading, node: JsonNode) -> Iterator[tuple[str, str]]:
+    """Iterate over the fields that an object itself holds, in the spelling of its keys."""
+    names = {member.key for member in node.members() if isinstance(member.value, Scalar)}
+    for member in node.members():
+        field = _NAME_KEYS.get(member.key)
+        if field is not None and isinstance(member.value, Scalar) and (member.key == field or field not in names):
+            said = reading.string(member.value)
+            if (name := known_name(said, field)) is not None:
+                yield field, name
+    if any(_holds_coordinates(reading, member) for member in node.members()):
+        yield "coordinates", _without_names(reading, node)
+
+
+def _holds_coordinates(reading: Reading, member: Member) -> bool:
+    if member.key not in (*_AXIS_KEYS, *_PAIR_KEYS) or member.value is None:
+        return False
+    return isinstance(member.value, JsonNode) or not is_unknown(reading.string(member.value))
+
+
+def _parts(node: JsonNode) -> Iterator[JsonNode]:
+    """Iterate over the objects in an object that belong to the same address: in an outer object, all but asides."""
+    outer = node.keys.isdisjoint(PLACE_KEYS)
+    for member in node.members():
+        inner = member.value
+        if isinstance(inner, JsonNode) and not inner.is_object:
+            items = [item.value for item in inner.members()]
+            inner = items[0] if len(items) == 1 else None
+        if not isinstance(inner, JsonNode) or not inner.is_object or member.key in _PAIR_KEYS:
+            continue
+        if member.key in _PART_KEYS or (outer and member.key not in _ASIDE_KEYS):
+            yield inner
+
+
+def _without_names(reading: Reading, node: JsonNode) -> str:
+    """Return the JSON of an object with null for its names and for the objects and arrays that hold no coordinates."""
+    pieces, since = [], node.start
+    for member in node.members():
+        value = member.value
+        nested = isinstance(value, JsonNode) and member.key not in (*_AXIS_KEYS, *_PAIR_KEYS)
+        if value is not None and (nested or member.key in _NAME_KEYS):
+            quote = isinstance(value, Scalar) and value.quoted
+            pieces += [reading.text[since : value.start - quote], "null"]
+            since = value.end + quote
+    return "".join((*pieces, reading.text[since : node.end]))
+
+
+def _labelled(text: str) -> Iterator[tuple[str, str]]:
+    """Iterate over the labels of a text and what follows each of them in its line."""
+    labels = list(_LABEL.finditer(text))
+    for number, label in enumerate(labels):
+        line_end = text.find("\n", label.end())
+        following = labels[number + 1].start() if number + 1 < len(labels) else len(text)
+        said = text[label.end() : min(following, line_end if line_end >= 0 else len(text))]
+        yield label[1], _name(said) if normal_key(label[1]) in _NAME_KEYS else said.strip()
+
+
+def _name(said: str) -> str:
+    """Return the name in what follows a label, without marks around it and without a comment behind it."""
+    plain = re.sub(r"\*\*|`", "", said).strip()
+    return _COMMENT.sub("", plain).strip(_EDGES).removesuffix(".")
+
+
+def _table(text: str) -> list[tuple[str, str]]:
+    """Return the labels and cells of a table with a row of labels and one row below it, or with a column of labels."""
+    lines = [line for line in text.splitlines() if line.count("|") > 1 and not _RULE.fullmatch(line)]
+    rows = [[cell.strip(_EDGES) for cell in line.strip().strip("|").split("|")] for line in lines]
+    if len(rows) == 2 and len(rows[0]) == len(rows[1]) and sum(map(_is_label, rows[0])) > 1:
+        return [(label, cell) for label, cell in zip(*rows, strict=True) if _is_label(label)]
+    return [(row[0], row[1]) for row in rows if len(row) == 2 and _is_label(row[0])]
+
+
+def _is_label(cell: str) -> bool:
+    return _LABEL_CELL.fullmatch(cell) is not None

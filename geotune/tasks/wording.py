@@ -1,0 +1,296 @@
+"""Read one of a few legal answers from plain words, and refuse what is doubted, denied or only mentioned in passing.
+
+A text is read clause by clause. A clause asserts an answer if it says nothing else: beside the answer it holds only
+filler words, or it has a cue ("the camera faces") with filler words between cue and answer and behind the answer.
+Doubts ("or", "maybe", a question) and denials ("not", "unlikely", "opposite") assert nothing. All answers that are
+asserted must agree; an answer in any other clause is mentioned in passing. After a conclusion ("so the answer is"),
+what came before it does not count; after an assertion, a doubt or a correction makes the text give no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from geotune.tasks.base import Parsed, Reason, accepted, rejected
+
+_ABSENT = re.compile(
+    r"\W*|(?:null|none|nil|n/?a|unknown|unclear|unsure|uncertain|undetermined|no answer)\W*"
+    r"|not (?:available|applicable|specified|sure|visible)\W*",
+    re.IGNORECASE,
+)
+_LATEX = re.compile(
+    r"\\(?:(?P<open>(?:boxed|fbox|text(?:bf|it|rm|tt)?|math(?:bf|it|rm|sf)|emph)\s?\{)|(?P<sign>[_%#&$])"
+    r"|(?P<space>[,;:! ]|quad|qquad)|(?P<circle>circ))"
+)
+_DEGREE = re.compile(r"\^\s?\{?\\circ\}?")
+_EDGES = " \t\r\n.,;:!*_`\"'()<>[]{}|#$\u3002\uff0c\uff01\u3001"
+# A number that begins a line of a list ("1. The roads match") does not end a sentence.
+_SENTENCE_END = re.compile(r"(?<!\n\d)[.!;](?=\s|$)|(?<=\?)|\n|[\u3002\uff01]")
+_PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
+_CLAUSE_END = re.compile(
+    r"[,|\u2013\u2014]|\s-{1,2}\s"
+    r"|\b(?=(?:because|since|as|where|which|with|but|so|while|although|given|thus|hence|therefore)\b)",
+    re.IGNORECASE,
+)
+_COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
+_EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s\D*+")
+_LABEL = re.compile(r"(?:(.*)[:=])?([^:=]*)", re.DOTALL)
+_CONDITION = re.compile(
+    r"\b(?:if|when|whether|suppos\w{1,4}|assum\w{1,4}|unless)\b|^\W*(?:is|was|does|did)\b|\bthat(?:'s| is) right\b"
+    r"|\b(?:anything|everything|all|nothing)\s(?:but|except)\b",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(
+    r"\b(?:not|cannot|never|neither|nor|no|unlikely|hardly|barely|opposite|away|except|instead|less|least|wrong)\b"
+    r"|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(
+    r"\b(?:or|maybe|perhaps|possibly|possible|might|may|could|either|alternative(?:ly)?|between|versus|vs|slightly"
+    r"|somewhat|almost|nearly|part(?:ly|ially)|mostly|near|close)\b",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(r"\b(?:unsure|uncertain|not (?:sure|certain)|no idea)\b|n['\u2019]t (?:sure|certain)\b", re.I)
+# A sentence or clause that begins in this way takes back what was said before it.
+_TAKES_BACK = re.compile(
+    r"\W*(?:but\s+|or\s+)?(?:actually|wait|no|nope|hm+|correction|sorry|scratch|on second thought|alternatively|maybe"
+    r"|perhaps|possibly|(?:that|this)(?:'s| is) (?:wrong|not))\b",
+    re.IGNORECASE,
+)
+_LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
+_NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
+_CONCLUSION = re.compile(r"\b(?:answer|conclusion|therefore|thus|hence|so|final(?:ly)?|overall)\b", re.IGNORECASE)
+_FILLERS = """
+    a absolutely am an and answer appears at be being believe best but by certainly choice choose clearly conclude
+    conclusion correct definitely exactly final finally from guess hence i i'd i'm in indeed is it it's its json
+    likely most must my of on only overall photo photograph pick picture prediction probably say seems select so
+    surely taken that the therefore think this thus to very was
+"""
+_RANK = re.compile(r"\s*(\d{1,2})[.)]\s+(.*)")
+_SHARE = re.compile(r"[\s(:,-]*+(?:(\d{1,3}(?:\.\d{1,9})?)\s?%)?\W*")
+
+
+class Mention(NamedTuple):
+    """An answer that `text[start:end]` names.
+
+    `option` is the legal answer, None if the named answer is illegal, and "" if it is denied without an opposite.
+    A `weak` mention can only confirm another one.
+    """
+
+    start: int
+    end: int
+    option: str | None
+    weak: bool = False
+
+
+class _Said(NamedTuple):
+    """What a sentence or clause asserts, which answers it leaves in doubt, and how it relates to what stands before."""
+
+    asserted: tuple[Mention, ...] = ()
+    doubted: tuple[Mention, ...] = ()
+    takes_back: bool = False
+    unsure: bool = False
+    concludes: bool = False
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The words in which the legal answers of a task are given."""
+
+    pattern: re.Pattern[str]
+    """Matches every text that has the form of an answer; its group `not` matches a denial, `weak` a confirmation."""
+    option: Callable[[re.Match[str]], str | None]
+    """Maps a match of `pattern` to a legal answer, or to None if it names none."""
+    cue: re.Pattern[str]
+    """Matches words that introduce an answer of this task ("the direction is")."""
+    fillers: frozenset[str]
+    """Words, in lower case, that do not change the answer beside them."""
+    exact: Mapping[str, str]
+    """Legal answers by lower-case texts that count only if a sentence says nothing else."""
+    values: Mapping[str, str]
+    """Legal answers by lower-case texts that count only as the whole value of a JSON key."""
+    opposite: Mapping[str, str]
+    """The answer that the denial of an answer implies, where it implies any."""
+    explained: bool
+    """Whether a colon behind an answer begins its explanation ("No: the roads differ")."""
+
+    def mentions(self, text: str) -> list[Mention]:
+        """Find every answer that `text` names, in order; a denied answer becomes its opposite, if it has any."""
+        found = []
+        for match in self.pattern.finditer(text):
+            option, groups = self.option(match), match.groupdict()
+            if groups["not"] and option is not None:
+                option = self.opposite.get(option, "")
+            found.append(Mention(match.start(), match.end(), option, bool(groups.get("weak"))))
+        return found
+
+    def value(self, text: str) -> Parsed:
+        """Read the value under an answer's JSON key, which must assert an answer."""
+        text = plain_words(text)
+        if _ABSENT.fullmatch(text):
+            return rejected(Reason.NO_ANSWER)
+        if exact := self.values.get(text.strip(_EDGES).lower()):
+            return accepted(exact)
+        parsed = self._read(text)
+        return rejected(Reason.ILLEGAL) if parsed.reason == Reason.NO_ANSWER else parsed
+
+    def statement(self, text: str) -> Parsed:
+        """Read the answer that a text asserts in plain words."""
+        return self._read(plain_words(text))
+
+    def _read(self, text: str) -> Parsed:
+        """Read what the last conclusion asserts and all that follows it; without one, what the whole text asserts."""
+        asserted: list[Mention] = []
+        doubted: list[Mention] = []
+        doubt = False
+        read: dict[str, _Said] = {"": _Said()}
+        for sentence in reversed(_SENTENCE_END.split(f"\n{self._first_rank(text)}")):
+            if (said := read.get(sentence)) is None:  # weak models repeat themselves
+                said = read[sentence] = self._sentence(sentence)
+            if not asserted:  # what is asserted later outweighs these doubts
+                doubt = doubt or bool(said.doubted) or said.unsure or said.takes_back
+                doubted += said.doubted
+            asserted += said.asserted
+            if said.asserted and said.concludes:
+                break
+        agreed = agree(asserted + doubted) or rejected(Reason.NO_ANSWER)
+        certain = not doubt and any(not mention.weak for mention in asserted)
+        return agreed if certain or agreed.answer is None else rejected(Reason.NO_ANSWER)
+
+    def _sentence(self, sentence: str) -> _Said:
+        """Read one sentence."""
+        match = _LABEL.fullmatch(sentence)
+        assert match is not None
+        label = match[1] or ""
+        if (exact := self.exact.get(match[2].strip(_EDGES).lower())) and self._fills(label):
+            return _Said((Mention(0, 0, exact),), concludes=bool(_CONCLUSION.search(label)))
+        if not self.pattern.search(sentence):
+            return _Said(takes_back=bool(_TAKES_BACK.match(sentence)), unsure=bool(_UNSURE.search(sentence)))
+        if sentence.rstrip(_EDGES).endswith("?"):
+            return _Said(doubted=tuple(self.mentions(sentence)))
+        if _CONDITION.search(sentence):
+            return _Said()
+        outer = self._joined(_PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence))
+        whole = _Said()
+        for clause in (*_CLAUSE_END.split(outer), *_PARENTHESIS.findall(sentence)):
+            said = self._clause(clause)
+            whole = _Said(
+                whole.asserted + said.asserted,
+                whole.doubted + said.doubted,
+                # A correction at the start of a sentence takes back what stands before the sentence.
+                whole.takes_back or (said.takes_back and bool(whole.asserted)),
+                whole.unsure or said.unsure,
+                whole.concludes or said.concludes,
+            )
+        return whole if whole.asserted else whole._replace(takes_back=bool(_TAKES_BACK.match(sentence)))
+
+    def _clause(self, clause: str) -> _Said:
+        """Read one clause."""
+        mentions = tuple(self.mentions(clause))
+        unsure = bool(_UNSURE.search(clause))
+        if not mentions:
+            return _Said(takes_back=bool(_TAKES_BACK.match(clause)), unsure=unsure)
+        beside = list(clause)
+        for mention in mentions:
+            beside[mention.start : mention.end] = " " * (mention.end - mention.start)
+        rest = "".join(beside)
+        if _DOUBT.search(rest):
+            return _Said(doubted=mentions, unsure=unsure)
+        if _DENIAL.search(rest):
+            return _Said(unsure=unsure)
+        conclusions, cues = (
+            [cue.end() for cue in pattern.finditer(rest) if cue.end() <= mentions[-1].start]
+            for pattern in (_CONCLUSION, self.cue)
+        )
+        since = max([*conclusions, *cues], default=0)
+        explanation = _EXPLANATION.fullmatch(rest, mentions[-1].end) if self.explained else None
+        if not self._fills(rest[since : explanation.start() if explanation else None]):
+            return _Said(unsure=unsure)
+        asserted = tuple(mention for mention in mentions if mention.start >= since)
+        return _Said(asserted, unsure=unsure, concludes=bool(conclusions))
+
+    def _joined(self, sentence: str) -> str:
+        """Return a sentence without the commas between answers that follow each other: they are in one clause."""
+        pieces, since = [], 0
+        for one, other in pairwise(self.mentions(sentence)) if "," in sentence else ():
+            if _COMMA.fullmatch(sentence, one.end, other.start):
+                pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " ")]
+                since = other.start
+        return "".join((*pieces, sentence[since:]))
+
+    def _fills(self, text: str) -> bool:
+        """Return whether a text holds filler words only."""
+        return all(word.lower().replace("\u2019", "'") in self.fillers for word in _WORD.findall(text))
+
+    def _first_rank(self, text: str) -> str:
+        """Return the first item of a text that only ranks answers, the likeliest one first; else the text."""
+        items: list[str] = []
+        shares: list[float] = []
+        for line in filter(str.strip, text.splitlines()):
+            item = _RANK.fullmatch(line)
+            mentions = self.mentions(item[2]) if item and int(item[1]) == len(items) + 1 else []
+            if item is None or len(mentions) != 1 or item[2][: mentions[0].start].strip(_EDGES):
+                return text
+            share = _SHARE.fullmatch(item[2], mentions[0].end)
+            if share is None:
+                return text
+            items.append(item[2])
+            shares += [float(share[1])] if share[1] else []
+        falling = len(shares) in (0, len(items)) and all(here > there for here, there in pairwise(shares))
+        return items[0] if falling and len(items) > 1 else text
+
+
+def plain_words(text: str) -> str:
+    """Return a text without the commands of LaTeX around its words."""
+
+    def plain(match: re.Match[str]) -> str:
+        return "{" if match["open"] else match["sign"] or ("\u00b0" if match["circle"] else " ")
+
+    return _LATEX.sub(plain, _DEGREE.sub("\u00b0", text)) if "\\" in text else text
+
+
+def agree(mentions: list[Mention]) -> Parsed | None:
+    """Return the answer on which all mentions agree, or why there is none; None if nothing is mentioned."""
+    options = {mention.option for mention in mentions} - {""}
+    if len(options) > 1:
+        return rejected(Reason.CONTRADICTION)
+    for option in options:
+        return rejected(Reason.ILLEGAL) if option is None else accepted(option)
+    return None
+
+
+def wording(
+    pattern: str,
+    option: Callable[[re.Match[str]], str | None],
+    *,
+    cue: str,
+    fillers: str = "",
+    exact: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
+    opposite: Mapping[str, str] | None = None,
+    explained: bool = False,
+) -> Wording:
+    """Make a `Wording` whose pattern also matches a denial before an answer."""
+    whole = re.compile(f"{_NEGATION}(?:{pattern})")
+    words = frozenset((_FILLERS + fillers).split())
+    exact = exact or {}
+    return Wording(
+        whole,
+        option,
+        re.compile(cue, re.IGNORECASE),
+        words,
+        exact,
+        {**exact, **(values or {})},
+        opposite or {},
+        explained,
+    )
+
+
+def by_words(**words: str) -> dict[str, str]:
+    """Return a table of answers by their words, from the words of each answer, separated by spaces."""
+    return {word.replace("_", " "): answer for answer, listed in words.items() for word in listed.split()}
