@@ -42,6 +42,12 @@ _FORMAT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_SIGNS = (
+    *("://", "www.", "geo:", "geo=", "srid", "st_", "{coord", "<coord", "<geo", "<gml:"),
+    *("point", "polygon", "linestring", "collection", "envelope", "box"),
+)
+_SIGNED_PAIR = re.compile(r"[+-][0-9]{2}[0-9.]{0,12}[+-][0-9]")
+"""What every format has, to be looked for first: most texts have none."""
 _WGS84 = (None, "4326", "4269", "4979", "0")
 _LON_FIRST_HOSTS = re.compile(r"//(?:[\w-]{1,40}\.){0,6}(?:yandex|2gis)\.", re.IGNORECASE)
 _PLACE_IN_LINK = [
@@ -72,6 +78,9 @@ def read_formats(text: str) -> tuple[str, list[Statement]]:
 
     A link without a place is replaced by a blank: its numbers are identifiers.
     """
+    lower = text.lower()
+    if not any(sign in lower for sign in _SIGNS) and not _SIGNED_PAIR.search(text):
+        return text, []
     statements: list[Statement] = []
 
     def replaced(match: re.Match[str]) -> str:

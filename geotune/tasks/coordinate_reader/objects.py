@@ -15,6 +15,12 @@ from geotune.tasks.json_reading import read_named_objects
 
 _STATED = frozenset(("lat", "lon", "lat_lon", "lon_lat", "pair", "box"))
 """Roles of keys that make an object a statement."""
+_KEY = re.compile(
+    r"(?:lat|lon|lng|l\u00e4n|laen|leng|bre[ei]|coord|loc|pos|point|gps|geo|place|cent|answer|box|bound|view|extent|envelope"
+    r"|north|south|east|west|\b[ns][ew]\b)[^\n:=]{0,40}[:=]",
+    re.IGNORECASE,
+)
+"""A part of a key that has one of these roles, so that texts without one need no search for objects."""
 _REFS = ("ref", "direction", "lat_ref", "lon_ref")
 _PARTS = ("value", "degrees", "minutes", "seconds", *_REFS, "confidence", "spread", "lat?", "lon?", "box")
 _MAX_DEPTH = 8
@@ -32,6 +38,8 @@ _HAS_LETTER = re.compile("[NSEW]")
 
 def read_place_objects(text: str) -> list[tuple[int, int, Statement]]:
     """Read the outermost objects and arrays of a text that state coordinates."""
+    if not _KEY.search(text):
+        return []
     reading = read_named_objects(text, key_role)
     found = []
     position = 0

@@ -77,7 +77,7 @@ _STATEMENT = re.compile(
       | {ANGLE}f?[OL]{_TRAIL}{ANGLE}f?A(?!{_GAP}{NUMBER_NEXT}) )
     | (?P<ref> [RT][fj:'"(]{{0,6}}[NEhw] )
     | (?P<other> B{_GAP}(?={NUMBER_NEXT}){ANGLE} )
-    | (?P<named> [NE]?(?:[AO]{_GAP}|L[':"j(.]{{0,6}}){_NAMED_VALUE} )
+    | (?P<named> (?:[NE]\n?)?(?:[AO]{_GAP}|L[':"j(.]{{0,6}}){_NAMED_VALUE} )
     | (?P<void> [AO]{_GAP}[s-]?[zx] | L'?"?:'?"?[zx] | [AOL]['"]?:['"]{{0,2}}(?=[,}}]|\Z) )
     | (?P<garbled> [AO]{_GAP}s?g )
     | (?P<hemispheres> {_HEMISPHERES} )
@@ -235,7 +235,7 @@ class StatementReader:
         """Read two numbers whose order is stated."""
         spans = [match.span() for match in _ANGLE.finditer(self.kinds, first, end)]
         unclear = len(spans) != 2 or "c" in self.kinds[spans[0][1] : spans[1][0]]
-        if unclear or self.beside.unread(end, hemisphere=False):
+        if unclear or self.beside.unread(end, hemisphere=False) or self.beside.cut(first, end):
             return self._ambiguous(first, end)
         readings = [self._read(*span, axis) for span, axis in zip(spans, "NE" if lat_first else "EN", strict=True)]
         lat, lon = readings if lat_first else reversed(readings)
@@ -249,21 +249,21 @@ class StatementReader:
         match = next(found for pattern in _PAIRS if (found := pattern.fullmatch(self.kinds, first, end)))
         axes = {group: next(kind for kind in match[group] if kind in "NE") for group in ("first", "second")}
         unclear = self.beside.joined(first) or self.beside.contradicted(first, axes["first"])
-        if unclear or self.beside.unread(end, hemisphere=True):
+        if unclear or self.beside.unread(end, hemisphere=True) or self.beside.cut(first, end):
             return self._ambiguous(first, end)
         read = {axis: self._read(*match.span(group), axis) for group, axis in axes.items()}
         return self._statement(first, end, read["N"], read["E"])
 
     def _named(self, first: int, end: int) -> Iterator[NamedField]:
         """Read a number under a name; nothing if a unit follows, because then it is no coordinate."""
-        name = first if self.kinds[first] in "AOL" else first + 1
+        name = next(at for at in range(first, end) if self.kinds[at] in "AOL")
         axis = "N" if self.kinds[name] == "A" else "E"
         if self.kinds[end : end + 1] == "u":  # "the road is long: 5 km"
             return
         leading = first if name > first and self.kinds[first] == axis else name
         reading = self._read(leading, end, axis)  # "south latitude 33.86"
         has_hemisphere = any(kind in "NE" for kind in self.kinds[leading:end])
-        if self.beside.unread(end, hemisphere=has_hemisphere):
+        if self.beside.unread(end, hemisphere=has_hemisphere) or self.beside.cut(first, end):
             reading = unreadable(CoordinateError.ambiguous)
         yield self._field(axis, reading, leading, first, end)
 
@@ -296,7 +296,8 @@ class StatementReader:
             yield CoordinateError.incomplete
             return
         spans = self._comma_halves(first, end) if decimal_comma else self._halves(first, end)
-        if spans is None or beside.unread(end, hemisphere=False, bare=True) or beside.qualified(first, end):
+        unread = beside.unread(end, hemisphere=False, bare=True) or beside.cut(first, end)
+        if spans is None or unread or beside.qualified(first, end):
             yield self._ambiguous(first, end)  # "48,85", "13.4, 52.52 Ost", "S 33.87, 151.21"
             return
         lat, lon = (self._read(*span, axis) for span, axis in zip(spans, "NE", strict=True))

@@ -91,6 +91,8 @@ def plain_text(text: str) -> str:
         text = _without_latex(text)
     if "{,}" in text:  # LaTeX's decimal comma
         text = text.replace("{,}", ",")
+    if "or minus" in text:
+        text = text.replace("plus or minus", "\u00b1")
     if "equator" in text or "eridian" in text or "reenwich" in text:
         text = _ORIGIN.sub(r"\1", text)
     if "$" in text:

@@ -125,7 +125,6 @@ _REF_WORDS = word_set("ref reference direction dir hemisphere cardinal")
 _BEFORE_HEMISPHERE = word_set("in to toward towards of at on")
 _AFTER_DIRECTION = word_set("of from side part end coast shore bank edge facing along near")
 _BEHIND_NUMBER = "id\u00b0'\""
-_MARK_OF_LETTER = {"d": "\u00b0", "m": "'", "s": '"'}
 _DECIMALS = re.compile(r"[0-9]++(?!\.[0-9])")
 _DIGIT_AT = re.compile(r"\.?[0-9]")
 _DIGIT_BEHIND_SPACE = re.compile(r"[ ]{1,2}\.?[0-9]")
@@ -183,7 +182,7 @@ class _Tokenizer:
         elif group == "number":
             self.add_number(word, start)
         elif group == "letter":
-            self.put(_MARK_OF_LETTER.get(word) or _hemisphere_kind(word), word, start)
+            self.put(self.mark_of_letter(word), word, start)
         elif group == "word":
             self.add_word(word, start)
         elif group == "comma":
@@ -241,9 +240,11 @@ class _Tokenizer:
                 self.kinds[-1] = "g" if kind == "w" else before
                 self.put(kind, word, start)
                 return
-            if before in ("g", "."):
-                if self.kinds[-2:] in (["i", "."], ["d", "."]) and self.tokens[-2].end == start - 1:
-                    self.kinds[-2] = "g"  # "79.l47"
+            if before == "g":
+                self.put("w", word, start)
+                return
+            if self.kinds[-2:] in (["i", "."], ["d", "."]) and self.tokens[-2].end == start - 1:
+                self.kinds[-2] = "g"  # "79.l47"
                 self.put("w", word, start)
                 return
         if before in ("A", "O", "L", "B", "R", "T") and (lower in SPREADS or lower in _REF_WORDS):
@@ -256,6 +257,17 @@ class _Tokenizer:
             if lower in _AFTER_DIRECTION or (word[0].isupper() and not _AXIS_WORD.search(lower)):
                 self.kinds[-1] = "r"  # "north of Paris", "South America"
         self.put(self.word_kind(word, lower, start), word, start)
+
+    def mark_of_letter(self, letter: str) -> str:
+        """Return the kind of a letter that touches a number: a mark (48d51m23s), a hemisphere or a unit (8848m)."""
+        marked = self.kinds[-2] if len(self.kinds) > 1 else ""
+        if letter == "d":
+            return "\u00b0"
+        if letter == "m":
+            return "'" if marked == "\u00b0" else "u"
+        if letter == "s" and marked == "'":
+            return '"'
+        return _hemisphere_kind(letter)
 
     def word_kind(self, word: str, lower: str, start: int) -> str:
         """Return the kind of a word that does not touch the token before it."""

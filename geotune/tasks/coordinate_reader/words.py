@@ -94,6 +94,7 @@ _PAIR = re.compile(rf"(?:{LATITUDE})_?(?:{LONGITUDE})|(?P<flipped>(?:{LONGITUDE}
 _NAMED_ROLES: dict[str, str] = {
     name: role
     for role, names in (
+        ("spread", " ".join(sorted(SPREADS))),
         (
             "box",
             "bbox bounding_box boundingbox bounds viewport extent box envelope range uncertainty north south east west "
@@ -115,7 +116,6 @@ _NAMED_ROLES: dict[str, str] = {
         ("ref", _REFS.replace("|", " ")),
         ("minutes", _MINUTES.replace("|", " ")),
         ("seconds", _SECONDS.replace("|", " ")),
-        ("spread", " ".join(sorted(SPREADS))),
     )
     for name in reversed(names.split())
 }
