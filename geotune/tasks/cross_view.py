@@ -162,8 +162,8 @@ _LOCATION_WORDS = wording(
     _location,
     exact=_location_names(),
     fillers="""
-        area camera corner edge located location map part place point portion position positioned predicted quadrant quarter
-        region section side spot standing stands viewer within
+        area camera corner edge located location map part place point portion position positioned predicted quadrant
+        quarter region section side spot standing stands viewer within
     """,
     cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
 )

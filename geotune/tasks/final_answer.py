@@ -72,7 +72,7 @@ _ANSWER_TOOL = re.compile(
 
 
 class FinalAnswer(NamedTuple):
-    """The final answer of a text: `text` stands at `start`, "" at the text's end if there is none.
+    """The final answer of a text: `text` stands at `start`; "" if there is none, or if tags or a box hold nothing.
 
     Calls of tools inside it are blanked.
     """
@@ -112,7 +112,7 @@ def find_answer(text: str) -> FinalAnswer:
         start, answer, marked = start + box[0], answer[box[0] : box[1]], True
     closing = _closing_tag(scan.thought) if scan.thought else ""
     if not answer.strip():
-        return FinalAnswer("", len(text), False, closing, scan.end)
+        return FinalAnswer("", start if marked else len(text), marked, closing, scan.end)
     return FinalAnswer(answer, start, marked, closing, scan.end)
 
 

@@ -219,7 +219,7 @@ class Wording:
         pieces, since = [], 0
         for one, other in pairwise(self.mentions(sentence)) if "," in sentence else ():
             if _COMMA.fullmatch(sentence, one.end, other.start):
-                pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " ")]
+                pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " and ")]
                 since = other.start
         return "".join((*pieces, sentence[since:]))
 

@@ -332,7 +332,7 @@ def test_prefix_ends_where_the_answer_begins(text: str, prefix: str) -> None:
 MARKS = '<answer> </answer> <think> </think> {"direction": "N" } { [ , north not so is 2 \\boxed{ \\boxed{N} [THINK]'
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=200, derandomize=True)
 @given(st.data(), TASK_NAMES, st.lists(st.sampled_from(MARKS.split())).map(" ".join))
 def test_an_option_behind_the_prefix_is_the_answer(data: st.DataObject, name: str, text: str) -> None:
     task = TASKS[name]
