@@ -103,7 +103,8 @@ def read_field(text: str, axis: str, *, decimal_comma: bool = True) -> AxisReadi
     names = [kind for kind in kinds if kind in "AOL"]
     if len(names) > 1 or (names and (names[0] == "A") is not (axis == "N")):
         return unreadable(CoordinateError.ambiguous)
-    if match is None or ("c" in kinds and not decimal_comma):
+    dashes = any(token.text in "-\u2014" and kind == "j" for token, kind in zip(tokens, kinds, strict=True))
+    if match is None or dashes or ("c" in kinds and not decimal_comma):
         return unreadable(CoordinateError.ambiguous)
     return read_angle(tokens, kinds, *match.span("angle"), axis)
 

@@ -27,7 +27,8 @@ _CORRECTION = re.compile(
 )
 """Words before a statement that replaces the one before it."""
 _ALTERNATIVE = re.compile(
-    r"\b(?:second|2nd|third|3rd|alternat\w{1,12}|(?:(?:an)?other|next) (?:candidate|option|possib|guess|choice|best)\w{0,12}"
+    r"\b(?:second|2nd|third|3rd|alternat\w{1,12}"
+    r"|(?:(?:an)?other|next) (?:candidate|option|possib|guess|choice|best)\w{0,12}"
     r"|runner[- ]?up|backup|fallback|less likely|also possible|could also|might also|or perhaps|or maybe|otherwise"
     r"|failing that|or else"
     r"|plan [b-d]|but possibly|(?:guess|candidate|option|choice) (?:#\s?)?[2-9])\b",

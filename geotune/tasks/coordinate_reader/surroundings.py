@@ -16,12 +16,12 @@ _GROUP = re.compile(r"\([^()\n]{0,25}\)")
 _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
 _HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
 _QUALIFIER_BEFORE = re.compile(r"(?:[NEh][:)'\"j}]{0,3}|b)\Z")
-_HEMISPHERE_ON_NEXT_LINE = re.compile(r",?\n[NEh](?!['\":j)\n]{0,3}[sid]|\n?[AOL])")
+_HEMISPHERE_ON_NEXT_LINE = re.compile(r"(?=[^\n]{0,5}\n)[,\u00b0(fk\n]{1,7}[NEh](?!['\":j)\n]{0,3}[sid]|\n?[AOL])")
 _NUMBER_WITH_UNIT = re.compile("s?[idg]u")
 _NAME = re.compile("[AOPQRTB]")
 _NAME_BEHIND = re.compile(r"[AOPQRTB](?!['\"]?[fj:]{0,4}['\"]?[sNE]?[idg])")
 _SENTENCE_MARK = re.compile("[.:]")
-_BETWEEN = re.compile(r"\u00b0?['\"]?[)\]]?[NE]?[,c;/:\u00b1-]?['\"(\[]?[NE]?s?|\u00b0[NE]?|[a-z]")
+_BETWEEN = re.compile(r"(?:[\u00b0'\"]|\u00b0?['\"]?[NE])?(?:[)\]]?['\"]?[,c;/]['\"(\[]?)?[NE]?s?|[:\u00b1-]s?")
 """What may stand between two numbers that no space parts."""
 _PARTS_OF_DEGREE = word_set("min mins minute minutes arcmin sec secs second seconds arcsec")
 _AROUND_WORDS = word_set("ci confidence range between error accuracy uncertainty margin within radius interval wgs84")
@@ -93,19 +93,26 @@ class Surroundings:
 
     def _cut_behind(self, at: int) -> bool:
         stop = at + 1
-        while stop < min(at + 4, len(self.tokens)) and self.touches_before(stop) and self.kinds[stop] not in "\nJ":
+        while stop < min(at + 4, len(self.tokens)) and self.touches_before(stop) and not self._parts(stop):
             if self.kinds[stop] in "idg":
                 return stop > at + 1 and _BETWEEN.fullmatch(self.kinds, at + 1, stop) is None
             stop += 1
         return False
 
     def _cut_before(self, at: int) -> bool:
-        before = self.kinds[max(0, at - 2) : at]
-        if len(before) < 2 or not (self.touches_before(at) and self.touches_before(at - 1)) or before[1] in "idgNEs\n":
-            return False
-        if before[0] in "idg":
-            return _BETWEEN.fullmatch(before[1]) is None
-        return before[0] in "-s." or (before[0] == "j" and self.tokens[at - 2].text == "-")
+        start = at
+        while start > max(0, at - 4) and self.touches_before(start) and not self._parts(start - 1):
+            start -= 1
+            if self.kinds[start] in "idg":
+                return start < at - 1 and _BETWEEN.fullmatch(self.kinds, start + 1, at) is None
+            if start < at - 1 and (self.kinds[start] in "-s." or self.tokens[start].text == "-"):
+                return self.kinds[at - 1] not in "NEs"
+        return False
+
+    def _parts(self, at: int) -> bool:
+        """Return whether a token parts what stands before it from what is behind it: a word, a tag, a line break."""
+        text = self.tokens[at].text
+        return self.kinds[at] in "\nJ" or (text[:1].isalpha() and self.kinds[at] not in "NE") or text.endswith(">")
 
     def contradicted(self, first: int, axis: str) -> bool:
         """Return whether a hemisphere before a pair may belong to its first number, which has another one."""
@@ -132,17 +139,12 @@ class Surroundings:
                     return True
                 at = group.end()
                 continue
-            if kind in ("\n", ",") and self._has_hemisphere_behind(at):
-                return not hemisphere
+            if not hemisphere and _HEMISPHERE_ON_NEXT_LINE.match(self.kinds, at):
+                return True
             if kind and kind in "idsg":
                 return at == start or self.tokens[at - 1].text == "~"
             return self._qualifies(kind, at, directly=at == start, hemisphere=hemisphere, bare=bare)
         return False
-
-    def _has_hemisphere_behind(self, at: int) -> bool:
-        """Return whether a hemisphere, and no number for it, is the first thing behind a comma or line break."""
-        match = _HEMISPHERE_ON_NEXT_LINE.match(self.kinds, at)
-        return match is not None
 
     def _qualifies(self, kind: str, at: int, *, directly: bool, hemisphere: bool, bare: bool) -> bool:
         """Return whether token `at`, of this kind and no number, qualifies the number before it."""
