@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from geotune.tasks.coordinate_reader.angles import CoordinateError
+from geotune.tasks.coordinate_reader.angles import NOT_A_NUMBER, CoordinateError
 from geotune.tasks.coordinate_reader.statements import (
     HemisphereField,
     NamedField,
@@ -17,6 +17,7 @@ from geotune.tasks.coordinate_reader.statements import (
 from geotune.tasks.coordinate_reader.structures import read_structures
 from geotune.tasks.coordinate_reader.text import plain_text
 
+_DIGIT = re.compile(r"\d")
 _RESTATED_DEG = 0.01
 """A statement this close to the answer before it only repeats that answer."""
 _CORRECTION = re.compile(
@@ -79,6 +80,8 @@ _LEAD = 160
 
 def final_statement(answer: str) -> Statement:
     """Return the final statement of an answer's text; its `reason` is set if it gives no coordinates."""
+    if not _DIGIT.search(answer) and not NOT_A_NUMBER.search(answer):
+        return Statement(reason=CoordinateError.missing)
     prose, structures = read_structures(plain_text(answer))
     reader = StatementReader(prose)
     statements, otherwise = _statements(reader, structures, len(prose))

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from geotune.tasks.coordinate_reader.words import COMMON_WORDS, HEMISPHERES, SPREADS, key_role, word_set
@@ -81,10 +82,10 @@ _KINDS = {
     "other": "p",
 }
 _STATES = re.compile(
-    rf"[0-9]|{STRUCTURE}|(?<![^\W_])(?:lat|lon|lng|l\u00e4ng|laeng|leng|breit|breed)|latlon|latlng", re.IGNORECASE
+    rf"[0-9]++|{STRUCTURE}|(?<![^\W_])(?:lat|lon|lng|l\u00e4ng|laeng|leng|breit|breed)|latlon|latlng", re.IGNORECASE
 )
 """What a statement cannot do without: a digit, or the name of an axis, which may have no value."""
-_REACH = (400, 200)
+_REACH = (240, 120)
 """Number of characters before and behind these that can belong to a statement."""
 _KNOWN_WORDS = {
     "k": """in on from for with which that this these those it its the an as so but because since based using within
@@ -124,6 +125,8 @@ _AXIS_KINDS = {
 _REF_WORDS = word_set("ref reference direction dir hemisphere cardinal")
 _BEFORE_HEMISPHERE = word_set("in to toward towards of at on")
 _AFTER_DIRECTION = word_set("of from side part end coast shore bank edge facing along near")
+_DEPENDENT = _REF_WORDS | SPREADS | {"not"}
+_JOINING = frozenset("AOLBRTNE")  # kinds of tokens that a word may join or change
 _BEHIND_NUMBER = "id\u00b0'\""
 _DECIMALS = re.compile(r"[0-9]++(?!\.[0-9])")
 _DIGIT_AT = re.compile(r"\.?[0-9]")
@@ -138,15 +141,26 @@ class Token(NamedTuple):
     end: int
 
 
+_new_token = tuple.__new__
+
+
+@lru_cache(maxsize=1 << 15)
+def _kind_anywhere(word: str) -> str | None:
+    """Return the kind of a word that is the same whatever stands beside it; None if that depends."""
+    lower = word.lower()
+    if len(word) == 1 or lower in _DEPENDENT or lower in HEMISPHERES or _AXIS_WORD.search(lower):
+        return None
+    kind = _WORDS.get(lower, "w")
+    return None if kind in "'\"" else kind
+
+
 def tokenize(text: str) -> tuple[list[Token], str]:
     """Split a text; returns its tokens, without the white space between them, and the string of their kinds."""
     tokenizer = _Tokenizer(text)
     for start, end in _regions(text):
         if tokenizer.tokens:
             tokenizer.put("\n", "", start)  # nothing is read across text that is left out
-        for match in _TOKEN.finditer(text, start, end):
-            if match.lastgroup != "space":
-                tokenizer.add(match)
+        tokenizer.add_region(start, end)
     return tokenizer.tokens, "".join(tokenizer.kinds)
 
 
@@ -174,12 +188,26 @@ class _Tokenizer:
         self.kinds: list[str] = []
         self.open = 0  # number of round brackets that are open
 
-    def add(self, match: re.Match[str]) -> None:
-        """Add the token of a match, or several, or join it to the token before."""
-        group, word, start = match.lastgroup or "other", match[0], match.start()
-        if (kind := _KINDS.get(group)) is not None:
-            self.put(kind, word, start)
-        elif group == "number":
+    def add_region(self, start: int, end: int) -> None:
+        """Add the tokens of `text[start:end]`."""
+        tokens, kinds = self.tokens, self.kinds
+        for match in _TOKEN.finditer(self.text, start, end):
+            group = match.lastgroup or "other"
+            if group == "space":
+                continue
+            word, at = match[0], match.start()
+            kind = _KINDS.get(group)
+            if kind is None and group == "word" and (not kinds or (kinds[-1] not in _JOINING and tokens[-1].end < at)):
+                kind = _kind_anywhere(word)
+            if kind is None:
+                self.add(group, word, at)
+            else:  # most tokens: written out for speed
+                tokens.append(_new_token(Token, (word, at, match.end())))
+                kinds.append(kind)
+
+    def add(self, group: str, word: str, start: int) -> None:
+        """Add a token of which the kind depends on others, or several, or join it to the token before."""
+        if group == "number":
             self.add_number(word, start)
         elif group == "letter":
             self.put(self.mark_of_letter(word), word, start)
