@@ -126,6 +126,8 @@ def read_angle(tokens: list[Token], kinds: str, first: int, end: int, axis: str)
             parts[-1] += f".{tokens[at].text}"
         elif kind in "id":
             parts.append(word)
+        elif kind == ":" and word != ":" and parts:
+            return unreadable(CoordinateError.ambiguous)  # "10=2.3 W"
         elif kind in "NE":
             directions.add((kind, HEMISPHERES[word.rstrip(".")] in "SW"))
         elif kind == "s":

@@ -67,7 +67,7 @@ _CLAIM = re.compile(
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)[.!?;]\s|\n")
 _RANK = re.compile(
     r"""
-      (?:^|\n)[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
+      (?:^|\n|;[ ])[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
       (?P<number>[0-9]{1,2}) [.):][ \t*]
     | \b(?P<first>first|1st|primary|top|best|most[ ]likely|likeliest|main|highest)\b
       (?:[ ](?:choice|guess|candidate|option|estimate|location|answer|match|likely|probability|confidence)){1,2}
@@ -84,7 +84,7 @@ def final_statement(answer: str) -> Statement:
         return Statement(reason=CoordinateError.missing)
     prose, structures = read_structures(plain_text(answer))
     reader = StatementReader(prose)
-    statements, otherwise = _statements(reader, structures, len(prose))
+    statements, otherwise = _statements(prose, reader, structures)
     if not statements:
         return Statement(reason=otherwise)
     chosen = statements[0]
@@ -96,7 +96,7 @@ def final_statement(answer: str) -> Statement:
 
 
 def _statements(
-    reader: StatementReader, structures: list[Statement], end: int
+    prose: str, reader: StatementReader, structures: list[Statement]
 ) -> tuple[list[Statement], CoordinateError]:
     """Return the statements of a text in order, and the reason that applies if there is none.
 
@@ -114,7 +114,9 @@ def _statements(
             hemispheres.append(event)
         elif isinstance(event, Structure):
             pending = None
-            found.append(replace(structures[event.number], start=event.start, end=event.end))
+            statement = replace(structures[event.number], start=event.start, end=event.end)
+            cut = _DIGIT.match(prose, event.end) is not None  # "{...: -171.1}522"
+            found.append(replace(statement, reason=CoordinateError.ambiguous) if cut else statement)
         elif isinstance(event, Statement):
             pending = None
             found.append(event)
@@ -131,7 +133,7 @@ def _statements(
             pending = None
     halved = pending is not None and pending.reading.reason is not CoordinateError.missing
     if pending is not None and halved and (not found or pending.explicit):  # cut off, or half a correction
-        found.append(Statement(reason=CoordinateError.incomplete, explicit=True, end=end))
+        found.append(Statement(reason=CoordinateError.incomplete, explicit=True, end=len(prose)))
     elif pending is not None and pending.reading.reason is None and not found:
         otherwise = CoordinateError.incomplete
     if hemispheres:

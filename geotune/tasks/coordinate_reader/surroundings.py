@@ -12,6 +12,8 @@ NUMBER_NEXT = r"s?[idg]"
 _BRACKETS = r"(?:[)\]}]{1,2}[,;aof]\n?[(\[{]{1,2}|o)"  # between two pairs of a list
 _IN_LIST = re.compile(rf"[id](?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
 _LIST_BEHIND = re.compile(rf"(?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS}){NUMBER_NEXT}")
+_ALONE_BEFORE = re.compile(r"(?:\A|\n)s?[id]\u00b0?,?\n\Z")
+_ALONE_BEHIND = re.compile(r",?\ns?[id]\u00b0?,?(?:\n|\Z)")
 _GROUP = re.compile(r"\([^()\n]{0,25}\)")
 _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
 _HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
@@ -112,7 +114,11 @@ class Surroundings:
     def _parts(self, at: int) -> bool:
         """Return whether a token parts what stands before it from what is behind it: a word, a tag, a line break."""
         text = self.tokens[at].text
-        return self.kinds[at] in "\nJ" or (text[:1].isalpha() and self.kinds[at] not in "NE") or text.endswith(">")
+        return (
+            self.kinds[at] in "\nJ"
+            or (text[:1].isalpha() and self.kinds[at] not in "NE")
+            or (len(text) > 1 and text.endswith(">"))
+        )
 
     def contradicted(self, first: int, axis: str) -> bool:
         """Return whether a hemisphere before a pair may belong to its first number, which has another one."""
@@ -164,12 +170,14 @@ class Surroundings:
                 return True
             case "p" if touching and self.tokens[at].text not in "?!\u2026":
                 return number_follows or self.touches_before(at + 1)
+            case "." if following in ("N", "E", "h") and self.kind(at + 2) not in ("i", "d", "s"):
+                return not hemisphere
             case "-" | "+" | "o" | "/" | "<" | "." | "p":
                 return number_follows
             case "\n":
                 return number_follows and self.kinds[at + 2 : at + 3] in ("'", '"') and self.touches_before(at + 2)
-            case ":":
-                return touching and number_follows
+            case ":" | ";":
+                return touching and number_follows and (kind == ":" or self.touches_before(at + 1))
             case "f" | "a":
                 return number_follows and self.tokens[at].text.lower() in ("to", "and")
             case _:
@@ -203,8 +211,10 @@ class Surroundings:
 
     def in_list(self, first: int, end: int) -> bool:
         """Return whether a pair is part of a longer list of numbers or pairs."""
-        before = _IN_LIST.search(self.kinds, max(0, first - 8), first)
-        return before is not None or _LIST_BEHIND.match(self.kinds, end) is not None
+        start = max(0, first - 8)
+        before = _IN_LIST.search(self.kinds, start, first) or _ALONE_BEFORE.search(self.kinds, start, first)
+        behind = _LIST_BEHIND.match(self.kinds, end) or _ALONE_BEHIND.match(self.kinds, end)
+        return before is not None or behind is not None
 
     def qualified(self, first: int, end: int) -> bool:
         """Return whether a hemisphere, a possible sign, or a name that may state the order is beside a bare pair."""

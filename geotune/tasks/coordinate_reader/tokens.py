@@ -52,6 +52,7 @@ _TOKEN = re.compile(
     | (?P<second> '['"] | " )
     | (?P<degree> \u00b0 )
     | (?P<tolerance> \u00b1 | \+/?- | -\+ )
+    | (?P<signed_arrow> (?<!\w)->(?=[.]?[0-9]) )
     | (?P<separator> [:=\u2192\u21d2] | [-=]> )
     | (?P<comma> , )
     | (?P<dash> [-\u2014]{{1,2}}(?![-\u2014]) )
@@ -74,6 +75,7 @@ _KINDS = {
     "degree": "\u00b0",
     "tolerance": "\u00b1",
     "separator": ":",
+    "signed_arrow": "g",  # the dash may be a sign
     "junk": "j",
     "compared": "<",
     "percent": "u",
@@ -243,7 +245,7 @@ class _Tokenizer:
         kind = ("i" if digits.isdecimal() else "d") if _NUMBER.fullmatch(digits) else "g"
         if self.touches(start) and self.runs_on():
             kind = "g"
-        if len(digits) > 3 and digits[:2] == "00" and digits[2] != ".":
+        if digits[0] == "0" and len(digits.partition(".")[0]) > 3:
             kind = "g"  # degrees and minutes run together: 0002745
         self.put(kind, digits, start)
         if sentence_end:
@@ -257,7 +259,9 @@ class _Tokenizer:
                 self.kinds[-2] = "g"  # "48_85"
                 return True
             return False
-        return (last == "." and before in ("i", "d", "g", ".", "s")) or (last == "w" and self.tokens[-1].text.isalnum())
+        if last == ".":
+            return before in ("i", "d", "g", ".", "s") or self.kinds[-3:-1] == ["g", "w"]
+        return last == "w" and self.tokens[-1].text.isalnum()
 
     def add_word(self, word: str, start: int) -> None:
         """Add a word; some words join the token before, or change its kind."""
@@ -291,8 +295,12 @@ class _Tokenizer:
         marked = self.kinds[-2] if len(self.kinds) > 1 else ""
         if letter == "d":
             return "\u00b0"
+        if letter == "m" and marked != "\u00b0":
+            runs_on = _DIGIT_AT.match(self.text, self.tokens[-1].end + 1) is not None
+            self.kinds[-1] = "g" if runs_on else self.kinds[-1]  # "1m75"
+            return "w" if runs_on else "u"
         if letter == "m":
-            return "'" if marked == "\u00b0" else "u"
+            return "'"
         if letter == "s" and marked == "'":
             return '"'
         return _hemisphere_kind(letter)
