@@ -18,7 +18,7 @@ _SPACES = r"[ \t]{0,8}"
 _FORMAT = re.compile(
     rf"""
       (?P<link> (?:https?://|www\.)[^\s<>"`\]\\]{{1,2000}} )
-    | (?P<geo> \bgeo:(?P<geo_lat>{_N}),(?P<geo_lon>{_N})(?:,{_N})?(?:;[\w=.;-]{{0,80}})? )
+    | (?P<geo> \bgeo:(?P<geo_lat>{_N}),(?P<geo_lon>{_N})(?:,{_N})?(?:[;?][\w=.,;-]{{0,80}})? )
     | (?P<vcard> \bGEO[:=](?P<vcard_lat>{_N});(?P<vcard_lon>{_N}) )
     | (?P<wkt> (?:SRID=(?P<srid>[0-9]{{1,6}});\s?)?\bPOINT{_SPACES}(?:ZM?|M)?{_SPACES}\({_SPACES}
         (?P<wkt_lon>{_N})[ \t]{{1,8}}(?P<wkt_lat>{_N})(?:[ \t]{{1,8}}[-+]?[0-9.]{{1,20}}){{0,2}}{_SPACES}\)

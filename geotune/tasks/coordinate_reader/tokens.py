@@ -245,7 +245,7 @@ class _Tokenizer:
         kind = ("i" if digits.isdecimal() else "d") if _NUMBER.fullmatch(digits) else "g"
         if self.touches(start) and self.runs_on():
             kind = "g"
-        if digits[0] == "0" and len(digits.partition(".")[0]) > 3:
+        if digits[0] == "0" and len(digits.partition(".")[0]) > 3 and self.last() != "c":
             kind = "g"  # degrees and minutes run together: 0002745
         self.put(kind, digits, start)
         if sentence_end:
