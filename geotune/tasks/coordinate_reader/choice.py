@@ -18,61 +18,80 @@ from geotune.tasks.coordinate_reader.structures import read_structures
 from geotune.tasks.coordinate_reader.text import plain_text
 
 _DIGIT = re.compile(r"\d")
-_RESTATED_DEG = 0.01
-"""Of two statements this close to each other one may be the other, rounded."""
+_ANSWER_TAG = re.compile(r"<\s?/?\s?(?:final[_ ])?answer\s?>", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"\b(?:final(?:ly)?|answer|therefore|thus|hence|so|actually|correct(?:ion|ed)?|wait|no|conclu\w{1,12}"
-    r"|reflection|instead|rather|settle|revis\w{1,12}|then|better|overall|refined?|verdict|in short|summary"
-    r"|my (?:best )?(?:guess|estimate))\b",
+    r"|reflection|instead|rather|settle|revis\w{1,12}|then|better|overall|refined?|verdict|in short|summary|precisely"
+    r"|exactly|my (?:best )?(?:guess|estimate))\b",
     re.IGNORECASE,
 )
 """Words before a statement that replaces the one before it."""
 _ALTERNATIVE = re.compile(
-    r"\b(?:second|2nd|third|3rd|alternat\w{1,12}"
-    r"|(?:(?:an)?other|next) (?:candidate|option|possib|guess|choice|best)\w{0,12}"
-    r"|runner[- ]?up|backup|fallback|less likely|also possible|could also|might also|or perhaps|or maybe|otherwise"
-    r"|failing that|or else"
-    r"|plan [b-d]|but possibly|(?:guess|candidate|option|choice) (?:#\s?)?[2-9])\b",
+    r"\b(?:second(?:ary)?|2nd|third|3rd|alternat\w{1,12}|runner[- ]?up|backup|fallback|less likely|least likely|worst"
+    r"|(?:(?:an)?other|next) (?:candidate|option|possib|guess|choice|best)\w{0,12}|also possible|could also|might also"
+    r"|or perhaps|or maybe|otherwise|failing that|or else|plan [b-d]|but possibly"
+    r"|(?:guess|candidate|option|choice) (?:#\s?)?[2-9])\b",
     re.IGNORECASE,
 )
 """Words before a statement that stands behind another one."""
+_HEDGE = re.compile(r"\W*+(?:perhaps|maybe|possibly|or|vs\.?|versus)\b", re.IGNORECASE)
+"""Words at the beginning of a statement that leave two possible."""
 _COMPARISON = re.compile(
     r"\b(?:for (?:comparison|reference|example|instance|context)|compared|in contrast|unlike|instead of|rather than"
-    r"|whereas|e\.g\.|such as|capital|nearest|closest|neighbou?r\w{0,12})",
+    r"|other than|anywhere but|except|whereas|e\.g\.|example|rejected)",
     re.IGNORECASE,
 )
 _RELATION = re.compile(
-    r"\b(?:not far|far from|nearby|away from|distance (?:to|from)"
-    r"|(?:km|kilomet\w{1,12}|miles?|mi|m) (?:\w{1,12} ){0,2}(?:from|of|to)"
-    r"|(?:north|south|east|west)(?:[- ]?(?:east|west))?(?:ern)?(?: side| part| edge)? of|city cent(?:er|re) (?:is|lies)"
-    r"|next to)\b[^,]*+\Z",
+    r"\b(?:far from|away from|distance (?:to|from)|(?:km|kilomet\w{1,12}|miles?|mi|m) (?:\w{1,12} ){0,2}(?:from|of|to)"
+    r"|(?:north|south|east|west)(?:[- ]?(?:east|west))?(?:ern)? of)\b[^,]*+\Z",
     re.IGNORECASE,
 )
 """Words that relate the photo's place to a place that is named behind them."""
+_MENTION = re.compile(
+    r"\b(?:capital|nearest|closest|neighbou?r(?!h)\w{0,12}|nearby|not far|next to|city cent(?:er|re))\b", re.IGNORECASE
+)
 _DENIAL = re.compile(
-    r"(?:\b(?:not|never|neither|nor|if|unless|excluded?|ruled? out|eliminat\w{1,12}|wrong|cannot)|n't)\b"
-    r"[^.!?\n]{0,25}\Z",
+    r"(?:\b(?:not|never|neither|nor|if|unless|doubt|unlikely|excluded?|ruled? out|eliminat\w{1,12}|wrong|cannot)|n't)\b"
+    r"(?![^\n]{0,160}\bbut\b)[^.!?,\n]{0,25}\Z",
     re.IGNORECASE,
 )
 _WITHDRAWN = re.compile(
-    r"[^.!?\n]{0,12}\bbut\b[^.!?\n]{0,30}(?:n't|cannot|can not|do not|not sure|unsure|unknown|no idea)\b", re.IGNORECASE
-)
-_OR = re.compile(r"\W{0,6}(?:or|oder|ou|and|to|through)\W{0,6}(?:at|in|maybe|perhaps)?\W{0,6}", re.IGNORECASE)
-_LISTED = re.compile(r"[\s\[\](){},;|]*+")
-_CLAIM = re.compile(
-    r"\b(?:taken|shot|answer|guess|estimate\w{0,12}|predict\w{1,12}|photo|image|picture|camera|location"
-    r"|coordinates?|conclu\w{1,12}|i'd say|i say|pin)\b",
+    r"[)\]]?(?:[^.!?\n\w]{0,3}\s?\bbut\b[^.!?\n]{0,20}(?:where|tell|unknown|no idea)\b"
+    r"|\s?(?:is|was|are|were|seems?)\s(?:clearly\s|probably\s)?(?:wrong|not|n't|incorrect|unlikely|excluded|impossible"
+    r"|my (?:first|initial))"
+    r"|\s?\?\s?no\b)",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)[.!?;]\s|\n")
+"""Words behind a statement that take it back."""
+_OR = re.compile(
+    r"\W{0,6}(?:or|oder|ou|and|to|through|vs\.?|versus)\W{0,6}(?:at|in|maybe|perhaps)?\W{0,6}", re.IGNORECASE
+)
+_OR_IN_SENTENCE = re.compile(r"[^.!?\n]{0,80}\b(?:or|and|oder|ou|vs)\b[^.!?\n]{0,80}", re.IGNORECASE)
+_LISTED = re.compile(r"[\s\[\](){},;|-]*+")
+_LABEL = re.compile(
+    r"[\s*_\#>-]*+(?:(?i:rank|top|guess|candidate|option|choice|location)\s?\#?)?(?:(?:[A-Za-z]|[0-9]{1,2})[.):])?"
+    r"[\s*_]*+(?:(?:[^\W\d_a-z][\w'\u2019.]*+|[a-z]{1,3}(?!\w))[\s,:*_(|\u2014-]*+){0,6}"
+)
+"""What a list of candidates has before each of them: a number or letter, and a name."""
+_CLAIM = re.compile(
+    r"\b(?:taken|shot|answer|guess|estimate\w{0,12}|predict\w{1,12}|photo|image|picture|camera|location|conclu\w{1,12}"
+    r"|i(?:'d| would| will|'ll)? (?:say|pick|choose|go|settle|put|drop|place|think|believe)|pin|match"
+    r"|coordinates?(?=\W*\Z)|best|most likely)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)[.!?;]\s|\n")
+_SHARE = re.compile(r"\A[^\n]{0,25}?([0-9]{1,3}(?:\.[0-9]{1,3})?)\s?%")
 _RANK = re.compile(
     r"""
-      (?:^|\n|;[ ])[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
+      \A[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
       (?P<number>[0-9]{1,2}) [.):][ \t*]
     | \b(?P<first>first|1st|primary|top|best|most[ ]likely|likeliest|main|highest)\b
       (?:[ ](?:choice|guess|candidate|option|estimate|location|answer|match|likely|probability|confidence)){1,2}
     """,
     re.IGNORECASE | re.VERBOSE,
+)
+_HEMISPHERE = re.compile(
+    r"\b(north|south|east|west|n|s|e|w)(?:ern)? hemisphere\b|\b(below) the equator\b", re.IGNORECASE
 )
 _LEAD = 160
 """Number of characters before a statement in which the words that introduce it are looked for."""
@@ -82,17 +101,16 @@ def final_statement(answer: str) -> Statement:
     """Return the final statement of an answer's text; its `reason` is set if it gives no coordinates."""
     if not _DIGIT.search(answer) and not NOT_A_NUMBER.search(answer):
         return Statement(reason=CoordinateError.missing)
-    prose, structures = read_structures(plain_text(answer))
-    reader = StatementReader(prose)
-    statements, otherwise = _statements(prose, reader, structures)
+    prose, structures = read_structures(plain_text(_ANSWER_TAG.sub(" ", answer)))
+    statements, otherwise = _statements(prose, StatementReader(prose), structures)
     if not statements:
         return Statement(reason=otherwise)
-    chosen = statements[0]
-    if _is_in_passing(prose, chosen) and len(statements) == 1:
+    chosen = _Claim(prose, statements[0])
+    if len(statements) == 1 and (chosen.is_in_passing or _ALTERNATIVE.search(chosen.lead)):
         return Statement(reason=CoordinateError.ambiguous)
     for statement in statements[1:]:
-        chosen = _later(prose, chosen, statement)
-    return chosen
+        chosen = _later(chosen, _Claim(prose, statement, chosen.since))
+    return chosen.with_known_hemispheres()
 
 
 def _statements(
@@ -155,84 +173,166 @@ def _with_hemispheres(statement: Statement, fields: list[HemisphereField]) -> St
     return replace(statement, lat=values["N"], lon=values["E"])
 
 
-def _later(text: str, answer: Statement, later: Statement) -> Statement:
+class _Claim:
+    """A statement in its text, with what is said around it. `since` is the position up to which the text is judged."""
+
+    def __init__(self, text: str, statement: Statement, since: int = 0) -> None:
+        self.text = text
+        self.statement = statement
+        self.since = statement.end
+        self.between = text[since : statement.start]
+        self.lead = _last_sentence(self.between[-_LEAD:])
+        self.behind = text[statement.end : statement.end + _LEAD]
+
+    @property
+    def is_in_passing(self) -> bool:
+        """Whether the statement tells where something else is, or where the photo was not taken."""
+        if _DENIAL.search(self.lead) or _WITHDRAWN.match(self.behind):
+            return True
+        related = _COMPARISON.search(self.lead) or _RELATION.search(self.lead)
+        return related is not None and not _CLAIM.search(self.lead[related.end() :])
+
+    @property
+    def is_mention(self) -> bool:
+        """Whether the statement, beside another one, only names a place."""
+        if self.behind.lstrip(" )").startswith("?"):
+            return True
+        return self.is_in_passing or (_MENTION.search(self.lead) is not None and not _CLAIM.search(self.lead))
+
+    @property
+    def in_brackets(self) -> bool:
+        """Whether the statement stands in brackets that were opened before it."""
+        return self.between.rfind("(") > self.between.rfind(")")
+
+    @property
+    def stands_apart(self) -> bool:
+        """Whether the statement is no item of a list: it has names, or a paragraph of its own at the end."""
+        return self.statement.explicit or ("\n\n" in self.between and not self.behind.strip(" \n*_`$.)]}"))
+
+    @property
+    def strength(self) -> int:
+        """How plainly the statement says that it is the answer: with named values, or with words that say so."""
+        alone = not self.lead.strip(" \n*_`$([{") and not self.behind.strip(" \n*_`$)]}.")
+        return int(self.statement.explicit or alone or _CLAIM.search(self.lead) is not None)
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether nothing but a label introduces the statement."""
+        return bool(self.lead.strip()) and _LABEL.fullmatch(self.lead) is not None and not self.strength
+
+    @property
+    def rank(self) -> int | None:
+        """The place of the statement in a list of candidates, from 1, as its own line says."""
+        line = self.text[: self.statement.start][-_LEAD:].rpartition("\n")[2]
+        line = line[max(0, len(line) - len(self.between)) :].lstrip(" ;,") if "\n" not in self.between else line
+        found = list(_RANK.finditer(line))
+        if not found:
+            return 2 if _ALTERNATIVE.search(line) else None
+        if found[-1]["first"]:
+            return 1
+        # The number of a step of reasoning ("1. The plates fit Nairobi") is no rank.
+        return int(found[-1]["number"]) if _LABEL.fullmatch(line) else None
+
+    @property
+    def share(self) -> float | None:
+        """The percentage that stands behind the statement."""
+        found = _SHARE.match(self.behind)
+        return float(found[1]) if found else None
+
+    def refused(self) -> _Claim:
+        """Return the claim with its statement made ambiguous."""
+        self.statement = replace(self.statement, reason=CoordinateError.ambiguous)
+        return self
+
+    def holding_until(self, later: _Claim) -> _Claim:
+        """Return this claim, which a later one does not replace."""
+        self.since = later.since
+        return self
+
+    def with_known_hemispheres(self) -> Statement:
+        """Return the statement; it is ambiguous if its line names a hemisphere that its sign contradicts."""
+        stated = self.statement
+        start = self.text.rfind("\n", 0, stated.start) + 1
+        end = self.text.find("\n", stated.end)
+        for match in _HEMISPHERE.finditer(self.text, start, end if end >= 0 else len(self.text)):
+            letter = (match[1] or "south")[0].lower()
+            value = stated.lat if letter in "ns" else stated.lon
+            if (letter in "sw" and value > 0) or (letter in "ne" and value < 0):
+                return replace(stated, reason=stated.reason or CoordinateError.ambiguous)
+        return stated
+
+
+def _last_sentence(text: str) -> str:
+    """Return the last sentence or line of a text; the line before a line break, if it ends with a colon."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    last = text[ends[-1] :] if ends else text
+    if not last.strip() and text.rstrip().endswith(":"):
+        return text.rstrip().rpartition("\n")[2]
+    return last
+
+
+def _later(answer: _Claim, later: _Claim) -> _Claim:
     """Return which of two statements holds: an answer and a later one.
 
     The later one holds, unless it repeats the answer, is ranked behind it, is named as an alternative or in passing,
     or has less claim to be the answer; between statements that are joined by "or" none holds.
     """
-    if _is_flipped(answer, later):
-        return later if answer.bare else replace(answer, end=later.end)
-    near = _is_near(answer.lat, answer.lon, later)
-    if near and _decimals(later) <= _decimals(answer):
-        return replace(answer, end=later.end)
-    between = text[answer.end : later.start]
-    lead = _lead(text, later, answer.end)
-    ranks = _rank(text, answer), _rank(text, later, answer.end)
-    corrected = _CORRECTION.search(between[-_LEAD:]) is not None
-    if None not in ranks and ranks[0] != ranks[1] and not corrected:
-        return answer if ranks[0] < ranks[1] else later  # type: ignore[operator]
-    if _OR.fullmatch(between) or (_LISTED.fullmatch(between) and not (answer.explicit and later.explicit)):
-        return replace(later, reason=CoordinateError.ambiguous)
-    if _ALTERNATIVE.search(lead) or _is_in_passing(text, later, answer.end):
-        return replace(answer, end=later.end)
-    if corrected or _is_in_passing(text, answer):
+    restated = _restated(answer, later)
+    if restated is not None:
+        return restated
+    corrected = _CORRECTION.search(later.between[-_LEAD:]) is not None
+    named = later.statement.explicit and not answer.statement.explicit
+    ranks = answer.rank, later.rank
+    if ranks[0] is not None and ranks[1] is not None and ranks[0] != ranks[1] and later.strength <= answer.strength:
+        in_doubt = answer.share is not None and later.share is not None and answer.share < later.share
+        if not corrected:
+            first = answer.holding_until(later) if ranks[0] < ranks[1] else later
+            return first.refused() if in_doubt else first
+    if answer.share is not None and later.share is not None and not corrected:
+        return answer.holding_until(later) if answer.share > later.share else later.refused()
+    if _OR.fullmatch(later.between) or (_LISTED.fullmatch(later.between) and not later.stands_apart):
+        return later.refused()
+    if _ALTERNATIVE.search(later.lead) or later.is_mention:
+        return answer.holding_until(later)
+    if corrected or answer.is_mention:
         return later
-    if between.rfind("(") > between.rfind(")") and (later.explicit, answer.explicit) != (True, False):
-        return replace(answer, end=later.end)  # in brackets
-    if _claim(text, later, answer.end) >= _claim(text, answer):
+    if _HEDGE.match(later.lead) or (_OR_IN_SENTENCE.fullmatch(later.between) and not named):
+        return later.refused()
+    if later.in_brackets and not later.strength:
+        return later.refused() if answer.in_brackets and not answer.strength else answer.holding_until(later)
+    if answer.is_listed and later.is_listed:
+        return later.refused()
+    if later.strength >= answer.strength:
         return later
-    if near or (answer.explicit and not later.explicit):
-        return replace(answer, end=later.end)
-    return replace(later, reason=CoordinateError.ambiguous)
+    return answer.holding_until(later) if answer.statement.explicit else later.refused()
 
 
-def _is_near(lat: float, lon: float, other: Statement) -> bool:
-    """Return whether a statement gives this place or one so near that one of the two only rounds the other."""
-    return abs(other.lat - lat) <= _RESTATED_DEG and abs(other.lon - lon) <= _RESTATED_DEG
+def _restated(answer: _Claim, later: _Claim) -> _Claim | None:
+    """Return the finer or plainer of two statements of which one repeats the other; None if they differ.
+
+    One repeats the other if it rounds it. A bare pair may do so in either order.
+    """
+    first, second = answer.statement, later.statement
+    if first.reason is not None or second.reason is not None:
+        return None
+    if first.bare is not second.bare:
+        pair, plain = (first, second) if first.bare else (second, first)
+        if _rounds(pair.lat, plain.lat) and _rounds(pair.lon, plain.lon) and _decimals(pair) > _decimals(plain):
+            return later if second.bare else answer.holding_until(later)
+        straight = _rounds(pair.lat, plain.lat) and _rounds(pair.lon, plain.lon)
+        if straight or (_rounds(pair.lon, plain.lat) and _rounds(pair.lat, plain.lon)):
+            return answer.holding_until(later) if second.bare else later
+    if _rounds(first.lat, second.lat) and _rounds(first.lon, second.lon):
+        return later if _decimals(second) > _decimals(first) else answer.holding_until(later)
+    return None
 
 
-def _is_flipped(answer: Statement, later: Statement) -> bool:
-    """Return whether one of two statements is a bare pair that repeats the other, in either order."""
-    if answer.bare is later.bare:
-        return False
-    return _is_near(answer.lat, answer.lon, later) or _is_near(answer.lon, answer.lat, later)
+def _rounds(a: float, b: float) -> bool:
+    """Return whether two numbers are equal to as many decimals as both have."""
+    decimals = min(len(repr(value).partition(".")[2]) for value in (a, b))
+    return abs(a - b) <= 0.51 * 10.0**-decimals
 
 
 def _decimals(statement: Statement) -> int:
     """Return the number of decimals that a statement gives."""
     return max(len(repr(value).partition(".")[2]) for value in (statement.lat, statement.lon))
-
-
-def _lead(text: str, statement: Statement, since: int = 0) -> str:
-    """Return the words that introduce a statement: its sentence from `since` up to it, or the label on its line."""
-    before = text[max(since, statement.start - _LEAD) : statement.start]
-    ends = [match.end() for match in _SENTENCE_END.finditer(before.rstrip())]
-    return before[ends[-1] :] if ends else before
-
-
-def _rank(text: str, statement: Statement, since: int = 0) -> int | None:
-    """Return the place of a statement in a list of candidates, from 1, as its line or label says."""
-    line = text[max(since, statement.start - _LEAD) : statement.start]
-    line = line[line.rfind("\n", 0, len(line.rstrip())) + 1 :] if "\n" in line.rstrip() else line
-    found = list(_RANK.finditer("\n" + line))
-    if not found:
-        return 2 if _ALTERNATIVE.search(line) else None
-    return 1 if found[-1]["first"] else int(found[-1]["number"])
-
-
-def _is_in_passing(text: str, statement: Statement, since: int = 0) -> bool:
-    """Return whether a statement tells where something else is, or where the photo was not taken."""
-    if statement.explicit:
-        return False
-    lead = _lead(text, statement, since)
-    if any(pattern.search(lead) for pattern in (_COMPARISON, _RELATION, _DENIAL)):
-        return True
-    return _WITHDRAWN.match(text, statement.end) is not None
-
-
-def _claim(text: str, statement: Statement, since: int = 0) -> int:
-    """Return how plainly a statement says that it is the answer: 2 with named values, 1 with words that say so."""
-    if statement.explicit:
-        return 2
-    return int(_CLAIM.search(_lead(text, statement, since)) is not None)

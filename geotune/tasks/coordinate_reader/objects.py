@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from itertools import islice
@@ -23,6 +24,11 @@ _KEY = re.compile(
 """A part of a key that has one of these roles, so that texts without one need no search for objects."""
 _REFS = ("ref", "direction", "lat_ref", "lon_ref")
 _PARTS = ("value", "degrees", "minutes", "seconds", *_REFS, "confidence", "spread", "lat?", "lon?", "box")
+_NO_PLACES = ("box", "spread", "minutes", "seconds", "lat?", "lon?", "lat_min", "lon_min")
+_COMMENT = re.compile(
+    r"(?<![:\w\"'/])(?:\#|//|/\*)[^\n\"']{0,40}?\b(?:[NSEW]|north|south|east|west|minus|negative)\b", re.IGNORECASE
+)
+"""A comment in an object that names a hemisphere."""
 _MAX_DEPTH = 8
 _MANY = 20
 """More fields than an object that states one axis has."""
@@ -30,8 +36,9 @@ _LON_FIRST = re.compile(r"lon[a-z]{0,10}[^a-z]{0,5}lat|lng[^a-z]{0,5}lat|geojson
 _LAT_FIRST = re.compile(r"lat[a-z]{0,10}[^a-z]{0,5}(?:lon|lng)", re.IGNORECASE)
 _POINT = re.compile(r"(?:multi)?(?:point|linestring|polygon)|feature(?:collection)?", re.IGNORECASE)
 _NUMBER_TEXT = re.compile(r"[-+]?[0-9]++(?:\.[0-9]++)?")
-_RANK = re.compile(r"#?([0-9]++(?:\.[0-9]++)?)\s?%?")
-_SPACES = re.compile(r"\s{0,3}[,;]\s{0,3}|\s{1,3}")
+_SHARE = re.compile(r"#?([0-9]++(?:\.[0-9]++)?)\s?%?")
+_BETWEEN = re.compile(r"\s{0,9}[,;]\s{0,9}")
+_NAMED = re.compile("lat|l(?:on|ng)", re.IGNORECASE)
 _HAS_DIGIT = re.compile("[0-9]")
 _HAS_LETTER = re.compile("[NSEW]")
 
@@ -47,11 +54,25 @@ def read_place_objects(text: str) -> list[tuple[int, int, Statement]]:
         states = not node.deep.isdisjoint(_STATED) or node.incomplete
         if node.start < position or node.status is Status.BROKEN or not states:
             continue
-        statement = _ObjectReader(reading).statement(node, 0)
+        reader = _ObjectReader(reading)
+        statement = reader.statement(node, 0)
+        if statement is None and reader.skipped:  # bounds, errors and the like, and nothing else
+            statement = ambiguous()
         if statement is not None:
+            if _COMMENT.search(text, node.start, node.end):
+                statement = ambiguous()
             found.append((node.start, node.end, statement))
             position = node.end
     return found
+
+
+def read_row(names: list[str], cells: list[str]) -> Ranked | None:
+    """Read a row of a table as an object with these keys and values; None if it states no place."""
+    fields = (f"{json.dumps(name)}: {json.dumps(cell)}" for name, cell in zip(names, cells, strict=True))
+    reading = read_named_objects("{" + ", ".join(fields) + "}", key_role)
+    reader = _ObjectReader(reading)
+    statement = reader.statement(reading.nodes[0], 0)
+    return None if statement is None else Ranked(statement, "", *reader.ranks(reading.nodes[0]))
 
 
 class _ObjectReader:
@@ -59,6 +80,7 @@ class _ObjectReader:
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
+        self.skipped = False  # whether objects with coordinates that are no place were left out
 
     def statement(self, node: JsonNode, depth: int, role: str = "") -> Statement | None:
         """Return what a node states; None if it states no place."""
@@ -70,15 +92,27 @@ class _ObjectReader:
         own = self.fields(members)
         if own is not None:
             return own
-        inner = [
-            Ranked(found, member.key, *self.ranks(member.value))
-            for member in members
-            if member.key not in ("box", "spread", "lat?", "lon?")
-            and (found := self.value(member, members, depth)) is not None
-        ]
+        inner = []
+        for member in members:
+            if member.key in _NO_PLACES:
+                self.skipped = self.skipped or (
+                    isinstance(member.value, JsonNode) and bool(member.value.deep & _STATED)
+                )
+            elif (stated := self.value(member, members, depth)) is not None:
+                inner.append(Ranked(self.in_hemispheres(stated, members), member.key, *self.ranks(member.value)))
         if not inner and any(member.key == "box" for member in members) and node.keys <= {"box", "order", "type"}:
             return ambiguous()
         return first_of(inner)
+
+    def in_hemispheres(self, statement: Statement, members: list[Member]) -> Statement:
+        """Return a statement; it is ambiguous if hemispheres that stand one level further out contradict its signs."""
+        for member in members:
+            if member.key in ("ref", "lat_ref", "lon_ref"):
+                letter = HEMISPHERES.get(self.text(member).lower().removesuffix("hemisphere").strip(" ."), "")
+                value = statement.lat if letter in "NS" else statement.lon
+                if not letter or (value > 0) is not (letter in "NE"):
+                    return ambiguous()
+        return statement
 
     def fields(self, members: list[Member]) -> Statement | None:
         """Return what the fields of one level state: both axes, or one of them, which is incomplete."""
@@ -145,7 +179,8 @@ class _ObjectReader:
 
     def is_understood(self, member: Member) -> bool:
         """Return whether a field of one axis is one of its parts, or has no number that may be one."""
-        return member.key in _PARTS or not _HAS_DIGIT.search(self.text(member))
+        text = self.text(member).lower()
+        return member.key in _PARTS or not (_HAS_DIGIT.search(text) or text in HEMISPHERES)
 
     def angle(self, degrees: str, parts: dict[str, str], refs: list[str], letter: str) -> AxisReading:
         """Read an angle whose minutes and seconds, if it has any, and hemispheres are given apart."""
@@ -167,9 +202,14 @@ class _ObjectReader:
                 return ambiguous()  # a line or a shape
             found = self.statement(value, depth + 1, member.key)
             return ambiguous() if found is not None and found.bare and member.key == "geometry" else found
-        if isinstance(value, Scalar) and member.key in ("lat_lon", "lon_lat") and value.quoted:
-            parts = re.split(r"\s*[,;]\s*|\s+", self.reading.string(value))
-            return self.ordered(parts, member.key, siblings) if len(parts) == 2 else ambiguous()
+        if isinstance(value, Scalar) and value.quoted and member.key in ("pair", "lat_lon", "lon_lat"):
+            said = self.reading.string(value)
+            parts = _BETWEEN.split(said)
+            if member.key == "pair" and (_NAMED.search(said) or "{" in said):
+                return None  # prose
+            if len(parts) == 2 and all(_HAS_DIGIT.search(part) for part in parts):
+                return self.ordered(parts, member.key, siblings)
+            return ambiguous() if member.key != "pair" else None
         return None
 
     def is_array(self, member: Member) -> bool:
@@ -181,7 +221,7 @@ class _ObjectReader:
         if not 2 <= len(items) <= 3 or not all(isinstance(item.value, Scalar) for item in items):
             return None
         texts = [self.text(item) for item in items]
-        return texts if any(re.search(r"[0-9]", text) for text in texts) else None
+        return texts if any(_HAS_DIGIT.search(text) for text in texts) else None
 
     def ordered(self, numbers: list[str], role: str, siblings: list[Member]) -> Statement:
         """Read a pair in the order that its key, its format or a field beside it states."""
@@ -205,7 +245,7 @@ class _ObjectReader:
             if any(reading.reason for reading in readings.values()) and not any(each.reason for each in flipped):
                 readings = {"E": flipped[0], "N": flipped[1]}
         lat, lon = readings["N"], readings["E"]
-        marked = all(re.search(r"[NSEW]", number) for number in numbers[:2])
+        marked = all(_HAS_LETTER.search(number) for number in numbers[:2])
         return Statement(lat.value, lon.value, combined_reason(lat, lon), bare=not orders and not marked, explicit=True)
 
     def array(self, node: JsonNode, depth: int, role: str) -> Statement | None:
@@ -224,7 +264,7 @@ class _ObjectReader:
         if isinstance(value, JsonNode) and value.is_object:
             for member in value.members():
                 if member.key in found and isinstance(member.value, Scalar):
-                    number = re.fullmatch(r"#?([0-9]+(?:\.[0-9]+)?)\s*%?", self.reading.string(member.value))
+                    number = _SHARE.fullmatch(self.reading.string(member.value))
                     found[member.key] = float(number[1]) if number else math.nan
         return found["rank"], found["confidence"]
 

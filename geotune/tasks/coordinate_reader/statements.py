@@ -66,16 +66,16 @@ _NAMED_VALUE = (
 )
 _STATEMENT = re.compile(
     rf"""
-    (?=[JPQAOLRTBNEsid]) (?:
+    (?=[JPQAOLRTHBNEsid]) (?:
       (?P<structure> J )
     | (?P<headed>
         {_HEADING}{_GAP} {ANGLE}{_ANY}[,c;/aj)'"\]\n]{{1,4}}{ANGLE}{_ANY} (?![,c;/]?{NUMBER_NEXT}) )
     | (?P<labelled> {ANGLE}{_ANY}[,c;/aj'"]{{1,4}}{ANGLE}{_ANY}[)\]}}j'"]{{0,3}}[(\[]{_HEADING}[)\]] )
     | (?P<heading> {_HEADING}{_GAP}(?={NUMBER_NEXT}) )
     | (?P<trailed>
-        {ANGLE}f?A{_TRAIL}{ANGLE}f?[OL](?!{_GAP}{NUMBER_NEXT})
-      | {ANGLE}f?[OL]{_TRAIL}{ANGLE}f?A(?!{_GAP}{NUMBER_NEXT}) )
-    | (?P<ref> [RT][fj:'"(]{{0,6}}[NEhw] )
+        {ANGLE}f?[(]?A[)]?{_TRAIL}{ANGLE}f?[(]?[OL][)]?(?!{_GAP}{NUMBER_NEXT})
+      | {ANGLE}f?[(]?[OL][)]?{_TRAIL}{ANGLE}f?[(]?A[)]?(?!{_GAP}{NUMBER_NEXT}) )
+    | (?P<ref> [RT][fj:'"(]{{0,6}}[NEhw] | H[fj'"(]{{0,3}}:[fj'"(]{{0,3}}[NEhw](?:[,;/a]{{1,2}}[NEhw])? | HjN | HjE )
     | (?P<other> B{_GAP}(?={NUMBER_NEXT}){ANGLE} )
     | (?P<named> (?:[NE]\n?)?(?:[AO]{_GAP}|L[':"j(.]{{0,6}}){_NAMED_VALUE} )
     | (?P<void> [AO]{_GAP}[s-]?[zx] | L'?"?:'?"?[zx] | [AOL]['"]?:['"]{{0,2}}(?=[,}}]|\Z) )
@@ -90,7 +90,7 @@ _STATEMENT = re.compile(
     re.VERBOSE,
 )
 _ANGLE = re.compile(rf"{ANGLE}{_ANY}")
-_MARK_BEHIND = re.compile(r"[({]?[NE]")
+_MARK_BEHIND = re.compile(r"[NE]|[({][NE][)}]")
 _THOUSANDS = 3
 """Number of digits behind a comma that may also separate thousands."""
 
@@ -187,7 +187,7 @@ class StatementReader:
                     axis = "N" if span[0] == "A" else "E"
                     yield self._field(axis, unreadable(CoordinateError.ambiguous), first, first, end)
                 case "ref":
-                    yield self._hemisphere_field(first, end)
+                    yield from self._hemisphere_fields(first, end)
                 case "commas" | "bare":
                     yield from self._bare(first, end, decimal_comma=match.lastgroup == "commas")
                 case "half":
@@ -199,11 +199,11 @@ class StatementReader:
                         yield CoordinateError.ambiguous
             self.beside.consumed = end
 
-    def fields_apart(self, first: NamedField, second: NamedField) -> tuple[bool, int]:
-        """Return how far apart two fields are: whether a brace separates them, then the number of characters."""
+    def fields_apart(self, first: NamedField, second: NamedField) -> tuple[bool, bool, int]:
+        """Return how far apart two fields are: whether a brace or a line break separates them, then in characters."""
         between = self.kinds[first.end : second.first]
         distance = self.tokens[second.first].start - self.tokens[first.end - 1].end
-        return ("{" in between or "}" in between), distance
+        return ("{" in between or "}" in between), "\n" in between, distance
 
     def both(self, first: NamedField, second: NamedField) -> Statement:
         """Combine two fields of different axes into a statement."""
@@ -276,10 +276,16 @@ class StatementReader:
         reason = CoordinateError.not_a_number if self.kinds[end - 1] == "x" else CoordinateError.missing
         return self._field("N" if self.kinds[first] == "A" else "E", unreadable(reason), first, first, end)
 
-    def _hemisphere_field(self, first: int, end: int) -> HemisphereField:
-        axis = "N" if self.kinds[first] == "R" else "E"
-        letter = HEMISPHERES.get(self.tokens[end - 1].text.lower().rstrip("."), "")
-        return HemisphereField(axis, letter in "SW" if self.kinds[end - 1] == axis else None)
+    def _hemisphere_fields(self, first: int, end: int) -> Iterator[HemisphereField]:
+        """Read the hemispheres in a field of their own; one that does not name its axis may hold those of both."""
+        own = {"R": "N", "T": "E"}.get(self.kinds[first])
+        for at in range(first + 1, end):
+            kind = self.kinds[at]
+            if kind in "NEhw":
+                letter = HEMISPHERES.get(self.tokens[at].text.lower().rstrip("."), "")
+                known = kind in "NE" and kind == (own or kind)
+                for axis in own or (kind if known else "NE"):
+                    yield HemisphereField(axis, letter in "SW" if known else None)
 
     def _bare(self, first: int, end: int, *, decimal_comma: bool) -> Iterator[Statement | CoordinateError]:
         """Read two numbers of which nothing states the order, if they stand out as a pair of coordinates."""

@@ -11,15 +11,17 @@ from geotune.tasks.coordinate_reader.words import word_set
 NUMBER_NEXT = r"s?[idg]"
 """A number, possibly with a sign."""
 _BRACKETS = r"(?:[)\]}]{1,2}[,;aof]\n?[(\[{]{1,2}|o)"  # between two pairs of a list
-_IN_LIST = re.compile(rf"[id](?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
+_IN_LIST = re.compile(rf"[id]\u00b0?(?:a|['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
 _LIST_BEHIND = re.compile(rf"(?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS}){NUMBER_NEXT}")
 _ALONE_BEFORE = re.compile(r"(?:\A|\n)s?[id]\u00b0?,?\n\Z")
 _ALONE_BEHIND = re.compile(r",?\ns?[id]\u00b0?,?(?:\n|\Z)")
+_YEAR = re.compile("1[0-9]{3}|20[0-9]{2}")
 _GROUP = re.compile(r"\([^()\n]{0,25}\)")
 _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
 _HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
 _QUALIFIER_BEFORE = re.compile(r"(?:[NEh][:)'\"j}]{0,3}|b)\Z")
 _HEMISPHERE_ON_NEXT_LINE = re.compile(r"(?=[^\n]{0,5}\n)[,\u00b0(fk\n]{1,7}[NEh](?!['\":j)\n]{0,3}[sid]|\n?[AOL])")
+_POSTCODE = re.compile("iw")
 _NUMBER_WITH_UNIT = re.compile("s?[idg]u")
 _NAME = re.compile("[AOPQRTB]")
 _NAME_BEHIND = re.compile(r"[AOPQRTB](?!['\"]?[fj:]{0,4}['\"]?[sNE]?[idg])")
@@ -32,9 +34,10 @@ _PLACE_WORDS = word_set(
     """coordinate coordinates coord coords coordonn\u00e9es coordenadas koordinaten gps location position place point
     pin answer final taken shot photo image photograph camera picture guess estimate prediction predicted estimated
     result latlng latlon marker geolocation spot output response solution here candidate primary likely likeliest
-    probably"""
+    probably summary degrees overall conclusion"""
 )
-_CUE_WORDS = word_set("at is are near around approximately about roughly as then be to")
+_CUE_WORDS = word_set("at is are near around approximately about roughly as then be to maybe perhaps possibly")
+_CHOOSING_WORDS = word_set("say go choose pick place put drop i'd marker")
 _OTHER_NUMBERS = word_set(
     """confidence confidences score scores probability probabilities prob probs rating ratings ratio reward rewards loss
     losses weight weights embedding embeddings vector size sizes scale width height bbox box bounds price prices cost
@@ -156,7 +159,7 @@ class Surroundings:
             if not hemisphere and _HEMISPHERE_ON_NEXT_LINE.match(self.kinds, at):
                 return True
             if kind and kind in "idsg":
-                return at == start or self.tokens[at - 1].text == "~"
+                return at == start or self.tokens[at - 1].text in ("~", "*")
             return self._qualifies(kind, at, directly=at == start, hemisphere=hemisphere, bare=bare)
         return False
 
@@ -167,6 +170,10 @@ class Surroundings:
         number_follows = following in ("i", "d", "g")
         match kind:
             case "h" | "\u00b0" | "\u00b1" | "r" | "c" | "$":
+                return True
+            case "k" if self.tokens[at].text.lower() == "not" and following in ("N", "E"):
+                return True
+            case "o" if following in ("N", "E"):
                 return True
             case "N" | "E":
                 return not hemisphere or (directly and not number_follows)
@@ -182,12 +189,24 @@ class Surroundings:
                 return False  # the end of a sentence
             case "." if following in ("N", "E", "h") and self.kind(at + 2) not in ("i", "d", "s"):
                 return not hemisphere
+            case "-" if not touching and _NUMBER_WITH_UNIT.match(self.kinds, at + 1):
+                return False  # "2.35 E - 90 m"
+            case "-" if touching and not number_follows and not self.touches_before(at + 1):
+                return True  # "33.8-"
+            case ":" if self.tokens[at].text not in ":=":
+                return number_follows
             case "-" | "+" | "o" | "/" | "<" | "." | "p":
                 return number_follows
+            case "\n" if not (bare or hemisphere) and _ALONE_BEHIND.match(self.kinds, at):
+                return True
             case "\n":
                 return number_follows and self.kinds[at + 2 : at + 3] in ("'", '"') and self.touches_before(at + 2)
             case ":" | ";":
-                return touching and number_follows and (kind == ":" or self.touches_before(at + 1))
+                return number_follows and (
+                    touching if kind == ":" else not (hemisphere or bare) or self.touches_before(at + 1)
+                )
+            case "[" if self.kind(at + 1) == "d" and not bare:
+                return self.kind(at + 2) == "]"
             case "f" | "a":
                 return number_follows and self.tokens[at].text.lower() in ("to", "and")
             case _:
@@ -200,9 +219,12 @@ class Surroundings:
         if following in ("N", "E", "h"):
             return not hemisphere and self.kind(at + 2) not in ("i", "d", "s")
         if following not in ("i", "d"):
-            return following == "g"
-        has_unit = _NUMBER_WITH_UNIT.match(self.kinds, at + 1) is not None
-        return self.touches_before(at + 1) or not (bare or has_unit)
+            signed = self.kind(at + 1) == "s"  # "48.85, negative"
+            return signed or (following == "g" and not hemisphere)
+        if hemisphere:
+            return self.touches_before(at + 1)
+        unit = _NUMBER_WITH_UNIT.match(self.kinds, at + 1) or _POSTCODE.match(self.kinds, at + 1)
+        return self.touches_before(at + 1) or not (bare or unit)
 
     def _is_aside(self, first: int, end: int, *, hemisphere: bool) -> bool:
         """Return whether brackets only comment on the number before them, of which `hemisphere` tells the direction."""
@@ -213,12 +235,14 @@ class Surroundings:
             return any(kind in "idg" for kind in kinds)  # "(lon first)" qualifies
         if not any(kind in "idg" for kind in kinds):
             alone = not any(kind in "wkr" for kind in kinds)  # "(south)", but not "(view facing south)"
-            return hemisphere or not (alone and any(kind in "NEhs" for kind in kinds))
+            return not (alone and any(kind in "NEhs" for kind in kinds))
         words = {token.text.lower() for token in self.tokens[first:end]}
         if any(kind in "\u00b1u-" for kind in kinds) or not words.isdisjoint(_AROUND_WORDS) or kinds == "g":
             return True
-        # "(26200 Paris)", "(near exit 18)", but not "(51')" or "(or 49)"
-        return any(kind in "wk" for kind in kinds) and not any(kind in "d\u00b0'\"NEhso" for kind in kinds)
+        if ":" in kinds or _YEAR.fullmatch(self.tokens[end - 2].text):  # "(p=0.7)", "(circa 1995)"
+            return not any(kind in "\u00b0NEhso" for kind in kinds)
+        # "(26200 Paris)", "(near exit 18)", "(on the N7)", but not "(51')", "(N7)" or "(or 49)"
+        return any(kind in "wk" for kind in kinds) and not any(kind in "d\u00b0hso" for kind in kinds)
 
     # Beside a pair
 
@@ -251,9 +275,7 @@ class Surroundings:
             before = before[:-1]  # an emoji
         decimals = self.decimals(first, end)
         precise = decimals >= _PRECISE or kinds[first:end].count("\u00b0") >= 2
-        if kinds[max(0, first - 2) : first].rstrip("s").endswith("(") and self.kind(end) == ")":
-            texts = (self.tokens[at].text for at in range(first, end) if kinds[at] == "d")
-            precise = precise or (decimals > 1 and any(len(text.partition(".")[2]) >= _PRECISE for text in texts))
+        precise = precise or (decimals > 0 and self._in_brackets_behind_name(first, end))
         if not decimals and not any(kind in ",;cNE" for kind in kinds[first:end]):
             return False
         if not before or before[-1] == "e":
@@ -261,13 +283,22 @@ class Surroundings:
             return precise or after in ("", "\n", ",", "(", "}") or (first == 0 and decimals > 0)
         if before[-1] == ":":
             return self._is_place_label(line, line + len(before) - 1)
-        words = [self.tokens[at].text.lower() for at in range(line, line + len(before)) if kinds[at] not in "idg"]
+        numbers = max((at + 1 for at in range(line, line + len(before)) if kinds[at] in "idg"), default=line)
+        words = [self.tokens[at].text.lower() for at in range(numbers, line + len(before))]
         cue = words[-1] if words else ""
         if _OTHER_NUMBERS.intersection(words[-4:]) and cue not in _CUE_WORDS:
             return False
         announced = cue in _CUE_WORDS or cue in _PLACE_WORDS or before[-1] in ",;a"
-        announced = announced or (before[-1] == "." and len(cue) > 3)
+        announced = announced or (before[-1] == "." and len(cue) > 3) or not _CHOOSING_WORDS.isdisjoint(words)
         return precise or (announced and any(kind in "dN" for kind in kinds[first:end]))
+
+    def _in_brackets_behind_name(self, first: int, end: int) -> bool:
+        """Return whether a pair stands in brackets behind a name: "Berlin, Germany (52.52, 13.40)"."""
+        at = first - (self.kinds[first - 1] == "s" if first else 0) - 1
+        if at < 1 or self.kinds[at] != "(" or self.kind(end) != ")":
+            return False
+        name = self.tokens[at - 1].text[:1]
+        return name.isalpha() and not name.islower()
 
     def is_unclear(self, first: int, end: int) -> bool:
         """Return whether two numbers that do not stand out may be coordinates: precise ones with an unknown label."""

@@ -43,7 +43,11 @@ _TERMS = {
     **{term: f" {letter} " for term, letter in HEMISPHERE_TERMS.items()},
     **{name: " latitude " if axis == "lat" else " longitude " for name, axis in OTHER_SCRIPTS.items()},
 }
-_TERM = re.compile("|".join(_TERMS), re.IGNORECASE)
+_TERMS |= dict.fromkeys(("\u7ecf\u7eac\u5ea6", "\u7d93\u7def\u5ea6", "\u5750\u6807", "\u5ea7\u6a19"), " coordinates ")
+_BEING = re.compile(
+    r"(?<=itude )(?:\u5927?\u7ea6)?[\u4e3a\u70ba\u662f]|(?<=nates )[\u4e3a\u70ba\u662f]"
+)  # Chinese for "is"
+_TERM = re.compile("|".join(sorted(_TERMS, key=len, reverse=True)), re.IGNORECASE)
 _ASIAN_MARK = re.compile(r"(?<=[0-9])[ ]?([\u5ea6\u5206\u79d2])")  # degree, minute and second
 _ASIAN_MARKS = {"\u5ea6": "\u00b0", "\u5206": "'", "\u79d2": '"'}
 _RUSSIAN = re.compile(r"(?<!\w)([\u0441\u044e])\.?[ ]?\u0448\.?(?!\w)|(?<!\w)([\u0432\u0437])\.?[ ]?\u0434\.?(?!\w)")
@@ -69,6 +73,7 @@ _ENTITIES = {
     "ndash": "-",
     "plusmn": "\u00b1",
 }
+_SPACED_DASH = re.compile(r"[\u2013\u2012](?=\s)")  # punctuation, never a sign
 _OTHER_DIGIT = re.compile(r"[^\x00-\x7f\W_]")
 _PARTS = {"pm": "\u00b1", "approx": "~", "sim": "~", "newline": "\n"}
 
@@ -80,9 +85,11 @@ def plain_text(text: str) -> str:
     `\\text{...}` lose their name and their braces. Characters that only guide the layout are dropped.
     """
     if not text.isascii():
+        text = _SPACED_DASH.sub("\u2014", text)
         text = text.translate(_CHARACTERS)
         text = _OTHER_DIGIT.sub(_ascii_digit, text)
         text = _TERM.sub(lambda match: _TERMS[match[0].lower()], text)
+        text = _BEING.sub(" ", text)
         text = _ASIAN_MARK.sub(lambda match: _ASIAN_MARKS[match[1]], text)
         text = _RUSSIAN.sub(lambda match: f" {_RUSSIAN_LETTERS[match[1] or match[2]]} ", text)
     if "&" in text:

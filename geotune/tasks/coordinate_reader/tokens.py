@@ -8,7 +8,8 @@
 | `N` `E` `h` `r` | a hemisphere of latitude, of longitude; the letter O (east or west); a direction ("north of") |
 | `A` `O` `L` | a name of latitude, of longitude; "long" |
 | `P` `Q` | a name of a pair, latitude first or longitude first |
-| `R` `T` `B` | a name of a latitude's hemisphere, of a longitude's; of something else about an axis (`min_lat`) |
+| `R` `T` `H` | a name of a latitude's hemisphere, of a longitude's, of either |
+| `B` | a name of something else about an axis (`min_lat`) |
 | `z` `x` | a word for nothing; NaN or infinity |
 | `f` `a` `o` `k` `w` | a filler between name and value; "and"; "or"; a word that qualifies no value; any other word |
 | `u` `$` `p` | a unit that coordinates never have; a currency; punctuation and symbols |
@@ -46,6 +47,7 @@ _TOKEN = re.compile(
     | (?P<word>
         (?<=[0-9])[^\W\d_]++
       | [nN]/[aA](?!\w)
+      | (?<![^\W_])(?:deg(?:rees?)?|min(?:utes?)?|sec(?:onds?)?)(?=[0-9])
       | (?<![^\W_])[^\W\d_]\w*+(?:(?<=[0-9])[.][0-9][\w.]*+)?+
       | [^\W\d_]++ )
     | (?P<minute> '(?!['"]) )
@@ -97,7 +99,7 @@ _KNOWN_WORDS = {
         lies located just only also if than""",
     "f": """is are was be would could should may might must equal equals of at about around near close approximately
         approx wgs84 roughly circa ca likely estimated estimate to value values decimal coordinate coordinates coords
-        coord format order respectively then by exactly probably possibly ist""",
+        coord format order respectively then by exactly probably possibly ist es""",
     "\u00b0": "deg degs degree degrees grad graus grados gradi",
     "z": "null none unknown undetermined unspecified undefined unavailable n/a",
     "x": "nan inf infinity",
@@ -105,6 +107,7 @@ _KNOWN_WORDS = {
     "o": "or oder ou",
     "s": "minus negative neg plus positive",
     "Q": "geojson wkt",
+    "H": "hemisphere hemispheres hemi hem",
     "u": """km kms kilometer kilometers kilometre kilometres m meter meters metre metres mi mile miles ft feet foot cm
         mm nm px pixel pixels percent year years hour hours hr hrs people inhabitants euro euros dollar dollars usd eur
         mph kmh kg hectare hectares times star stars mp gb mb fps day days week weeks month months""",
@@ -286,7 +289,7 @@ class _Tokenizer:
         if before in ("N", "E") and len(self.tokens[-1].text) > 1:
             if lower == "hemisphere":
                 return
-            if lower in _AFTER_DIRECTION or (word[0].isupper() and not _AXIS_WORD.search(lower)):
+            if lower in _AFTER_DIRECTION or (word[0].isupper() and key_role(word) not in _AXIS_KINDS):
                 self.kinds[-1] = "r"  # "north of Paris", "South America"
         self.put(self.word_kind(word, lower, start), word, start)
 

@@ -67,14 +67,14 @@ HEMISPHERE_TERMS: dict[str, str] = {
 """The canonical letter of each term for a hemisphere of one axis, which `plain_text` replaces."""
 SPREADS = word_set(
     "min max minimum maximum delta std stdev sd sigma upper lower error err errors uncertainty range accuracy "
-    "precision difference offset bounds bound limit limits tolerance margin variance"
+    "precision difference change shift lowest highest offset bounds bound limit limits tolerance margin variance"
 )
 """Words beside the name of an axis that make it the name of something else."""
 
 _OWNERS = (
     "pred|predicted|prediction|gt|true|truth|actual|real|gold|est|estimate|estimated|guess|guessed|final|answer|my|best|"
     "center|centre|point|location|loc|camera|photo|image|img|place|geo|gps|exif|decimal|wgs84|approx|approximate|"
-    "target|start|query"
+    "target|query"
 )
 _UNITS = "deg|degs|degree|degrees|dd|decimal|decimaldegrees|value|val|est|estimate|estimated|wgs84|indegrees|[0-9]{1,2}"
 _REFS = "ref|reference|dir|direction|hemisphere|hemi|ns|n_s|ew|e_w|cardinal"
@@ -98,7 +98,9 @@ _NAMED_ROLES: dict[str, str] = {
         (
             "box",
             "bbox bounding_box boundingbox bounds viewport extent box envelope range uncertainty north south east west "
-            "northeast southwest northwest southeast ne sw nw se",
+            "northeast southwest northwest southeast ne sw nw se corner corners first_corner second_corner top_left "
+            "topleft top_right topright bottom_left bottomleft bottom_right bottomright upper_left upper_right "
+            "lower_left lower_right from start end origin destination",
         ),
         (
             "pair",
@@ -124,7 +126,10 @@ _ALTERNATIVE = re.compile(
     r"example|reject|eliminat|exclud|wrong|not_|distractor|landmark|nearest|city_cent|poi_|initial|draft|previous|old_)"
 )
 _PRIMARY = re.compile(
-    r"(?:primary|best|top|first|1st|main|final|answer|prediction|predicted|most_likely|likeliest|chosen|selected|result)"
+    r"(?:primary|best|top|first|1st|main|final|most_likely|likeliest|chosen|selected)"
+    r"(?:_(?:guess|choice|candidate|option|estimate|location|answer|match|prediction|place|result|coordinates?"
+    r"|[0-9]{1,2}))*+"
+    r"|(?:final_)?answer|prediction|predicted(?:_(?:location|coordinates?|place))?|result|output"
 )
 
 
@@ -150,7 +155,7 @@ def key_role(key: str) -> str:
         return role
     if _ALTERNATIVE.match(name):
         return "alternative"
-    return "primary" if _PRIMARY.match(name) else ""
+    return "primary" if _PRIMARY.fullmatch(name) else ""
 
 
 def _axis_role(words: list[str]) -> str:
