@@ -9,15 +9,13 @@ from functools import cached_property
 from itertools import islice
 
 from geotune.tasks.base import Parsed, Reason, Task, rejected
-from geotune.tasks.final_answer import final_answer
+from geotune.tasks.final_answer import TEXT_MARKS, final_answer
 from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
 from geotune.tasks.json_reading import normal_key, read_spellings
 from geotune.tasks.wording import Wording, agree, by_words, wording
 
 _ALIASES = ("answer", "finalanswer", "prediction", "choice", "result")  # keys that hold the answer in any task
 _BRACE = re.compile(r"[{}]")
-_MARKS = "<[{\\\u25c1"
-"""Characters with which tags, boxes, escapes and JSON begin."""
 
 
 # Words for yes and no in other languages; they count only if nothing else is said.
@@ -75,7 +73,7 @@ class ChoiceTask(Task):
 
     def parse(self, text: str) -> Parsed:
         before, brace, behind = text.rpartition("{")
-        if (parsed := self._canonical.get(brace + behind.rstrip())) and not any(mark in before for mark in _MARKS):
+        if (parsed := self._canonical.get(brace + behind.rstrip())) and not any(mark in before for mark in TEXT_MARKS):
             return parsed
         return self._read(text) if text.strip() else rejected(Reason.EMPTY)
 
@@ -83,7 +81,7 @@ class ChoiceTask(Task):
     def _canonical(self) -> dict[str, Parsed]:
         """The outcomes of the canonical answers.
 
-        These answers, by far the most frequent ones, need no analysis at the end of a text without `_MARKS`.
+        These answers, by far the most frequent ones, need no analysis at the end of a text without `TEXT_MARKS`.
         """
         return {answer: self._read(answer) for answer in map(self.json, self.options)}
 

@@ -27,6 +27,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+TEXT_MARKS = "<[{\\\u25c1"
+"""Characters with which tags, boxes, escapes and JSON begin: a text without them is all answer."""
 _ATTRIBUTES = r"(?:\s[^<>=]{0,60}=[^<>]{0,100}+)?\s{0,3}"
 _THOUGHT = r"(?:[a-z]{1,12}[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
 _ANSWER = r"(?:final[ _-]?)?answer|final|solution|conclusion"
