@@ -27,27 +27,40 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+TEXT_MARKS = "<[{\\\u25c1"
+"""Characters with which tags, boxes, escapes and JSON begin: a text without them is all answer."""
 _ATTRIBUTES = r"(?:\s[^<>=]{0,60}=[^<>]{0,100}+)?\s{0,3}"
 _THOUGHT = r"(?:[a-z]{1,12}[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
 _ANSWER = r"(?:final[ _-]?)?answer|final|solution|conclusion"
+# A set of characters comes first in this pattern and the next one, so that other characters are passed over quickly.
 _TAG = re.compile(
     rf"""
-      <\s{{0,3}} (?P<slash>/?) \s{{0,3}} (?: (?P<thought>{_THOUGHT}) | (?P<answer>{_ANSWER}) ) {_ATTRIBUTES}>
-    | <\|? (?P<tool_slash>/?) (?P<tool>(?:tool|function)_?(?:call|use|code|response|result|output)s?) {_ATTRIBUTES}\|?>
-    | (?:\[|\u25c1) \s? (?P<bracket_slash>/?) \s? (?P<bracket>think) \s? (?:\]|\u25b7)
-    | <\| (?:begin|start|(?P<end>end))_ (?:of_)? (?: (?P<long_thought>thought|thinking) | (?P<box>box|solution) ) \|>
-    | <\|channel\|> \s? (?P<channel>[a-z]{{1,20}}) [^<>]{{0,100}}+ <\|message\|>
-    | (?P<message_end> <\|(?:end|return|call|start)\|> )
+    [<\[\u25c1]
+    (?: (?<=<) (?=[\s/|a-z]) (?:
+        \s{{0,3}} (?P<slash>/?) \s{{0,3}} (?: (?P<thought>{_THOUGHT}) | (?P<answer>{_ANSWER}) ) {_ATTRIBUTES}>
+      | \|? (?P<tool_slash>/?) (?P<tool>(?:tool|function)_?(?:call|use|code|response|result|output)s?) {_ATTRIBUTES}\|?>
+      | \| (?:
+          (?:begin|start|(?P<end>end))_ (?:of_)? (?: (?P<long_thought>thought|thinking) | (?P<box>box|solution) ) \|>
+        | channel\|> \s? (?P<channel>[a-z]{{1,20}}) [^<>]{{0,100}}+ <\|message\|>
+        | (?P<message_end> (?:end|return|call|start)\|> )
+      ) )
+    | (?<!<) \s? (?P<bracket_slash>/?) \s? (?P<bracket>think) \s? (?:\]|\u25b7)
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_SLASH = {"thought": "slash", "answer": "slash", "tool": "tool_slash", "bracket": "bracket_slash"} | dict.fromkeys(
+    ("long_thought", "box"), "end"
+)
+"""The group that matches only in closing tags, by the last group of a tag, which tells its kind."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?\{", re.IGNORECASE)
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
-_END_TOKEN = (
-    r"<\|(?:im_end|endoftext|end_of_text|end_of_turn|eot_id|eom_id)\|>|<end_of_turn>|<eos>"
-    "|<\uff5cend\u2581of\u2581sentence\uff5c>"
+_TURN_END = re.compile(
+    r"<(?:\|(?:im_end|im_start|endoftext|end_of_text|end_of_turn|eot_id|eom_id)\|"
+    "|end_of_turn|start_of_turn|eos|\uff5cend\u2581of\u2581sentence\uff5c)>",
+    re.IGNORECASE,
 )
-_TURN_END = re.compile(rf"{_END_TOKEN}|<\|im_start\|>|<start_of_turn>", re.IGNORECASE)
+_LAST = ("</s>", "<|return|>")
 _LAST_TOKENS = re.compile(r"(?:\s|</s>|<\|return\|>)++", re.IGNORECASE)
 _CONTENT = re.compile(r"[^\s.\u2026]")
 _JOINED = re.compile(r"\s*(?:[,;/|&]|(?:and/or|and|or)\b)\s*", re.IGNORECASE)
@@ -135,17 +148,18 @@ class _Scan:
 
     def read(self, tag: re.Match[str]) -> None:
         """Read the next tag."""
-        closes = any(tag[name] for name in ("slash", "tool_slash", "bracket_slash", "end"))
-        if tag["thought"] or tag["bracket"] or tag["long_thought"]:
+        kind = tag.lastgroup or ""
+        closes = kind in _SLASH and bool(tag[_SLASH[kind]])
+        if kind in ("thought", "bracket", "long_thought"):
             if closes:
                 self.close_thought(tag.end())
             elif self.thought is None:
                 self.open_thought(tag)
-        elif tag["channel"] or tag["message_end"]:
+        elif kind in ("channel", "message_end"):
             self.read_channel(tag)
         elif self.thought is not None:
             return
-        elif tag["tool"]:
+        elif kind == "tool":
             if not closes:
                 self.tool = tag
             elif self.tool is not None:
@@ -233,6 +247,9 @@ def _end_of_turn(text: str) -> int:
         if not _mentioned(text, *token.span()) and _CONTENT.search(text, 0, token.start()):
             end = token.start()
             break
+    said = len(text[:end].rstrip())
+    if not text[max(0, said - 10) : said].casefold().endswith(_LAST):
+        return said
     return next((last.start() for last in _LAST_TOKENS.finditer(text, 0, end) if last.end() == end), end)
 
 
@@ -243,6 +260,8 @@ def _mentioned(text: str, start: int, end: int) -> bool:
 
 def _boxed(text: str) -> tuple[int, int] | None:
     """Return where the content of the last box begins and ends, or its lines if it is not alone; None without a box."""
+    if "\\" not in text or "box" not in text.lower():
+        return None
     end = len(text)
     boxes: list[tuple[int, int, int]] = []  # start of the box, start and end of what it holds
     since = None

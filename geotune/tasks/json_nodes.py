@@ -22,7 +22,10 @@ class Status(Enum):
     """With something that is not JSON."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# None of these objects is ever changed. They are not frozen, because it would take twice as long to make them.
+
+
+@dataclass(slots=True, eq=False)
 class Scalar:
     """A string (without its quotes), a number or a bare word: `text[start:end]`."""
 
@@ -31,7 +34,7 @@ class Scalar:
     quoted: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class JsonNode:
     """An object or array: `text[start:end]`."""
 
@@ -59,7 +62,7 @@ Value = Scalar | JsonNode | None
 """The value of a member; None if the text ends or breaks off before the value is complete."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Member:
     """One member of an object or item of an array.
 
@@ -99,6 +102,8 @@ class Reading:
 
         Returns None if no object has a wanted key, and an empty list if the only wanted keys have incomplete values.
         """
+        if not self.nodes:
+            return None
         objects = [node for node in self.nodes if node.is_object]
         holds = [node for node in objects if not (node.deep if deep else node.keys).isdisjoint(wanted)]
         whole = (Status.CLOSED, Status.CUT) if deep else (Status.CLOSED,)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar, Status, Value
 
@@ -19,6 +19,8 @@ _STRAIGHT = str.maketrans("\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\uff1
 _LONGEST_KEY = 40
 _SPACE = re.compile(r"\s*+")
 _SPACE_AND_COMMAS = re.compile(r"[\s,]*+")
+_BRACKET = re.compile(r"[{\[]")
+_KEY_SPACE = re.compile(r"[\s_-]+")
 _BARE_KEY = re.compile(r"[A-Za-z_][\w -]*+")
 _BARE_VALUE = re.compile(r"""[^\s,:{}\[\]"'`<][^,:{}\[\]"'`<\n]*+""")
 _WHOLE_WORD = re.compile(r"(?:true|false|null|none)\s*", re.IGNORECASE)
@@ -31,12 +33,12 @@ _PLAIN = {quote: re.compile(rf"\\.|{quote}", re.DOTALL) for quote in ('"', "'")}
 
 def plain_punctuation(text: str) -> str:
     """Replace typographic quotes, colons and commas by plain ones; every character keeps its position."""
-    return text.translate(_STRAIGHT)
+    return text if text.isascii() else text.translate(_STRAIGHT)
 
 
 def normal_key(key: str) -> str:
     """Normalize a key: drop case, spaces, hyphens and underscores, so that `isInRange` equals `is_in_range`."""
-    return re.sub(r"[\s_-]+", "", key).lower()
+    return (key if key.isalpha() else _KEY_SPACE.sub("", key)).lower()
 
 
 def read_objects(text: str, wanted: frozenset[str]) -> Reading:
@@ -58,16 +60,22 @@ def read_named_objects(text: str, key_name: Callable[[str], str]) -> Reading:
 
 
 def read_spellings(text: str, wanted: frozenset[str]) -> Iterator[Reading]:
-    """Read `text` as it stands and then, if this differs, with plain punctuation. Never raises."""
-    for spelling in dict.fromkeys((text, plain_punctuation(text))):
-        yield read_objects(spelling, wanted)
+    """Read `text` as it stands and then, if this differs, with plain punctuation. Never raises.
+
+    The readings of a text without objects are empty: they lack its arrays, too.
+    """
+    spelling = text
+    while True:
+        yield read_objects(spelling, wanted) if "{" in text else Reading(spelling)
+        if spelling == (plain := plain_punctuation(text)):
+            return
+        spelling = plain
 
 
 _NONE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Members:
+class _Members(NamedTuple):
     """The members from some position to the end of their object or array, where that ends, and how.
 
     `keys`, `deep` and `incomplete` are those of `JsonNode`, over these members.
@@ -81,8 +89,7 @@ class _Members:
     incomplete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _SingleMember:
+class _SingleMember(NamedTuple):
     """One member, before the members that follow it are known."""
 
     key: str
@@ -110,7 +117,7 @@ class _Reader:
 
     def read(self) -> Reading:
         """Read all nodes of the text."""
-        for bracket in reversed([match.start() for match in re.finditer(r"[{\[]", self.text)]):
+        for bracket in reversed([match.start() for match in _BRACKET.finditer(self.text)]):
             is_object = self.text[bracket] == "{"
             inside = self.members_from(bracket + 1, is_object)
             self.nodes[bracket] = JsonNode(
@@ -141,15 +148,20 @@ class _Reader:
             at = single.end
         for start, single in reversed(singles):
             inner = single.value if isinstance(single.value, JsonNode) else None
-            wanted = frozenset((single.key,)) if single.key else _NONE
-            complete = _NONE if single.value is None else wanted
+            keys, deep, incomplete = members.keys, members.deep, members.incomplete
+            if single.key and single.value is not None:
+                keys, deep = keys | {single.key}, deep | {single.key}
+            elif single.key:
+                incomplete = True
+            if inner is not None:
+                deep, incomplete = deep | inner.deep if inner.deep else deep, incomplete or inner.incomplete
             members = known[start] = _Members(
                 Member(single.key, single.value, single.start, members.first),
                 members.end,
                 members.status,
-                members.keys | complete,
-                members.deep | complete | (inner.deep if inner else _NONE),
-                members.incomplete or complete != wanted or (inner is not None and inner.incomplete),
+                keys,
+                deep,
+                incomplete,
             )
         return members
 
@@ -192,26 +204,26 @@ class _Reader:
 
     def end_at(self, at: int, bracket: str) -> _Members | None:
         """Return how an object or array ends at `at`; None if it continues. `bracket` is its closing bracket."""
-        if self.text.startswith(bracket, at):
+        char = self.text[at : at + 1]
+        if char == bracket:
             return _no_members(at + 1, Status.CLOSED)
-        if at == len(self.text) or self.text.startswith(("```", "</"), at):
+        if not char or (char in "`<" and self.text.startswith(("```", "</"), at)):
             return _no_members(at, Status.CUT)
         return None
 
     def value(self, at: int) -> tuple[Value, int, Status]:
         """Return the value at `at`, its end, and how it ends."""
+        if (node := self.nodes.get(at)) is not None:
+            return node, node.end, node.status
         if at not in self.values:
             self.values[at] = self.read_value(at)
         return self.values[at]
 
     def read_value(self, at: int) -> tuple[Value, int, Status]:
-        """Read what `value` returns."""
+        """Read the string or bare value at `at`, as `value` returns it."""
         text = self.text
         if at == len(text):
             return None, at, Status.CUT
-        if text[at] in "{[":
-            node = self.nodes[at]
-            return node, node.end, node.status
         if text[at] in "\"'":
             end = self.string_end(at)
             if end is None:
@@ -229,6 +241,9 @@ class _Reader:
 
     def skip(self, at: int, *, commas: bool = False) -> int:
         """Return the first position from `at` on that holds no white space (with `commas`: nor a comma)."""
+        char = self.text[at : at + 1]
+        if not (char.isspace() or (commas and char == ",")):
+            return at
         if commas:  # needed only once per position, because `members_from` keeps its results
             match = _SPACE_AND_COMMAS.match(self.text, at)
             assert match
