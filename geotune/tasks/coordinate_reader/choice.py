@@ -18,6 +18,13 @@ from geotune.tasks.coordinate_reader.structures import read_structures
 from geotune.tasks.coordinate_reader.text import plain_text
 
 _DIGIT = re.compile(r"\d")
+_ONE_NUMBER = re.compile(r"[^\d]*+[0-9]++\.?[^\d]*+")
+_HALF = re.compile(
+    r"lat|l(?:on|ng)|nan|inf|bre[ie]|laen|north|south|east|west|[^\x00-\x7f]|\\|&"
+    r"|[0-9][ ]?(?:deg|[nsew]\b)|(?-i:\b[NSEW](?:\b|[0-9]))",
+    re.IGNORECASE,
+)
+"""What a text with one number needs to give half of a place."""
 _ANSWER_TAG = re.compile(r"<\s?/?\s?(?:final[_ ])?answer\s?>", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"\b(?:final(?:ly)?|answer|therefore|thus|hence|so|actually|correct(?:ion|ed)?|wait|no|conclu\w{1,12}"
@@ -76,7 +83,7 @@ _LABEL = re.compile(
 _CLAIM = re.compile(
     r"\b(?:taken|shot|answer|guess|estimate\w{0,12}|predict\w{1,12}|photo|image|picture|camera|location|conclu\w{1,12}"
     r"|i(?:'d| would| will|'ll)? (?:say|pick|choose|go|settle|put|drop|place|think|believe)|pin|match"
-    r"|coordinates?(?=\W*\Z)|best|most likely)\b",
+    r"|coordinates?(?=\W{0,9}\Z)|best|most likely)\b",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)(?<!vs)[.!?;]\s|\n")
@@ -100,6 +107,8 @@ _LEAD = 160
 def final_statement(answer: str) -> Statement:
     """Return the final statement of an answer's text; its `reason` is set if it gives no coordinates."""
     if not _DIGIT.search(answer) and not NOT_A_NUMBER.search(answer):
+        return Statement(reason=CoordinateError.missing)
+    if _ONE_NUMBER.fullmatch(answer) and not _HALF.search(answer):
         return Statement(reason=CoordinateError.missing)
     prose, structures = read_structures(plain_text(_ANSWER_TAG.sub(" ", answer)))
     statements, otherwise = _statements(prose, StatementReader(prose), structures)

@@ -21,6 +21,7 @@ _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
 _HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
 _QUALIFIER_BEFORE = re.compile(r"(?:[NEh][:)'\"j}]{0,3}|b)\Z")
 _HEMISPHERE_ON_NEXT_LINE = re.compile(r"(?=[^\n]{0,5}\n)[,\u00b0(fk\n]{1,7}[NEh](?!['\":j)\n]{0,3}[sid]|\n?[AOL])")
+_HEMISPHERE_BEHIND_COMMA = re.compile(r",[j/]{0,3}[NEh](?!s?[id])")
 _POSTCODE = re.compile("iw")
 _NUMBER_WITH_UNIT = re.compile("s?[idg]u")
 _NAME = re.compile("[AOPQRTB]")
@@ -36,7 +37,7 @@ _PLACE_WORDS = word_set(
     result latlng latlon marker geolocation spot output response solution here candidate primary likely likeliest
     probably summary degrees overall conclusion"""
 )
-_CUE_WORDS = word_set("at is are near around approximately about roughly as then be to maybe perhaps possibly")
+_CUE_WORDS = word_set("at is are near around approximately about roughly as then be to but maybe perhaps possibly")
 _CHOOSING_WORDS = word_set("say go choose pick place put drop i'd marker")
 _OTHER_NUMBERS = word_set(
     """confidence confidences score scores probability probabilities prob probs rating ratings ratio reward rewards loss
@@ -76,8 +77,15 @@ class Surroundings:
 
     def decimals(self, first: int, end: int) -> int:
         """Return the smallest number of decimals of the numbers; 0 without a number."""
-        texts = [self.tokens[at].text for at in range(first, end) if self.kinds[at] in "id"]
-        return min((len(text.partition(".")[2]) for text in texts), default=0)
+        fewest = -1
+        for at in range(first, end):
+            kind = self.kinds[at]
+            if kind == "i":
+                return 0
+            if kind == "d":
+                decimals = len(self.tokens[at].text.partition(".")[2])
+                fewest = decimals if fewest < 0 else min(fewest, decimals)
+        return max(fewest, 0)
 
     # Beside a number
 
@@ -191,7 +199,7 @@ class Surroundings:
                 return not hemisphere
             case "-" if not touching and _NUMBER_WITH_UNIT.match(self.kinds, at + 1):
                 return False  # "2.35 E - 90 m"
-            case "-" if touching and not number_follows and not self.touches_before(at + 1):
+            case "-" if touching and self.kind(at + 1) not in ("w", "k", "f", "i", "d", "-"):
                 return True  # "33.8-"
             case ":" if self.tokens[at].text not in ":=":
                 return number_follows
@@ -216,8 +224,8 @@ class Surroundings:
         """Return whether what follows the comma at `at` qualifies the number before it."""
         if at + 1 < len(self.tokens) and self.tokens[at + 1].text.lower() in _PARTS_OF_DEGREE:
             return True
-        if following in ("N", "E", "h"):
-            return not hemisphere and self.kind(at + 2) not in ("i", "d", "s")
+        if _HEMISPHERE_BEHIND_COMMA.match(self.kinds, at):
+            return not hemisphere
         if following not in ("i", "d"):
             signed = self.kind(at + 1) == "s"  # "48.85, negative"
             return signed or (following == "g" and not hemisphere)
@@ -302,9 +310,10 @@ class Surroundings:
 
     def is_unclear(self, first: int, end: int) -> bool:
         """Return whether two numbers that do not stand out may be coordinates: precise ones with an unknown label."""
+        if self.decimals(first, end) < _PRECISE:
+            return False
         line = max(self.kinds.rfind("\n", 0, first) + 1, first - _LINE)
-        words = {token.text.lower() for token in self.tokens[line:first]}
-        return self.decimals(first, end) >= _PRECISE and words.isdisjoint(_OTHER_NUMBERS)
+        return not any(token.text.lower() in _OTHER_NUMBERS for token in self.tokens[line:first])
 
     def _is_place_label(self, line: int, colon: int) -> bool:
         """Return whether the words before a colon announce a place: "Coordinates:", "Paris, France:"."""

@@ -37,17 +37,17 @@ STRUCTURE = "\ue000"
 _NUMBER = re.compile(r"(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?+")
 _TOKEN = re.compile(
     rf"""
+    [^\S\n]*+ (?:
       (?P<newline> \n )
-    | (?P<space> [^\S\n]++ )
     | (?P<number> (?: [0-9][0-9.]*+ | (?<![\w.])\.[0-9][0-9.]*+ ) (?:[eE][-+]?[0-9]++(?![.]?[0-9]))?+ )
     | (?P<letter>
         (?<![^\W_])[NSEWnsew](?=[0-9]|[.][0-9])
       | (?<=[0-9])[dms](?![^\W\d_NSEW])
-      | (?<=[dms"'\u00b0])[NSEW](?!\w) )
+      | (?<=[dmsgnc"'\u00b0])[NSEW](?!\w) )
     | (?P<word>
         (?<=[0-9])[^\W\d_]++
       | [nN]/[aA](?!\w)
-      | (?<![^\W_])(?:deg(?:rees?)?|min(?:utes?)?|sec(?:onds?)?)(?=[0-9])
+      | (?<![^\W_])(?:deg(?:rees?)?|min(?:utes?)?|sec(?:onds?)?)(?=[0-9]|[NSEW](?!\w))
       | (?<![^\W_])[^\W\d_]\w*+(?:(?<=[0-9])[.][0-9][\w.]*+)?+
       | [^\W\d_]++ )
     | (?P<minute> '(?!['"]) )
@@ -67,6 +67,7 @@ _TOKEN = re.compile(
     | (?P<mark> [;/()\[\]{{}}.] )
     | (?P<structure> {STRUCTURE} )
     | (?P<other> . )
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -96,7 +97,7 @@ _KNOWN_WORDS = {
         give not no yes corresponding corresponds correspond matching matches match point points place places puts here
         there according while where zoom altitude alt elevation heading bearing city country region state street town
         area confidence radius accuracy datum wgs epsg we my our has have had does do can will seems seem looks look
-        lies located just only also if than""",
+        lies faces shows stands located just only also if than""",
     "f": """is are was be would could should may might must equal equals of at about around near close approximately
         approx wgs84 roughly circa ca likely estimated estimate to value values decimal coordinate coordinates coords
         coord format order respectively then by exactly probably possibly ist es""",
@@ -198,9 +199,7 @@ class _Tokenizer:
         tokens, kinds = self.tokens, self.kinds
         for match in _TOKEN.finditer(self.text, start, end):
             group = match.lastgroup or "other"
-            if group == "space":
-                continue
-            word, at = match[0], match.start()
+            word, at = match[group], match.start(group)
             kind = _KINDS.get(group)
             if kind is None and group == "word" and (not kinds or (kinds[-1] not in _JOINING and tokens[-1].end < at)):
                 kind = _kind_anywhere(word)
@@ -333,7 +332,7 @@ class _Tokenizer:
             return _hemisphere_kind(letter)
         if letter in "Oo" and (self.last() in _BEHIND_NUMBER or self.text[start + 1 : start + 2].isdecimal()):
             return "h"
-        return "k" if letter in "aAiI" else "a" if letter == "y" else "w"
+        return "k" if letter in "aAiI" else _WORDS.get(letter, "w")
 
     def hemisphere_kind(self, lower: str, letter: str) -> str:
         """Return the kind of a word for a hemisphere; "in the" before it joins it."""

@@ -77,10 +77,16 @@ _OWNERS = (
     "target|query"
 )
 _UNITS = "deg|degs|degree|degrees|dd|decimal|decimaldegrees|value|val|est|estimate|estimated|wgs84|indegrees|[0-9]{1,2}"
-_REFS = "ref|reference|dir|direction|hemisphere|hemi|ns|n_s|ew|e_w|cardinal"
+_REFS = (
+    "ref|reference|dir|direction|hemisphere|hemispheres|hemi|hem|ns|n_s|ew|e_w|cardinal|sign|sgn|signum|quadrant|pole"
+    "|polarity|negative"
+)
 _MINUTES = "min|mins|minute|minutes|arcmin"
 _SECONDS = "sec|secs|second|seconds|arcsec"
-_AXIS_REFS = {"ns": "lat_ref", "n_s": "lat_ref", "ew": "lon_ref", "e_w": "lon_ref"}
+_AXIS_REFS = {
+    **dict.fromkeys(("ns", "n_s", "n_or_s", "north_south"), "lat_ref"),
+    **dict.fromkeys(("ew", "e_w", "e_or_w", "east_west"), "lon_ref"),
+}
 _REF_WORDS = frozenset(_REFS.split("|"))
 _KEY_WORD = re.compile(r"[A-Z]++(?![^\W\d_A-Z])|[A-Z]{1,40}?(?=[A-Z][^\W\d_A-Z])|[A-Z]?[^\W\d_A-Z]++|[0-9]++")
 _OWN = re.compile(f"(?:{_OWNERS})")
