@@ -161,7 +161,7 @@ class Wording:
         if not mentions:
             takes_back, unsure = TAKES_BACK.match(sentence) is not None, UNSURE.within(sentence, words)
             return _Said(takes_back=takes_back, unsure=unsure) if takes_back or unsure else _NOTHING
-        if sentence.rstrip(_EDGES).endswith("?"):
+        if "?" in sentence and sentence.rstrip(_EDGES).endswith("?"):
             return _Said(doubted=tuple(mentions))
         if CONDITION.within(sentence, words) or ASKS.match(sentence):
             return _NOTHING
@@ -173,7 +173,7 @@ class Wording:
         doubted: tuple[Mention, ...] = ()
         takes_back = unsure = concludes = False
         for clause in (*clauses(outer, words), *inner):
-            unsure = unsure or UNSURE.within(clause, words)
+            unsure = unsure or (bool(words) and UNSURE.within(clause, words))
             if found := mentions if clause == sentence else self.mentions(clause):
                 said = self._clause(clause, found, words)
                 asserted, doubted = asserted + said.asserted, doubted + said.doubted
@@ -187,19 +187,21 @@ class Wording:
     def _clause(self, clause: str, mentions: Sequence[Mention], words: frozenset[str]) -> _Said:
         """Return what a clause with mentions asserts and leaves in doubt, given the `mark_words` of its sentence."""
         rest = _without(clause, mentions)
-        if DOUBT.within(rest, words):
-            return _Said(doubted=tuple(mentions))
-        if DENIAL.within(rest, words):
-            return _NOTHING
-        conclusions, cues = (
-            [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue)
-        )
-        since = max([*conclusions, *cues], default=0)
+        since, concludes = 0, False
+        if words or not self.cue.words:
+            if DOUBT.within(rest, words):
+                return _Said(doubted=tuple(mentions))
+            if DENIAL.within(rest, words):
+                return _NOTHING
+            conclusions, cues = (
+                [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue)
+            )
+            since, concludes = max([*conclusions, *cues], default=0), bool(conclusions)
         explanation = _EXPLANATION.fullmatch(rest, mentions[-1].end) if self.explained else None
         if not self._fills(rest[since : explanation.start() if explanation else None]):
             return _NOTHING
         asserted = tuple(mention for mention in mentions if mention.start >= since)
-        return _Said(asserted, concludes=bool(conclusions))
+        return _Said(asserted, concludes=concludes)
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""
