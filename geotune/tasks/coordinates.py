@@ -2,7 +2,7 @@
 
 The package `coordinate_reader` does the work, in these passes: the final answer (`final_answer`) is written in plain
 characters (`text`); statements with a format of their own are read (`structures`), then those of the prose (`tokens`,
-`statements`); and the final one is chosen (`choice`).
+`statements`); and the final one is chosen (`final_statement`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from geotune.geo import haversine_km
 from geotune.tasks.coordinate_reader.angles import CoordinateError, read_axis
-from geotune.tasks.coordinate_reader.choice import final_statement
+from geotune.tasks.coordinate_reader.final_statement import final_statement
 from geotune.tasks.coordinate_reader.statements import Statement, combined_reason
 from geotune.tasks.final_answer import final_answer
 
