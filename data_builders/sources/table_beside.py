@@ -12,62 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from data_builders.sources.table_columns import AXIS_NAMES, PARTS, Columns
+from data_builders.sources.table_columns import AXIS_NAMES, Columns
 from data_builders.sources.table_files import visible
+from data_builders.sources.table_hemispheres import hemisphere_in, states_nothing
 from data_builders.sources.table_names import AXES, axis_in, pieces
-from geotune.tasks.coordinate_reader.words import HEMISPHERE_TERMS, HEMISPHERES
+from geotune.tasks.coordinate_reader.words import word_set
 
-PLACEHOLDERS = frozenset("nan none null n/a na unknown unk ? # x / . \\n not available #n/a missing nil".split()) | {
-    "not available",
-    "unknown ()",
-    "-",
-    "--",
-    "\u2014",
-    "\u2013",
-    "",
-}
-"""Cells that state nothing, in lower case."""
-_CHARACTERS = {term[0]: letter for term, letter in HEMISPHERE_TERMS.items()}
-_WRAPPED = re.compile(r"""^b?[\['"(]+|[\])'"]+$|\\x00|\0""")
-_WORDS_AROUND = frozenset("latitude longitude lat lon hemisphere hem of the equator".split())
-_WORD = re.compile(r"[^\W\d_]+")
 _QUADRANT = re.compile("[ns][ewo]", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)")
-_COMPASS = frozenset(
-    "north south east west northern southern eastern western ns ew nors eorw nsew quadrant quad hemi hem "
-    "hemisphere sign sgn neg negative pm plusminus dir direction cardinal".split()
+_COMPASS = word_set(
+    "north south east west northern southern eastern western ns ew nors eorw nsew quadrant quad hemi hem hemisphere "
+    "sign sgn neg negative pm plusminus dir direction cardinal"
 )
-_BINARY = frozenset("north south east west northern southern eastern western neg negative sign sgn".split())
-_MINUTES = frozenset("min mins minute minutes mm arcmin arcminutes sec secs second seconds ss arcsec primes".split())
-_NAMES_OF_AREAS = frozenset(
-    "country code cc iso iso2 state region province admin lang language label zone area name street".split()
-)
-_OTHER_QUANTITIES = frozenset(
-    "pred predicted prediction guess guessed est estimated std sd stdev sigma var err error errors uncertainty accuracy "
-    "precision delta diff difference offset bin bins cell grid mean avg median max maximum span range private obscured "
-    "dest destination start end origin computed nearest city id idx index rank count n num gt".split()
+_BINARY = word_set("north south east west northern southern eastern western neg negative sign sgn")
+_MINUTES = word_set("min mins minute minutes mm arcmin arcminutes sec secs second seconds ss arcsec primes")
+_NAMES_OF_AREAS = word_set("country code cc iso iso2 state region province admin lang language label zone area name")
+_OTHER_QUANTITIES = word_set(
+    "pred predicted prediction guess guessed est estimated std sd stdev sigma var err error errors uncertainty "
+    "accuracy precision delta diff difference offset bin bins cell grid mean avg median max maximum span range private "
+    "obscured dest destination start end origin computed nearest city id idx index rank count n num"
 )
 """Words beside an axis that make a column of numbers something else than a part of the coordinate."""
-
-
-@lru_cache(maxsize=65536)
-def hemisphere_in(cell: str) -> str | None:
-    """The letter of the hemisphere that a cell names and nothing else: N, S, E or W, or O for east or west.
-
-    The words are those of the reader of coordinates, in the spellings of tables: `S`, `South latitude`, `b'S'`.
-    """
-    text = _WRAPPED.sub("", cell.strip()).strip().lower()
-    if text in HEMISPHERE_TERMS or text in _CHARACTERS:
-        return HEMISPHERE_TERMS.get(text) or _CHARACTERS[text]
-    words = _WORD.findall(text)
-    if len(words) > 4 or any(character.isdigit() for character in text):
-        return None
-    told = [word for word in words if word not in _WORDS_AROUND]
-    if len(told) == 2 and HEMISPHERES.get(told[0], "x") == HEMISPHERES.get(told[1]):  # S (South)
-        told.pop()
-    if len(told) != 1 or not set(text) <= set(" ".join(words) + " .()'-_"):
-        return None
-    return "O" if told[0] == "o" else HEMISPHERES.get(told[0])
 
 
 @lru_cache(maxsize=65536)
@@ -78,7 +43,7 @@ def _kind(cell: str) -> str:
         return "-"
     if text in ("+", "plus", "minus", "positive", "negative", "pos", "neg"):
         return "+" if text[0] in "+p" else "-"
-    if text in PLACEHOLDERS:
+    if states_nothing(cell) or text in ("--", "\u2014"):
         return "blank"
     if letter := hemisphere_in(cell):
         return letter
@@ -165,9 +130,8 @@ class BesideColumn:
 
     def holds_minutes(self) -> bool:
         """Whether it may hold a part of the coordinate whose axis it mentions: it holds numbers and nothing else."""
-        words = self.words - _OTHER_QUANTITIES
         if self.axis is not None:
-            return words == self.words and self._only("number", "unit")
+            return not self.words & _OTHER_QUANTITIES and self._only("number", "unit")
         return self.below_60 and self._only("number", "unit")
 
 
@@ -220,7 +184,7 @@ def question_about(
         if axes:
             names = " and ".join(AXIS_NAMES[axis] for axis in axes)
             ways = [f"columns.{axis}={values[axis].value}" for axis in axes]
-            settle = f"{' '.join(ways)} if that column has its sign" if len(axes) == 1 else " ".join(ways)
+            settle = " ".join(ways) + (" if that column has its sign" if len(axes) == 1 else " if those have signs")
             if len(axes) == 1 and column.hemisphere_axis() and column.name:
                 return (
                     f"the column {column.name} looks like the hemisphere of the {names}",
@@ -232,19 +196,17 @@ def question_about(
             )
     part = next((each for each in found if each.axis in free and _is_part(each, columns, whole)), None)
     if part is None and all(whole.values()) and free == list(AXES):
-        behind = [
-            each for each in found if each.axis is None and each.holds_minutes() and not _others_minutes(each, columns)
-        ]
+        behind = [each for each in found if each.axis is None and each.holds_minutes() and not _have_minutes(columns)]
         both = {each.follows for each in behind} >= set(AXES)
         part = next((each for each in behind if (both and each.follows) or each.words & _MINUTES), None)
     if part is not None:
-        ways = [f"columns.{axis}_min=<name>" for axis in AXES]
-        settle = [f"columns.{axis}={values[axis].value}" for axis in free]
+        minutes = " ".join(f"columns.{axis}_min=<name>" for axis in AXES)
+        degrees = " ".join(f"columns.{axis}={values[axis].value}" for axis in free)
         return (
             f"the coordinates are whole degrees, and the column {part.name or f'number {part.number + 1}'} looks like "
             "minutes or another part of them",
-            f"say so with {' '.join(ways)}, write each coordinate into one column, or give {' '.join(settle)} if whole "
-            "degrees are meant",
+            f"say so with {minutes}, write each coordinate into one column, or give {degrees} if whole degrees are "
+            "meant",
         )
     return None
 
@@ -254,6 +216,6 @@ def _is_part(column: BesideColumn, columns: Columns, whole: Mapping[str, bool]) 
     return axis is not None and whole[axis] and getattr(columns, axis).min is None and column.holds_minutes()
 
 
-def _others_minutes(column: BesideColumn, columns: Columns) -> bool:
+def _have_minutes(columns: Columns) -> bool:
     """Whether the coordinates have minutes of their own, so that further numbers are none."""
-    return any(getattr(columns, axis).min is not None for axis in AXES) or column.name in PARTS
+    return any(getattr(columns, axis).min is not None for axis in AXES)

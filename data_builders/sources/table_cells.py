@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from data_builders.sources.table_columns import AngleColumns
 from data_builders.sources.table_files import visible
+from data_builders.sources.table_hemispheres import hemisphere_in, states_nothing
 from data_builders.sources.table_names import letters_and_digits
+from geotune.tasks.coordinate_reader.words import word_set
 from geotune.tasks.coordinates import CoordinateError, Coordinates, check_coordinates, read_fields
 
 MIN_DECIDABLE = 10
@@ -35,15 +37,21 @@ _RUN_TOGETHER = re.compile(r"[+-]?0[0-9]{3,}(?:\.[0-9]*)?")
 _WHOLE_DEGREES = re.compile("([+\u2212-]?[0-9]{1,3})(?:\\.0*)?\\s*\u00b0?")
 _MINUTES = re.compile("([0-9]{1,2}(?:\\.[0-9]+)?)\\s*['\u2032\u2019]?")
 _SECONDS = re.compile("([0-9]{1,2}(?:\\.[0-9]+)?)\\s*(?:\"|''|\u2033|\u201d)?")
-_WGS84 = frozenset(
-    "wgs84 wgs1984 wgs841984 worldgeodeticsystem84 worldgeodeticsystem1984 gcswgs1984 gcswgs84 dwgs1984 dwgs84 epsg4326 "
-    "4326 epsgwgs84 wgs84epsg4326 wgs844326 wgs1984epsg4326 epsg4326wgs84 epsg4326wgs1984 4326wgs84 crs84 ogccrs84 "
+_WGS84 = word_set(
+    "wgs84 wgs1984 wgs841984 worldgeodeticsystem84 worldgeodeticsystem1984 gcswgs1984 gcswgs84 dwgs1984 dwgs84 "
+    "epsg4326 4326 epsgwgs84 wgs84epsg4326 wgs844326 wgs1984epsg4326 epsg4326wgs84 epsg4326wgs1984 4326wgs84 "
+    "crs84 ogccrs84 "
     "urnogcdefcrsogc13crs84 urnogcdefcrsogccrs84 urnogcdefcrsepsg4326 urnogcdefcrsepsg694326 "
     "httpwwwopengisnetdefcrsepsg04326 httpwwwopengisnetdefcrsogc13crs84 wgs84latlon wgs84lonlat "
     "nad83 nad1983 northamericandatum1983 northamericandatum83 epsg4269 4269 etrs89 etrs1989 epsg4258 4258 "
-    "gda94 gda1994 gda2020 epsg4283 4283 epsg7844 7844 gps notrecorded notgiven unknown none na nan null".split()
+    "gda94 gda1994 gda2020 epsg4283 4283 epsg7844 7844 gps notrecorded notgiven unknown none na nan null"
 )
 """Spellings of WGS84, of datums that differ from it by a few meters, and of none, reduced to letters and digits."""
+_ROUGHLY = re.compile("[~*\u00b1\u2248]|\\+/-|approx|about|circa", re.IGNORECASE)
+"""Says that a cell's number is not exactly the coordinate."""
+_EXIF_PART = r"([0-9]{1,9}(?:\.[0-9]+)?)(?:/([0-9]{1,9}))?"
+_EXIF = re.compile(rf"\s*{_EXIF_PART}(?:,\s*|;\s*|\s+){_EXIF_PART}(?:,\s*|;\s*|\s+){_EXIF_PART}\s*")
+"""Degrees, minutes and seconds as Python prints the values of EXIF: `[33, 51, 2400/100]`."""
 _DATE = re.compile(r"[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}(?:[T ][0-9:.]+Z?)?")
 _SIGN = {"N": 1, "S": -1, "E": 1, "W": -1}
 
@@ -65,7 +73,7 @@ class Angle(NamedTuple):
         ref, minutes, seconds = (
             None if name is None else visible(values[name]) for name in (columns.ref, columns.min, columns.sec)
         )
-        return cls(values[columns.value], ref or "", minutes, seconds)
+        return cls(values[columns.value], "" if states_nothing(ref or "") else ref or "", minutes, seconds)
 
     def text(self, decimal_comma: bool) -> str | None:
         """The coordinate in one cell; None if degrees, minutes and seconds do not fit together."""
@@ -108,15 +116,39 @@ def read_cells(
     lat, lon, lat_ref, lon_ref = (visible(cell) for cell in (lat, lon, lat_ref, lon_ref))
     if not lat or not lon:
         return CoordinateError.incomplete if lat or lon else CoordinateError.missing
+    lat_ref, lon_ref = hemisphere_in(lat_ref) or lat_ref, hemisphere_in(lon_ref) or lon_ref
+    lat, lon = (_from_exif(cell) if ref else cell for cell, ref in ((lat, lat_ref), (lon, lon_ref)))
     for cell in (lat, lon):
         # A soft hyphen may be what is left of a minus.
-        if _RUN_TOGETHER.fullmatch(cell) or cell.count(",") > decimal_comma or "\u00ad" in cell:
+        if (
+            _RUN_TOGETHER.fullmatch(cell)
+            or _ROUGHLY.search(cell)
+            or cell.count(",") > decimal_comma
+            or "\u00ad" in cell
+        ):
             return CoordinateError.ambiguous
     if any(character.isdigit() for character in lat_ref + lon_ref):
         return CoordinateError.ambiguous
     lat_ref, lon_ref = (ref.upper() if len(ref) == 1 else ref for ref in (lat_ref, lon_ref))
     found = read_fields(lat, lon, lat_ref, lon_ref, decimal_comma=decimal_comma)
     return _rounded(found.lat, found.lon) if isinstance(found, Coordinates) else found
+
+
+def _from_exif(cell: str) -> str:
+    """Degrees, minutes and seconds as EXIF's values in a notation of angles; every other cell as it is."""
+    inside = cell[1:-1] if cell[:1] + cell[-1:] in ("[]", "()") else cell
+    match = _EXIF.fullmatch(inside)
+    if match is None or ("," not in cell and ";" not in cell and "/" not in cell):
+        return cell
+    tops, bottoms = match.groups()[::2], match.groups()[1::2]
+    if any(bottom is not None and int(bottom) == 0 for bottom in bottoms):
+        return cell
+    degrees, minutes, seconds = (float(top) / int(bottom or 1) for top, bottom in zip(tops, bottoms, strict=True))
+    if degrees % 1 or (minutes % 1 and seconds):
+        return cell
+    if minutes % 1:
+        return f"{degrees:.0f}\u00b0 {minutes:.9f}'"
+    return f"{degrees:.0f}\u00b0 {minutes:.0f}' {seconds:.9f}\""
 
 
 def read_angles(lat: Angle, lon: Angle, *, decimal_comma: bool) -> Coordinates | CoordinateError:

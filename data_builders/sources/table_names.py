@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from geotune.tasks.coordinate_reader.words import OTHER_SCRIPTS
 
@@ -49,7 +50,7 @@ _DATUMS = {
     *("crs", "srs", "srid", "epsg", "coordinatesystem", "coordsystem", "coordinatereferencesystem"),
     *("spatialreference", "spatialreferencesystem", "referencesystem", "verbatimsrs", "epsgcode", "crscode"),
 }
-_ORDINARY = {"late", "later", "latex", "lone", "loner", "long", "lone", "longs"}
+_ORDINARY = {"late", "later", "latex", "lone", "loner", "long", "longs"}
 _DANGERS = {
     "southern degrees": {"s", "south", "southern"},
     "western degrees": {"w", "west", "western"},
@@ -147,7 +148,7 @@ def names_datum(column: str) -> bool:
 def danger_in(column: str) -> str | None:
     """What the name of a column says against reading its cells as signed degrees; None if it says nothing."""
     listed = pieces(column)
-    words = {*listed, *map("".join, zip(listed, listed[1:], strict=False))}  # e7 has two pieces
+    words = {*listed, *map("".join, pairwise(listed))}  # e7 has two pieces
     for what, signs in _DANGERS.items():
         if words & signs and (axis_in(column) or not words <= {"s", "w"}):
             return what

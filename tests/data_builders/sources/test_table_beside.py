@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_builders.sources.table_beside import hemisphere_in
+from data_builders.sources.table_hemispheres import hemisphere_in
 from data_builders.sources.tables import Row, Table, open_table
 from geotune.errors import ConfigError
 
@@ -125,7 +125,7 @@ def test_signed_coordinates_agree_with_their_hemisphere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cells", [("N", "W"), ("NW", "SW"), ("1", "0"), ("upper", "lower")])
 def test_a_hemisphere_whose_axis_is_not_told_is_refused(tmp_path: Path, cells: tuple[str, str]) -> None:
     lines = [f"{i},30.5,70.25,{cell}" for i, cell in enumerate(cells)]
-    with pytest.raises(ConfigError, match="do not tell whose hemisphere it is.*columns.lat_ref=hemisphere"):
+    with pytest.raises(ConfigError, match=r"do not tell whose hemisphere it is.*columns.lat_ref=hemisphere"):
         table(tmp_path, "id,lat,lon,hemisphere", *lines)
     assert places(table(tmp_path, "id,lat,lon,hemisphere", *lines, lat="lat", lon="lon")) == [(30.5, 70.25)] * 2
 
@@ -145,3 +145,27 @@ def test_hemispheres_of_the_other_axis_reject_their_rows(tmp_path: Path) -> None
 )
 def test_hemispheres_in_cells(cell: str, letter: str | None) -> None:
     assert hemisphere_in(cell) == letter
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["[33, 51, 24]", "(33.0, 51.0, 24.0)", "33/1, 51/1, 2400/100", "33; 51; 24", "[33, 51.4, 0]", "(33, 51, 24/1)"],
+)
+@pytest.mark.parametrize(
+    ("lat_ref", "lon_ref"), [("S", "E"), ("b'S'", "b'E'"), ("S\\x00", "E\\x00"), ("\u5357", "\u4e1c")]
+)
+def test_values_as_python_prints_them_have_a_hemisphere(tmp_path: Path, cell: str, lat_ref: str, lon_ref: str) -> None:
+    header = "file,GPSLatitudeRef,GPSLatitude,GPSLongitudeRef,GPSLongitude"
+    found = table(tmp_path, header, f'a.jpg,{lat_ref},"{cell}",{lon_ref},"{cell}"')
+    assert places(found) == [(-33.856667, 33.856667)]
+    for broken in (f"{cell[:-1]}9/0", f"{cell}, 1", f"[{cell}"):
+        (at,) = places(table(tmp_path, header, f'a.jpg,{lat_ref},"{broken}",{lon_ref},"{cell}"'))
+        assert isinstance(at, str)
+    (alone,) = places(table(tmp_path, "file,lat,lon", f'a.jpg,"{cell}","{cell}"'))
+    assert isinstance(alone, str)
+
+
+def test_a_placeholder_for_a_hemisphere_is_none(tmp_path: Path) -> None:
+    lines = "1,33.5,S,151,W", "2,-33.6,N/A,-151,unknown", "3,33.6,N/A,-151,", "4,33.6,-,151,E"
+    found = places(table(tmp_path, "id,lat,lat_ref,lon,lon_ref", *lines))
+    assert found == [(-33.5, -151), (-33.6, -151), "coordinates_ambiguous", "coordinates_ambiguous"]

@@ -329,3 +329,22 @@ def test_a_builder_without_the_key_columns_does_not_name_it(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="no column looks like the lat; correct the table") as error:
         open_table(tmp_path / "dataset1_info.csv", key="root")
     assert "columns." not in str(error.value)
+
+
+def test_without_an_id_column_a_photo_is_named_by_its_path_where_its_name_is_shared(tmp_path: Path) -> None:
+    lines = "a/1.jpg,1,2", "b/1.jpg,3,4", "c/2.jpg,5,6", "3.jpg,7,8", "3.png,9,10", "c/2.jpg,5,6"
+    found = table(tmp_path, "SourceFile,FileName,lat,lon\n" + "".join(f"{x.replace(',', ',_,', 1)}\n" for x in lines))
+    seen = [(row.id, row.shared_name) if isinstance(row, Row) else (row.record_id, row.reason) for row in found.rows()]
+    assert seen == [
+        ("a/1.jpg", True),
+        ("b/1.jpg", True),
+        ("2", False),
+        ("3.jpg", True),
+        ("3.png", True),
+        ("2", "duplicate_id"),
+    ]
+
+
+def test_one_photo_has_one_row(tmp_path: Path) -> None:
+    found = table(tmp_path, "id,file,lat,lon\n1,a.jpg,1,2\n2,a.jpg,3,4\n3,b.jpg,5,6\n")
+    assert rows(found) == {"1": (1, 2), "2": "duplicate_image", "3": (5, 6)}
