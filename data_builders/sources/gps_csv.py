@@ -17,7 +17,7 @@ from data_builders.writer import DatasetWriter
 class GpsCsv(PhotoTable):
     """Builder that asks one question about each photo of a table of coordinates."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 2
     """Increase it when the same settings would produce different records."""
 
     task: Literal["geolocate", "address"] = "geolocate"

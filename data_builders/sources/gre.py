@@ -61,7 +61,7 @@ class Gre(Builder):
         ConfigError: The folder, the file or the part does not exist.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 2
     """Increase it when the same settings would produce different records."""
 
     root: Path

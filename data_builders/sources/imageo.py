@@ -39,7 +39,7 @@ class Imageo(Builder):
         ConfigError: A folder or table is missing, or a data set or task is unknown.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 2
     """Increase it when the same settings would produce different records."""
 
     root: Path

@@ -19,6 +19,9 @@ from data_builders.sources.table_names import AXES, axis_in, pieces
 from geotune.tasks.coordinate_reader.words import word_set
 
 _QUADRANT = re.compile("[ns][ewo]", re.IGNORECASE)
+_DIGIT = re.compile("[0-9]")
+_LONGEST = 40
+"""Cells with more characters are neither hemispheres nor numbers."""
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)")
 _COMPASS = word_set(
     "north south east west northern southern eastern western ns ew nors eorw nsew quadrant quad hemi hem hemisphere "
@@ -35,9 +38,17 @@ _OTHER_QUANTITIES = word_set(
 """Words beside an axis that make a column of numbers something else than a part of the coordinate."""
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _kind(cell: str) -> str:
     """What a cell may be: blank, N, S, E, W, O, quadrant, +, -, bool, unit (1, 0), -unit, number, or other."""
+    cell = visible(cell)
+    if _NUMBER.fullmatch(cell):
+        number = float(cell.replace(",", "."))
+        if number in (0, 1):
+            return "unit"
+        return "-unit" if number == -1 else "number" if number >= 0 else "other"
+    if _DIGIT.search(cell):
+        return "other"
     text = cell.lower()
     if text in ("-", "\u2212", "\u2013"):
         return "-"
@@ -49,14 +60,7 @@ def _kind(cell: str) -> str:
         return letter
     if _QUADRANT.fullmatch(text):
         return "quadrant"
-    if text in ("true", "false", "yes", "no"):
-        return "bool"
-    if not _NUMBER.fullmatch(text):
-        return "other"
-    number = float(text.replace(",", "."))
-    if number in (0, 1):
-        return "unit"
-    return "-unit" if number == -1 else "number" if number >= 0 else "other"
+    return "bool" if text in ("true", "false", "yes", "no") else "other"
 
 
 @dataclass
@@ -77,11 +81,11 @@ class BesideColumn:
 
     def add(self, cells: Sequence[str]) -> None:
         """Take note of a row."""
-        cell = visible(cells[self.number]) if self.number < len(cells) else ""
-        kind = _kind(cell)
+        cell = cells[self.number] if self.number < len(cells) else ""
+        kind = "other" if len(cell) > _LONGEST else _kind(cell)
         self.kinds[kind] += 1
         if kind == "number" and self.below_60:
-            self.below_60 = float(cell.replace(",", ".")) < 60
+            self.below_60 = float(visible(cell).replace(",", ".")) < 60
 
     @property
     def words(self) -> set[str]:

@@ -242,10 +242,14 @@ def _angle(
         if part != "ref" and (bounded or not value.takes_minutes or (degrees and not value.names_degrees)):
             beside = []
         fitting = [each for each in beside if each.origin == value.origin]
-        # Without a value of the same origin, it belongs to the only value there is, or to one of the same origin
-        # and more, as GPSLatitudeRef to EXIF:GPSLatitude.
+        # Without a value of the same origin, it belongs to one of that origin and more, as GPSLatitudeRef to
+        # EXIF:GPSLatitude, or to the only value there is, if no more than "gps" tells them apart.
         loose = [each for each in beside if each.origin not in owned]
-        fitting = fitting or [each for each in loose if len(owned) == 1 or each.origin < value.origin]
+        fitting = fitting or [
+            each
+            for each in loose
+            if each.origin < value.origin or (len(owned) == 1 and each.origin - {"gps"} <= value.origin)
+        ]
         if loose and not fitting and not settled and not any(each.origin < one for each in loose for one in owned):
             raise ConfigError(
                 Problem(

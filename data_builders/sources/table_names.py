@@ -50,6 +50,7 @@ _DATUMS = {
     *("crs", "srs", "srid", "epsg", "coordinatesystem", "coordsystem", "coordinatereferencesystem"),
     *("spatialreference", "spatialreferencesystem", "referencesystem", "verbatimsrs", "epsgcode", "crscode"),
 }
+_MARKS = {ord("\u00b0"): " deg ", ord("\u2032"): " min ", ord("\u2033"): " sec "}
 _ORDINARY = {"late", "later", "latex", "lone", "loner", "long", "longs"}
 _DANGERS = {
     "southern degrees": {"s", "south", "southern"},
@@ -157,7 +158,8 @@ def danger_in(column: str) -> str | None:
 
 def pieces(column: str) -> list[str]:
     """The words and numbers of a name, in lower case."""
-    return [word.lower() for piece in _SPLIT.findall(column) for word in _CAMEL.split(piece)]
+    spelled = column.translate(_MARKS)
+    return [word.lower() for piece in _SPLIT.findall(spelled) for word in _CAMEL.split(piece)]
 
 
 def _words(column: str) -> list[str]:

@@ -306,7 +306,7 @@ class NameCount:
     def add(self, names: Sequence[str]) -> None:
         """Count a row's name of its photo."""
         for name in names:
-            plain = plain_name(name)
+            plain = name if name.isalnum() else plain_name(name)
             if self._first.setdefault(plain, hash(name)) != hash(name):
                 self._shared.add(plain)
 

@@ -161,6 +161,7 @@ def test_a_chosen_column_whose_name_contradicts_it_is_refused(name: str) -> None
         ("lat_d", "lat_m", "lat_s", "lon_d", "lon_m", "lon_s"),
         ("LatDegrees", "LatMinutes", "LatSeconds", "LongDegrees", "LongMinutes", "LongSeconds"),
         ("lat", "latmin", "latsec", "lon", "lonmin", "lonsec"),
+        ("Lat \u00b0", "Lat \u2032", "Lat \u2033", "Lon \u00b0", "Lon \u2032", "Lon \u2033"),
     ],
 )
 def test_degrees_minutes_and_seconds_in_columns_of_their_own(parts: tuple[str, ...]) -> None:
@@ -190,6 +191,7 @@ def test_a_box_beside_the_coordinates_is_no_minutes() -> None:
         ("lat,lon_int,lon,lon_frac", "the column lon_int looks like a part of the longitude"),
         ("lat,lon,lat_ref,lat_dir", "several columns look like the ref of lat: lat_ref, lat_dir"),
         ("lat,gps_lat,true_lon,exif_lon", "no two names belong together"),
+        ("lat,lon,exif_lat_ref,exif_lon_ref", "exif_lat_ref looks like the ref of another latitude than lat"),
         ("y,x", "columns.lat=<name>"),
     ],
 )
