@@ -35,7 +35,7 @@ from geotune.errors import BadRecord, Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.base import Task
-from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, right_if_swapped
+from geotune.tasks.coordinates import SWAP_WITHIN_KM, CoordinateError, Coordinates, right_if_swapped
 from geotune.tasks.geolocate import GEOLOCATE, coordinates_json, read_coordinates
 from geotune.tasks.judge import JUDGE
 
@@ -43,6 +43,8 @@ NEAR_KM, FAR_KM = 1.0, 2500.0
 """A verdict is counted as doubtful if it is false below the first distance or true beyond the second: no threshold of
 the field explains it."""
 _THOUGHT_TAG = re.compile(r"</?\s?(?:think(?:ing)?|answer)\s?>", re.IGNORECASE)
+
+_OPEN_BOX = re.compile(r"\$?\\boxed\{\s*$")
 
 
 @dataclass
@@ -175,7 +177,7 @@ def _cot(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
         raise record.rejected("answer_swapped", f"...{answer[-80:]!r}; {at}")
     distance = record.distance_km("cot", stated, truth)
     if distance is None or not isinstance(stated, Coordinates):
-        raise record.rejected(f"answer_{stated}", f"no coordinates in the gpt turn ({stated}): ...{answer[-80:]!r}")
+        raise record.rejected(f"answer_{stated}", f"{_why_unread(answer, stated)}: ...{answer[-80:]!r}")
     if not states_the_truth(answer, stated, truth):
         if wording == "geotune":
             detail = f"the answer states {stated.lat}, {stated.lon}; {at}, {distance:.3f} km away"
@@ -187,6 +189,15 @@ def _cot(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
         return truth, _Dialogue(question, answer, gold, meta)
     response = GEOLOCATE.target(coordinates_json(stated), _reasoning(answer))
     return truth, _Dialogue(GEOLOCATE.prompt(explain=True), response, gold, meta)
+
+
+def _why_unread(answer: str, reason: Coordinates | CoordinateError) -> str:
+    """Says why an answer gives no coordinates, for the detail of its rejection."""
+    if reason not in (CoordinateError.missing, CoordinateError.incomplete):
+        return f"the coordinates of the gpt turn are {reason}"
+    if isinstance(read_coordinates(_THOUGHT_TAG.sub(" ", answer), pair_order="lat_lon"), Coordinates):
+        return "the gpt turn has coordinates in its thought only, none in its final answer"
+    return "the final answer of the gpt turn has no latitude and longitude"
 
 
 def _judge(record: GreRecord, wording: str) -> tuple[Coordinates, _Dialogue]:
@@ -260,4 +271,4 @@ def _reasoning(answer: str) -> str:
     """The text of a published answer before its coordinates, without tags."""
     thought, tag, _ = answer.partition("<answer>")
     text = thought if tag else GEOLOCATE.answer_prefix(answer)
-    return _THOUGHT_TAG.sub("", text).replace(IMAGE_TAG, "[image]").strip()
+    return _OPEN_BOX.sub("", _THOUGHT_TAG.sub("", text)).replace(IMAGE_TAG, "[image]").strip()

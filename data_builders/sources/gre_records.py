@@ -25,6 +25,13 @@ FILES: dict[str, tuple[str, ...]] = {
     "bench": ("bench_data/GREval-Bench", "benchmark/bench_data/GREval-Bench", "GREval-Bench"),
 }
 """Paths below `root`, without suffix, at which the file of each part may lie."""
+DOUBTS = frozenset(
+    {
+        *("answer_differs", "prediction_swapped", "prediction_unread"),
+        *("judged_true_though_far", "judged_false_though_near"),
+    }
+)
+"""Defects that are counted only, because nothing can be fixed."""
 IMAGE_FOLDERS = ("imgs", "images")
 EXAMPLES = 5
 """Number of records that the report names as examples of a defect."""
@@ -47,14 +54,16 @@ class GreFindings:
     def report(self) -> dict[str, Any]:
         """The findings as JSON.
 
-        `mended` counts the defects of records that were written nevertheless; `answer_km` summarizes the distances in
-        km between answers and truth, by kind of answer.
+        Both count records that were written nevertheless: `mended` those of which a defect was fixed, `doubtful` those
+        that stay as they were published. `answer_km` summarizes the distances in km between answers and truth, by kind
+        of answer.
         """
+        counted = {
+            name: {"records": count, "examples": self.examples[name]} for name, count in sorted(self.defects.items())
+        }
         return {
-            "mended": {
-                name: {"records": count, "examples": self.examples[name]}
-                for name, count in sorted(self.defects.items())
-            },
+            "mended": {name: entry for name, entry in counted.items() if name not in DOUBTS},
+            "doubtful": {name: entry for name, entry in counted.items() if name in DOUBTS},
             "answer_km": {
                 name: {
                     "n": len(values),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from array import array
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -76,13 +77,16 @@ class PhotoFolder:
             RejectedRecordError: There is no file, there are several, it can't be opened, or it lies outside the folder.
         """
         unopenable: list[Path] = []
+        elsewhere: list[Path] = []
         for name in row.files:
             name = name.replace("\\", "/")
             if ".." in name.split("/") or "\0" in name:
                 raise RejectedRecordError(row.id, "outside_folder", f"{name!r} leaves the folder of photos")
             exact = self.root / name
             given = "/" in name and _can_open(name) and os.path.isfile(exact)
-            found = [exact] if given else self._by_name(name)
+            named = [exact] if given else self._by_name(name)
+            found = [path for path in named if given or self._fits(path, name, only=row.shared_name)]
+            elsewhere += [path for path in named if path not in found]
             opened = [path for path in found if _can_open(path.name)]
             unopenable += [path for path in found if not opened]
             if len(opened) > 1:
@@ -99,7 +103,25 @@ class PhotoFolder:
             raise RejectedRecordError(
                 row.id, error.code, f"{error.reason}; no photo below {self.root} has its name"
             ) from None
-        raise RejectedRecordError(row.id, "missing_image", f"no image {names} below {self.root}")
+        near = f"; {elsewhere[0].relative_to(self.root)} is another file's name" if elsewhere else ""
+        raise RejectedRecordError(row.id, "missing_image", f"no image {names} below {self.root}{near}")
+
+    def _fits(self, path: Path, name: str, *, only: bool) -> bool:
+        """Whether a file may be the one that a table calls `name`.
+
+        If the name has folders, the file's path below the root ends in it, or it ends in the file's path; those of an
+        address do not count, because a download keeps its name alone. If another row's file has the same name but for
+        folder or ending (`only`), the whole name has to be the end of the path.
+        """
+        given = PurePosixPath(_ADDRESS.sub("", name)).parts
+        own = path.relative_to(self.root).parts
+        if only:
+            return own[-len(given) :] == given or (len(given) == 1 and "." not in name and plain_name(own[-1]) == name)
+        if _ADDRESS.match(name):
+            return True
+        folders, own_folders = [part for part in given[:-1] if part not in ("/", ".")], list(own[:-1])
+        shared = min(len(folders), len(own_folders))
+        return folders[len(folders) - shared :] == own_folders[len(own_folders) - shared :]
 
     def _with_wrong_ending(self, row: Row, files: Sequence[Path]) -> Path:
         """The only file of the row, if only its ending says that it can't be opened; raises RejectedRecordError."""
@@ -136,6 +158,9 @@ class PhotoFolder:
         if may_be_link and not path.resolve().is_relative_to(self.root.resolve()):
             raise RejectedRecordError(row.id, "outside_folder", f"{path} is a link to {path.resolve()}")
         return path
+
+
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)
 
 
 def _can_open(name: str) -> bool:

@@ -6,12 +6,13 @@ import codecs
 import csv
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from data_builders.sources.table_names import axes_named
 from geotune.errors import ConfigError, Problem
 
 DELIMITERS = ",;\t"
@@ -19,6 +20,8 @@ INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060\u202a\u202b\u202c\u2066\u2067\u2068\
 """Byte order marks, zero-width spaces and direction marks, which copying leaves at the ends of a cell. They mean
 nothing there; inside a cell they stay, and soft hyphens stay everywhere, because one may be what is left of a minus."""
 _AROUND = re.compile(rf"^[\s{INVISIBLE}]+|[\s{INVISIBLE}]+$")
+_HEADER_LINES = 20
+"""Number of lines over which the cells of a header may run."""
 _HEAD = 4096
 """Number of bytes from the start of a file by which its kind is told."""
 _BYTE_ORDER_MARKS = (
@@ -56,6 +59,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the table", "fetch the table with `git lfs pull`"),
 )
 """First bytes of files that are no CSV, what they are, and the remedy."""
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _MARKUP = re.compile(rb"<\s*[a-z!?]", re.IGNORECASE)
 _JSON = re.compile(rb"[\[{]\s*[\"\[{}\]]")
 
@@ -76,17 +80,49 @@ class TableFile:
     """Whether a line `sep=;`, by which Excel states the delimiter, stands above the header."""
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number and cells of every row below the header; blank lines are skipped."""
+        """Line number and cells of every row below the header; blank lines are skipped.
+
+        Raises csv.Error, which names the line, if a row can't be read, or if it spans lines that are rows by
+        themselves: then a quotation mark stands for inches or begins a title, and joins what does not belong together.
+        """
+        yield from islice(self._records(), 2 if self.preamble else 1, None)
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        lines: list[str] = []
+
+        def remembered(file: Iterable[str]) -> Iterator[str]:
+            for line in file:
+                lines.append(line)
+                yield line
+
         with self.path.open(encoding=self.encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=self.delimiter, strict=True)
-            rows = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
-            yield from islice(rows, 2 if self.preamble else 1, None)
+            reader = csv.reader(remembered(file), delimiter=self.delimiter, skipinitialspace=True, strict=True)
+            try:
+                for cells in reader:
+                    if len(lines) > 1 and self._are_rows(lines):
+                        first = reader.line_num - len(lines) + 1
+                        raise csv.Error(f"a quotation mark joins lines {first} to {reader.line_num}, which are rows")
+                    lines.clear()
+                    if any(cell.strip() for cell in cells):
+                        yield reader.line_num, cells
+            except csv.Error as error:
+                known = str(error).startswith("a quotation mark joins")
+                first = reader.line_num - max(len(lines), 1) + 1
+                raise csv.Error(str(error) if known else f"line {first}: {error}") from None
+
+    def _are_rows(self, lines: Sequence[str]) -> bool:
+        """Whether each of several lines has as many cells as the header."""
+        return len(self.header) > 1 and all(line.count(self.delimiter) == len(self.header) - 1 for line in lines)
 
     def by_column(self, cells: list[str]) -> dict[str, str] | None:
-        """The cells by column; None if there are too few or too many (blank cells at the end are ignored)."""
-        if len(cells) < len(self.header) or any(cell.strip() for cell in cells[len(self.header) :]):
+        """The cells by column; None if there are too few or too many.
+
+        Blank cells beyond the header are ignored, and cells below the header's last, unnamed columns may lack.
+        """
+        lacking = len(self.header) - len(cells)
+        if any(self.header[len(cells) :]) or any(cell.strip() for cell in cells[len(self.header) :]):
             return None
-        return dict(zip(self.header, cells, strict=False))
+        return dict(zip(self.header, [*cells, *[""] * lacking] if lacking > 0 else cells, strict=False))
 
 
 def read_table(path: Path, key: str, read: Callable[[TableFile], T]) -> T:
@@ -103,7 +139,12 @@ def read_table(path: Path, key: str, read: Callable[[TableFile], T]) -> T:
         raise ConfigError(Problem(key, path, _undecodable(path, error), _SAVE_AS_UTF8)) from None
     except csv.Error as error:
         raise ConfigError(
-            Problem(key, path, f"this file can't be read as CSV ({error})", "fix it or save it again")
+            Problem(
+                key,
+                path,
+                f"this file can't be read as CSV ({error})",
+                "fix it or save it again; a quotation mark inside a cell is doubled, and the cell stands in quotes",
+            )
         ) from None
 
 
@@ -114,22 +155,31 @@ def visible(cell: str) -> str:
 
 
 def _table_file(path: Path, encoding: str) -> TableFile:
-    """The delimiter is the one that gives the first line most columns, unless that line states it."""
+    """The delimiter is the one that the first line states, or under which the header names both coordinates.
+
+    If several do, or none, it is the one that gives the header most columns.
+    """
     with path.open(encoding=encoding, newline="") as file:
-        lines = (line for line in file if line.strip())
-        first = next(lines, "")
-        stated = _STATED_DELIMITER.fullmatch(first)
-        if stated:
-            first = next(lines, "")
+        lines = list(islice((line for line in file if line.strip()), _HEADER_LINES + 1))
+    stated = _STATED_DELIMITER.fullmatch(lines[0]) if lines else None
+    lines = lines[1:] if stated else lines[:_HEADER_LINES]
     delimiters = stated[1] if stated else DELIMITERS
-    headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in delimiters}
-    delimiter = max(delimiters, key=lambda each: len(headers[each]))
-    header = tuple(visible(name) for name in headers[delimiter])
-    return TableFile(path, encoding, delimiter, header, preamble=stated is not None)
+    headers = {
+        delimiter: tuple(
+            " ".join(visible(name).split())
+            for name in next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])
+        )
+        for delimiter in delimiters
+    }
+    delimiter = max(delimiters, key=lambda each: (axes_named(headers[each]) == 2, len(headers[each])))
+    return TableFile(path, encoding, delimiter, headers[delimiter], preamble=stated is not None)
 
 
 def _encoding(path: Path, key: str) -> str:
     """The encoding by the file's byte order mark; UTF-8 without one. Raises ConfigError if the file is no CSV."""
+    if _ADDRESS.match(str(path)):
+        text, remedy = "this is an address, not a file", "download the table and give the CSV file"
+        raise ConfigError(Problem(key, path, text, remedy))
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -137,6 +187,8 @@ def _encoding(path: Path, key: str) -> str:
         raise ConfigError(
             Problem(key, path, f"this table can't be read ({error.strerror})", "give a CSV file")
         ) from None
+    if not head.strip():
+        raise ConfigError(Problem(key, path, "this file is empty", "give the whole table"))
     if kind := _other_kind(path, head):
         what, remedy = kind
         raise ConfigError(Problem(key, path, f"this is {what}, not a CSV file", remedy))

@@ -131,6 +131,21 @@ def test_bad_images_are_rejected_each_with_its_reason(osv: Any, tmp_path: Path) 
     assert report["source_records"] == 60 == len(samples) + 5
 
 
+@pytest.mark.parametrize("ids", [True, False])
+def test_no_photo_gets_the_label_of_another(tmp_path: Path, ids: bool) -> None:
+    photo(tmp_path / "photos/b/IMG_0001.jpg")
+    records = [
+        {"SourceFile": f"{folder}/IMG_0001.jpg", "lat": lat, "lon": 2.5} for folder, lat in (("a", 10), ("b", 20))
+    ]
+    if ids:
+        records = [{"id": f"{folder}-IMG_0001", **record} for folder, record in zip("ab", records, strict=True)]
+    table = write_table(tmp_path / "t.csv", records)
+    _, samples = build(GpsCsv(table, tmp_path / "photos"), tmp_path / "out", 1)
+    (sample,) = samples.values()
+    assert json.loads(sample.answer)["latitude"] == 20
+    assert list(rejects(tmp_path / "out").values()) == ["missing_image"]
+
+
 def test_addresses_need_names(tmp_path: Path) -> None:
     photo(tmp_path / "photos/a.jpg")
     photo(tmp_path / "photos/b.jpg")

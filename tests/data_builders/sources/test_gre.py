@@ -163,6 +163,26 @@ def test_every_rejected_record_has_its_reason(root: Path, tmp_path: Path) -> Non
     assert sum(report["rejected"].values()) == len(REJECTED)
 
 
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        ("<answer>Latitude: 98.86, Longitude: 2.29</answer>", "the coordinates of the gpt turn are out_of_range"),
+        ("<think>It is at 48.86, 2.29.</think>It is in Paris.", "coordinates in its thought only"),
+        ("<think>A tower.</think>It is in Paris.", "the final answer of the gpt turn has no latitude and longitude"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_says_why(root: Path, tmp_path: Path, said: str, detail: str) -> None:
+    write(root, "gre_cot/gre_cot.json", [cot(), cot("images/b.jpg", said)])
+    build(root, tmp_path / "out", "cot")
+    assert detail in (tmp_path / "out/rejected.jsonl").read_text()
+
+
+def test_an_explanation_does_not_end_in_an_open_box(root: Path, tmp_path: Path) -> None:
+    write(root, "gre_cot/gre_cot.json", [cot(said="A tower, so \\boxed{48.8584, 2.2945}")])
+    _, (sample,) = build(root, tmp_path / "out", "cot", wording="geotune")
+    assert "boxed" not in sample.response
+
+
 def test_a_torn_file_loses_nothing_silently(root: Path, tmp_path: Path) -> None:
     lines = [json.dumps(cot()), "{torn", json.dumps(cot("images/b.jpg"))]
     write(root, "gre_cot/gre_cot.jsonl", "\n".join(lines))
@@ -193,8 +213,13 @@ def test_verdicts(root: Path, tmp_path: Path) -> None:
     assert samples[1].response == "False."
     # The published question lacks the prediction to be judged, so the builder adds it.
     assert samples[0].prompt == "<image>\nWhere is this?\nAn iron tower.\n48.86, 2.29"
-    defects = {name: entry["records"] for name, entry in report["audit"]["mended"].items()}
-    assert defects == {"prediction_not_in_question": 4, "judged_true_though_far": 1, "judged_false_though_near": 1}
+    counted = {
+        kind: {name: each["records"] for name, each in report["audit"][kind].items()} for kind in ("mended", "doubtful")
+    }
+    assert counted == {
+        "mended": {"prediction_not_in_question": 4},
+        "doubtful": {"judged_true_though_far": 1, "judged_false_though_near": 1},
+    }
     assert report["audit"]["answer_km"]["judged_true"]["n"] == 2
     _, ours = build(root, tmp_path / "ours", "judge", wording="geotune")
     task = get_task("judge")
@@ -207,7 +232,8 @@ def test_an_answer_that_differs_from_the_truth_becomes_no_target(root: Path, tmp
     write(root, "gre_cot/gre_cot.json", [cot(), cot("images/b.jpg", said)])
     report, samples = build(root, tmp_path / "published", "cot")
     assert samples[1].response == said
-    assert report["audit"]["mended"] == {"answer_differs": {"records": 1, "examples": ["gre_cot.json/1"]}}
+    assert report["audit"]["mended"] == {}
+    assert report["audit"]["doubtful"] == {"answer_differs": {"records": 1, "examples": ["gre_cot.json/1"]}}
     _, ours = build(root, tmp_path / "ours", "cot", wording="geotune")
     assert [sample.images[0][-5:] for sample in ours] == ["a.jpg"]
     (line,) = (tmp_path / "ours/rejected.jsonl").read_text().splitlines()

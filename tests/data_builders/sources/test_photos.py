@@ -20,8 +20,8 @@ def image(path: Path) -> Path:
     return path
 
 
-def row(*files: str) -> Row:
-    return Row(plain_name(files[-1]), files, Coordinates(1, 2), {}, {})
+def row(*files: str, shared: bool = False) -> Row:
+    return Row(plain_name(files[-1]), files, Coordinates(1, 2), {}, {}, shared)
 
 
 def test_photos_are_found_at_any_depth_whatever_their_ending(tmp_path: Path) -> None:
@@ -30,7 +30,19 @@ def test_photos_are_found_at_any_depth_whatever_their_ending(tmp_path: Path) -> 
     made = {plain_name(name): image(root / name) for name in names}
     (root / "12.txt").write_text("no image")
     folder = PhotoFolder(root)
-    for asked in ("12", "12.jpg", "13", "13.jpg", "14.jpg", "a.b", "15", "1", "elsewhere/00/12.png", "x/00/12.jpg"):
+    for asked in (
+        "12",
+        "12.jpg",
+        "13",
+        "13.jpg",
+        "14.jpg",
+        "a.b",
+        "15",
+        "1",
+        "old/x/00/12.png",
+        "x/00/12.jpg",
+        "00/12",
+    ):
         assert folder.find(row(asked)) == made[plain_name(asked)]
     assert folder.find(row("old/name.jpg", "14")) == made["14"]
     bare = image(root / "x/without ending")
@@ -128,3 +140,41 @@ def test_folders_without_images_are_a_mistake(tmp_path: Path) -> None:
         PhotoFolder(tmp_path / "none")
     with pytest.raises(ConfigError, match="this folder has no image"):
         PhotoFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "found"),
+    [
+        ("b/1.jpg", "a/1.jpg", ""),
+        ("b/1.jpg", "a/b/1.jpg", "b/1.jpg"),
+        ("a/b/1.jpg", "b/1.jpg", "a/b/1.jpg"),
+        ("c/b/1.jpg", "a/b/1.jpg", ""),
+        ("1.jpg", "a/b/1.png", "1.jpg"),
+        ("a/1.jpg", "https://x.org/c/1.jpg", "a/1.jpg"),
+        ("x/1.jpg", "/home/me/x/1.jpg", "x/1.jpg"),
+        ("a/1.jpg b/1.jpg", "b/1.jpg", "b/1.jpg"),
+        ("a/1.jpg b/1.jpg", "c/1.jpg", ""),
+        ("a/1.jpg", "./1.jpg", "a/1.jpg"),
+    ],
+)
+def test_a_photo_of_another_folder_is_another_photo(tmp_path: Path, files: str, asked: str, found: str) -> None:
+    for name in files.split():
+        image(tmp_path / name)
+    folder = PhotoFolder(tmp_path)
+    if found:
+        assert folder.find(row(asked)) == tmp_path / found
+        return
+    with pytest.raises(RejectedRecordError, match=r"is another file's name") as error:
+        folder.find(row(asked))
+    assert error.value.reason == "missing_image"
+
+
+def test_names_that_several_rows_share_are_taken_exactly(tmp_path: Path) -> None:
+    image(tmp_path / "1.jpg")
+    image(tmp_path / "x/b/2.jpg")
+    folder = PhotoFolder(tmp_path)
+    assert folder.find(row("1.jpg", shared=True)) == tmp_path / "1.jpg"
+    assert folder.find(row("b/2.jpg", shared=True)) == tmp_path / "x/b/2.jpg"
+    for name in ("1.png", "a/1.jpg", "a/2.jpg"):
+        with pytest.raises(RejectedRecordError):
+            folder.find(row(name, shared=True))

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from data_builders.sources.table_cells import (
+    FEW_SHARE,
     MIN_DECIDABLE,
     Angle,
     OrderCount,
@@ -77,6 +78,11 @@ def test_parts_that_do_not_fit_together_are_refused(cells: tuple[str, str, str])
     assert not isinstance(read_angles(angle(*cells), angle("2", "30"), decimal_comma=False), Coordinates)
 
 
+def test_whole_minutes_of_a_column_of_floats_are_whole() -> None:
+    floats = angle("48.0", "51.0", "30.24"), angle("2.0", "17.0", "40.0")
+    assert read_angles(*floats, decimal_comma=False) == Coordinates(48.8584, 2.294444)
+
+
 def test_whole_coordinates_may_stand_among_divided_ones() -> None:
     assert read_angles(angle("48.8584"), angle("2", "30"), decimal_comma=False) == Coordinates(48.8584, 2.5)
 
@@ -101,8 +107,8 @@ def test_two_columns_of_one_place_agree_up_to_rounding() -> None:
     for lat, lon, same in (
         ("48.86", "2.29", True),
         ("48.87", "2.29", False),
-        ("", "", True),
-        ("48.85840", "362", True),
+        ("", "", None),
+        ("48.85840", "362", None),
     ):
         assert same_place(precise, (Angle(lat), Angle(lon)), decimal_comma=False) is same
     assert same_place((Angle("1"), Angle("180")), (Angle("1"), Angle("-180")), decimal_comma=False)
@@ -111,14 +117,31 @@ def test_two_columns_of_one_place_agree_up_to_rounding() -> None:
 def count(*, labelled: int = 0, exchanged: int = 0, either: int = 0) -> OrderCount:
     counted = OrderCount()
     for lat, lon, times in (("40", "-120", labelled), ("-120", "40", exchanged), ("40", "20", either)):
-        for _ in range(times):
-            counted.add(Angle(lat), Angle(lon), decimal_comma=False)
+        for number in range(times):
+            counted.add(Angle(f"{lat}.{number}"), Angle(lon), decimal_comma=False)
     return counted
 
 
 @given(st.integers(0, 3000), st.integers(MIN_DECIDABLE, 60))
 def test_enough_rows_of_one_mind_swap_the_headers(either: int, exchanged: int) -> None:
-    assert count(exchanged=exchanged, either=either).swapped() is True
+    share = exchanged / (exchanged + either)
+    assert count(exchanged=exchanged, either=either).swapped() is (True if share > FEW_SHARE else None)
+
+
+@given(st.integers(1, 60), st.integers(0, 3000))
+def test_copies_of_one_mistake_swap_nothing(copies: int, more: int) -> None:
+    counted = count(either=copies + more)
+    for _ in range(copies):
+        counted.add(Angle("99"), Angle("9"), decimal_comma=False)
+    assert counted.swapped() is False
+
+
+@given(st.sampled_from("NSEW"), st.sampled_from("NSEW"), st.integers(1, 60))
+def test_hemispheres_of_their_own_do_not_tell_the_order(first: str, second: str, rows: int) -> None:
+    counted = OrderCount()
+    for number in range(rows):
+        counted.add(Angle(f"30.{number}", first), Angle("70.25", second), decimal_comma=False)
+    assert (counted.as_labelled, counted.exchanged, counted.swapped()) == (0, 0, False)
 
 
 @given(st.integers(2, 9))
@@ -143,7 +166,8 @@ def test_a_mistyped_row_swaps_nothing(labelled: int, either: int, slips: int) ->
         (count(exchanged=9, either=991), False),
         (count(exchanged=1), None),
         (count(either=100), False),
-        (OrderCount(rows=100_000, exchanged=20), False),
+        (OrderCount(rows=100_000, exchanged=20, places={(f"{i}", "") for i in range(10)}), False),
+        (count(exchanged=10, either=990), None),
     ],
 )
 def test_the_decidable_rows_decide(counted: OrderCount, swapped: bool | None) -> None:

@@ -123,11 +123,35 @@ def test_hemispheres_in_columns_of_their_own(lat_ref: str, lon_ref: str) -> None
     assert (found["lat_ref"], found["lon_ref"]) == (lat_ref, lon_ref)
 
 
-def test_one_hemisphere_column_is_of_the_latitude_and_can_be_chosen() -> None:
-    assert roles("lat", "lon", "hemisphere")["lat_ref"] == "hemisphere"
+def test_a_hemisphere_of_no_axis_can_be_chosen() -> None:
+    assert "lat_ref" not in roles("lat", "lon", "hemisphere")
     found = roles("lat", "lon", "hemisphere", "halves", lat_ref="halves")
     assert found["lat_ref"] == "halves"
     assert "lon_ref" not in found
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "ref"),
+    [
+        ("lat,lon,gps_lat,gps_lon,gps_lat_ref,gps_lon_ref", "lat", None),
+        ("gps_lat,gps_lon,lat_ref,lon_ref", "gps_lat", "lat_ref"),
+        ("EXIF:GPSLatitude,EXIF:GPSLongitude,GPSLatitudeRef,GPSLongitudeRef", "EXIF:GPSLatitude", "GPSLatitudeRef"),
+        ("Composite:GPSLatitude,Composite:GPSLongitude,GPSLatitude,GPSLongitude,GPSLatitudeRef", "GPSLatitude", None),
+    ],
+)
+def test_a_hemisphere_belongs_to_the_coordinate_of_its_origin(header: str, value: str, ref: str | None) -> None:
+    found = roles(*header.split(","))
+    assert found["lat"] == value
+    assert found.get("lat_ref") == (ref if value != "GPSLatitude" else "GPSLatitudeRef")
+    assert "lat_ref" not in roles("lat", "lon", "gps_lat", "gps_lon", "gps_lat_ref", lat="lat", lon="lon")
+
+
+@pytest.mark.parametrize(
+    "name", ["Longitude (W)", "lonW", "Longitude West", "lon_rad", "longitudeE7", "lon_3857", "lon (deg W)"]
+)
+def test_a_chosen_column_whose_name_contradicts_it_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="its name says"):
+        roles("lat", name, lon=name)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +161,7 @@ def test_one_hemisphere_column_is_of_the_latitude_and_can_be_chosen() -> None:
         ("lat_d", "lat_m", "lat_s", "lon_d", "lon_m", "lon_s"),
         ("LatDegrees", "LatMinutes", "LatSeconds", "LongDegrees", "LongMinutes", "LongSeconds"),
         ("lat", "latmin", "latsec", "lon", "lonmin", "lonsec"),
+        ("Lat \u00b0", "Lat \u2032", "Lat \u2033", "Lon \u00b0", "Lon \u2032", "Lon \u2033"),
     ],
 )
 def test_degrees_minutes_and_seconds_in_columns_of_their_own(parts: tuple[str, ...]) -> None:
@@ -166,6 +191,7 @@ def test_a_box_beside_the_coordinates_is_no_minutes() -> None:
         ("lat,lon_int,lon,lon_frac", "the column lon_int looks like a part of the longitude"),
         ("lat,lon,lat_ref,lat_dir", "several columns look like the ref of lat: lat_ref, lat_dir"),
         ("lat,gps_lat,true_lon,exif_lon", "no two names belong together"),
+        ("lat,lon,exif_lat_ref,exif_lon_ref", "exif_lat_ref looks like the ref of another latitude than lat"),
         ("y,x", "columns.lat=<name>"),
     ],
 )
@@ -193,4 +219,11 @@ def test_pairs_of_one_origin_belong_together() -> None:
     assert (found.lat.value, found.lon.value) == ("lat", "long")
     assert [(lat.value, lon.value) for lat, lon in found.rivals] == [("gt_lat", "gt_long")]
     assert roles("gt_long", "lat", "long", "gt_lat", lat="gt_lat")["lon"] == "gt_long"
-    assert roles("lat", "gt_lat", "gt_lon")["lat"] == "gt_lat"
+
+
+@pytest.mark.parametrize("header", ["lat,gt_lat,gt_lon", "lat,latitude,lon", "lat,Lat,lon", "lat,lon,longitude"])
+def test_a_second_coordinate_without_a_partner_is_refused(header: str) -> None:
+    with pytest.raises(ConfigError, match="no two names belong together"):
+        roles(*header.split(","))
+    first, *_, last = header.split(",")
+    assert roles(*header.split(","), lat=first, lon=last)["lat"] == first

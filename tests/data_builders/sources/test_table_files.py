@@ -111,3 +111,51 @@ def test_a_first_line_that_states_the_delimiter(tmp_path: Path, delimiter: str) 
     found = read_table(path, "csv", lambda file: (file.header, file.delimiter, [cells for _, cells in file.rows()]))
     assert found[:2] == (("id", "lat", "lon", "city"), delimiter)
     assert len(found[2]) == 10
+
+
+def cells(tmp_path: Path, text: str) -> list[list[str]]:
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_table(path, "csv", lambda file: [cells for _, cells in file.rows()])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_quotation_marks_that_join_rows_are_refused(tmp_path: Path, delimiter: str) -> None:
+    table = 'id,title,lat,lon\n1,"Big Ben,51.5,-0.12\n2,Tower",48.8,2.3\n3,x,4,5\n'.replace(",", delimiter)
+    with pytest.raises(ConfigError, match="a quotation mark joins lines 2 to 3, which are rows"):
+        cells(tmp_path, table)
+    paragraph = 'id,title,lat,lon\n1,"Big\nBen",51.5,-0.12\n'.replace(",", delimiter)
+    assert cells(tmp_path, paragraph) == [["1", "Big\nBen", "51.5", "-0.12"]]
+
+
+def test_quoted_cells_may_follow_a_space(tmp_path: Path) -> None:
+    table = '"id", "title", "lat", "lon"\n   1, "Paris, 48.9", 48.5, 2.5\n'
+    assert cells(tmp_path, table) == [["1", "Paris, 48.9", "48.5", "2.5"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("id\tlat, deg\tlon, deg\n1\t2\t3\n", ("id", "lat, deg", "lon, deg")),
+        ("id;photo, name, author, x, y;lat;lon\n1;p;2;3\n", ("id", "photo, name, author, x, y", "lat", "lon")),
+        ('id,"Lat\n(deg)","Lon\n(deg)"\n1,2,3\n', ("id", "Lat (deg)", "Lon (deg)")),
+    ],
+)
+def test_the_delimiter_is_the_one_under_which_the_coordinates_are_found(
+    tmp_path: Path, text: str, header: tuple[str, ...]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    assert read_table(path, "csv", lambda file: file.header) == header
+    assert len(cells(tmp_path, text)) == 1
+
+
+def test_unnamed_columns_at_the_end_may_lack(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,lat,lon,,\n1,48,2,,\n2,49,3\n3,4\n4,1,2,,,5\n")
+    found = read_table(tmp_path / "t.csv", "csv", lambda file: [file.by_column(each) for _, each in file.rows()])
+    assert [each and each["lon"] for each in found] == ["2", "3", None, None]
+
+
+def test_an_address_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="this is an address, not a file; download the table"):
+        read_table(Path("https://x.org/t.csv"), "csv", lambda file: file.header)

@@ -129,15 +129,23 @@ def test_slips_of_single_rows_swap_nothing(tmp_path: Path, text: str) -> None:
     assert rows(found)["slip"] == "coordinates_out_of_range"
 
 
-def test_few_decidable_rows_that_agree_swap_the_headers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_few_decidable_rows_that_agree_refuse_a_table_of_one_region(tmp_path: Path) -> None:
     near = "".join(f"p{i},{2 + i / 1000},{40 + i / 1000}\n" for i in range(1300))
     far = "".join(f"far{i},{139 - i},{35 + i}\n" for i in range(12))
-    with caplog.at_level(logging.WARNING):
-        found = table(tmp_path, f"IMG_ID,LAT,LON\n{near}{far}")
+    with pytest.raises(ConfigError) as error:
+        table(tmp_path, f"IMG_ID,LAT,LON\n{near}{far}")
+    assert "the rows do not tell whether the headers LAT and LON are swapped" in str(error.value)
+    assert "of 1,312 rows with coordinates, 12 are legal only with the columns exchanged" in str(error.value)
+    found = table(tmp_path, f"IMG_ID,LAT,LON\n{near}{far}", lat="LON", lon="LAT")
     assert rows(found)["p3"] == (40.003, 2.003)
-    assert "of 1,312 rows with coordinates, 12 are legal only with the columns exchanged" in caplog.text
-    assert "columns.lat=LAT columns.lon=LON" in caplog.text
-    assert found.summary()["rows_legal_only_exchanged"] == 12
+    assert found.summary()["rows_legal_only_exchanged"] == 0
+
+
+def test_a_placeholder_out_of_range_swaps_nothing(tmp_path: Path) -> None:
+    near = "".join(f"p{i},{45 + i / 1000},{2 + i / 1000}\n" for i in range(990))
+    found = table(tmp_path, "id,lat,lon\n" + near + "".join(f"none{i},99,9\n" for i in range(10)))
+    assert rows(found)["p3"] == (45.003, 2.003)
+    assert rows(found)["none3"] == "coordinates_out_of_range"
 
 
 def test_slips_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -194,7 +202,9 @@ def test_a_column_that_holds_hemispheres_under_another_name_is_asked_about(tmp_p
         table(tmp_path, text)
     assert rows(table(tmp_path, text, lat_ref=name))["1"] == (-33.9, 151.2)
     assert rows(table(tmp_path, text, lat="lat"))["1"] == (33.9, 151.2)
-    assert rows(table(tmp_path, text + "4,1,7,2\n"))["1"] == (33.9, 151.2)
+    for odd in ("7", "?", "N/A", "Southern Hemisphere"):
+        with pytest.raises(ConfigError, match=f"columns.lat_ref={name}"):
+            table(tmp_path, f"{text}4,,{odd},\n")
     assert rows(table(tmp_path, text.replace("S", "").replace("North", "")))["1"] == (33.9, 151.2)
 
 
@@ -242,6 +252,19 @@ def test_coordinates_of_another_datum_are_refused(tmp_path: Path) -> None:
         "not recorded": True,
         "": True,
         "NAD83": True,
+        "ETRS89": True,
+        "EPSG:4269": True,
+        "EPSG:4258": True,
+        "GPS": True,
+        "-": True,
+        "nan": True,
+        "2021-05-01": True,
+        "TOKYO": False,
+        "not WGS84": False,
+        "GCJ-02 (not WGS84)": False,
+        "NAD27 to WGS84": False,
+        "EPSG:32631 from 4326": False,
+        "WGS84 / UTM zone 31N": False,
         "NAD27": False,
         "GCJ-02": False,
         "BD-09": False,
@@ -249,9 +272,12 @@ def test_coordinates_of_another_datum_are_refused(tmp_path: Path) -> None:
         "EPSG:43260": False,
     }
     text = "".join(f"{number},48.5,2.5,{name}\n" for number, name in enumerate(names))
-    found = rows(table(tmp_path, f"id,decimalLatitude,decimalLongitude,geodeticDatum\n{text}"))
-    assert [at == (48.5, 2.5) for at in found.values()] == list(names.values())
-    assert set(found.values()) == {(48.5, 2.5), "coordinates_other_datum"}
+    for column in ("geodeticDatum", "GPSMapDatum", "EXIF:GPSMapDatum", "crs", "srid", "EPSG code", "datum"):
+        found = rows(table(tmp_path, f"id,decimalLatitude,decimalLongitude,{column}\n{text}"))
+        assert [at == (48.5, 2.5) for at in found.values()] == list(names.values())
+        assert set(found.values()) == {(48.5, 2.5), "coordinates_other_datum"}
+    both = "id,lat,lon,datum,srid\n1,48.5,2.5,WGS84,3857\n2,48.5,2.5,WGS84,4326\n"
+    assert rows(table(tmp_path, both)) == {"1": "coordinates_other_datum", "2": (48.5, 2.5)}
 
 
 def test_invisible_characters_in_headers_and_cells(tmp_path: Path) -> None:
@@ -272,9 +298,14 @@ def test_columns_by_name_settle_it(tmp_path: Path) -> None:
     ("text", "columns", "said"),
     [
         (b"id,lat,lon\n1,2,3\nM\xfcnchen,2,3\n", {}, "line 3 is not UTF-8 (byte 0xfc at 2)"),
-        (b'id,lat,lon\n1,2,3\n"open,2,3\n', {}, "can't be read as CSV"),
+        (b'id,lat,lon\n1,2,3\n"open,2,3\n', {}, "can't be read as CSV (line 3:"),
         (b"id,lat,lon\n", {}, "no row below the header"),
-        (b"", {}, "no column looks like the lat"),
+        (b"", {}, "this file is empty"),
+        (b"id|lat|lon\n1|2|3\n", {}, "separate the cells by commas, semicolons or tabs"),
+        (b"# exported\nid,lat,lon\n1,2,3\n", {}, "separate the cells by commas, semicolons or tabs"),
+        (b"1.jpg,48.5,2.5\n2.jpg,48.6,2.6\n", {}, "the first line holds numbers, so this table has no header"),
+        (b"1.jpg,48.5,2.5\n2.jpg,48.6,2.6\n", {"lat": "48.5", "lon": "2.5", "id": "1.jpg"}, "has no header"),
+        (b"id,lat_rad,lon_rad\n1,2,3\n", {}, "lat_rad is not read as one: radians"),
         (b"id,north,lon\n1,2,3\n", {}, "columns.lat=<name>"),
         (b"who,lat,lon\n1,2,3\n", {}, "columns.id=<name>"),
         (b"id,lat,lat,lon\n1,2,3,4\n", {}, "(its lat) twice"),
@@ -298,3 +329,22 @@ def test_a_builder_without_the_key_columns_does_not_name_it(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="no column looks like the lat; correct the table") as error:
         open_table(tmp_path / "dataset1_info.csv", key="root")
     assert "columns." not in str(error.value)
+
+
+def test_without_an_id_column_a_photo_is_named_by_its_path_where_its_name_is_shared(tmp_path: Path) -> None:
+    lines = "a/1.jpg,1,2", "b/1.jpg,3,4", "c/2.jpg,5,6", "3.jpg,7,8", "3.png,9,10", "c/2.jpg,5,6"
+    found = table(tmp_path, "SourceFile,FileName,lat,lon\n" + "".join(f"{x.replace(',', ',_,', 1)}\n" for x in lines))
+    seen = [(row.id, row.shared_name) if isinstance(row, Row) else (row.record_id, row.reason) for row in found.rows()]
+    assert seen == [
+        ("a/1.jpg", True),
+        ("b/1.jpg", True),
+        ("2", False),
+        ("3.jpg", True),
+        ("3.png", True),
+        ("2", "duplicate_id"),
+    ]
+
+
+def test_one_photo_has_one_row(tmp_path: Path) -> None:
+    found = table(tmp_path, "id,file,lat,lon\n1,a.jpg,1,2\n2,a.jpg,3,4\n3,b.jpg,5,6\n")
+    assert rows(found) == {"1": (1, 2), "2": "duplicate_image", "3": (5, 6)}
