@@ -103,7 +103,7 @@ class PhotoFolder:
             raise RejectedRecordError(
                 row.id, error.code, f"{error.reason}; no photo below {self.root} has its name"
             ) from None
-        near = f"; {elsewhere[0].relative_to(self.root)} is another file's name" if elsewhere else ""
+        near = f"; {elsewhere[0].relative_to(self.root)} is another photo's path" if elsewhere else ""
         raise RejectedRecordError(row.id, "missing_image", f"no image {names} below {self.root}{near}")
 
     def _fits(self, path: Path, name: str, *, only: bool) -> bool:

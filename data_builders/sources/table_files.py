@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from data_builders.sources.table_names import axes_named
 from geotune.errors import ConfigError, Problem
+from geotune.system.file_kinds import ZIP, Treatment, binary_kind
 
 DELIMITERS = ",;\t"
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
@@ -39,26 +40,13 @@ _SAVE_AS_UTF8 = (
     "save it as UTF-8: a spreadsheet calls that CSV UTF-8; `iconv -f cp1252 -t utf-8` does it if Windows wrote it in "
     "a Western European language"
 )
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls) or another Office document", _EXPORT),
-    (b"\x1f\x8b", "a gzip archive", _UNPACK),
-    (b"BZh", "a bzip2 archive", _UNPACK),
-    (b"\xfd7zXZ", "an xz archive", _UNPACK),
-    (b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", _UNPACK),
-    (b"Rar!", "a RAR archive", _UNPACK),
-    (b"SQLite format 3\0", "an SQLite database", _CONVERT),
-    (b"PAR1", "a Parquet file", _CONVERT),
-    (b"ARROW1", "an Arrow or Feather file", _CONVERT),
-    (b"FEA1", "a Feather file", _CONVERT),
-    (b"\x89HDF", "an HDF5 file", _CONVERT),
-    (b"%PDF", "a PDF document", _OTHER_FILE),
-    (b"\x89PNG", "an image (PNG)", _OTHER_FILE),
-    (b"\xff\xd8\xff", "an image (JPEG)", _OTHER_FILE),
-    (b"{\\rtf", "an RTF document", _OTHER_FILE),
-    (b"version https://git-lfs", "a Git LFS pointer, not the table", "fetch the table with `git lfs pull`"),
-)
-"""First bytes of files that are no CSV, what they are, and the remedy."""
+_REMEDIES: dict[Treatment, str] = {
+    "unpack": _UNPACK,
+    "export": _EXPORT,
+    "convert": _CONVERT,
+    "fetch": "fetch the table with `git lfs pull`",
+    "none": _OTHER_FILE,
+}
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _MARKUP = re.compile(rb"<\s*[a-z!?]", re.IGNORECASE)
 _JSON = re.compile(rb"[\[{]\s*[\"\[{}\]]")
@@ -197,10 +185,9 @@ def _encoding(path: Path, key: str) -> str:
 
 def _other_kind(path: Path, head: bytes) -> tuple[str, str] | None:
     """What a file is by its content and what to do about it, if it is no CSV file."""
-    for magic, what, remedy in _MAGIC:
-        if head.startswith(magic):
-            return what, remedy
-    if head.startswith(b"PK\x03\x04"):
+    if (kind := binary_kind(head)) is not None:
+        return kind.what, _REMEDIES[kind.treatment]
+    if head.startswith(ZIP):
         return _kind_of_zip(path)
     marked = any(head.startswith(mark) for mark, _ in _BYTE_ORDER_MARKS)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()

@@ -155,7 +155,8 @@ def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
         )
     if not report and (others := _sample_files(out)):
         names = ", ".join(file.name for file in others[:5])
-        raise ConfigError(Problem(key, out, f"this folder holds {names}, which {build_key} did not build", as_it_is))
+        remedy = f"choose another path, or use {others[0]} as it is with {build_key}=null"
+        raise ConfigError(Problem(key, out, f"this folder holds {names}, which {build_key} did not build", remedy))
 
 
 def _read_report(out: Path) -> dict[str, Any]:

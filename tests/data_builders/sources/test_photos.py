@@ -164,7 +164,7 @@ def test_a_photo_of_another_folder_is_another_photo(tmp_path: Path, files: str, 
     if found:
         assert folder.find(row(asked)) == tmp_path / found
         return
-    with pytest.raises(RejectedRecordError, match=r"is another file's name") as error:
+    with pytest.raises(RejectedRecordError, match=r"is another photo's path") as error:
         folder.find(row(asked))
     assert error.value.reason == "missing_image"
 

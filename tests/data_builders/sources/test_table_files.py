@@ -43,7 +43,7 @@ KINDS: list[tuple[bytes, str, str]] = [
     (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "Excel workbook", "export"),
     (gzip.compress(CSV.encode()), "gzip", "unpack"),
     (bz2.compress(CSV.encode()), "bzip2", "unpack"),
-    (lzma.compress(CSV.encode()), "xz archive", "unpack"),
+    (lzma.compress(CSV.encode()), "compressed (xz)", "unpack"),
     (b"PAR1\x15\x04" + bytes(60), "Parquet", "pandas"),
     (b"ARROW1\0\0" + bytes(60), "Arrow", "pandas"),
     (b"%PDF-1.7\n%\xe2\xe3", "PDF", "CSV file itself"),

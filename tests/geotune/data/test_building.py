@@ -173,7 +173,7 @@ def test_builds_into_no_folder_of_other_samples(tmp_path: Path, toy: dict[str, A
     """It would train on samples that are not those of the folder that was named."""
     (tmp_path / "a.json").write_text(json.dumps([RECORD]))
     with pytest.raises(
-        ConfigError, match=r"holds a.json, which data.build did not build; use it .* with data.build=null"
+        ConfigError, match=r"holds a.json, which data.build did not build; .*use .*a.json as it is with data.build=null"
     ):
         ensure_dataset(str(tmp_path), toy, key="data.path")
     assert ensure_dataset(str(tmp_path), None) == tmp_path / "a.json"
