@@ -84,6 +84,9 @@ _FIELD = re.compile(
 _HAS_DIGIT = re.compile("[0-9]")
 NOT_A_NUMBER = re.compile(r"(?<!\w)(?:nan|inf|infinity)(?!\w)", re.IGNORECASE)
 """A word for a number that is none."""
+_UNCLEAR_FIELD = re.compile(r"\([-+]?[0-9.,]++\)|[-+]?[0-9]++(?:[.,][0-9]++)?+(?:['\"]{1,2}|\.)")
+"""A number in brackets, which is negative in a spreadsheet; one with a mark of minutes only; one that may go on."""
+_LOWER_HEMISPHERE = re.compile(r"(?<=[0-9\u00b0'\"]) [nsew]\Z")
 _PLAIN = re.compile(r"\s*+[-+]?[0-9]++(?:\.[0-9]++)?+\s*+")
 
 
@@ -94,7 +97,7 @@ def read_field(text: str, axis: str, *, decimal_comma: bool = True) -> AxisReadi
     """
     if _PLAIN.fullmatch(text):
         return AxisReading(float(text))
-    text = plain_text(text)
+    text = _LOWER_HEMISPHERE.sub(lambda match: match[0].upper(), plain_text(text).strip())
     if not _HAS_DIGIT.search(text):
         infinite = NOT_A_NUMBER.search(text) is not None
         return unreadable(CoordinateError.not_a_number if infinite else CoordinateError.missing)
@@ -105,7 +108,7 @@ def read_field(text: str, axis: str, *, decimal_comma: bool = True) -> AxisReadi
     if len(names) > 1 or (names and (names[0] == "A") is not (axis == "N")):
         return unreadable(CoordinateError.ambiguous)
     dashes = any(token.text in "-\u2014" and kind == "j" for token, kind in zip(tokens, kinds, strict=True))
-    if match is None or dashes or ("c" in kinds and not decimal_comma):
+    if match is None or dashes or ("c" in kinds and not decimal_comma) or _UNCLEAR_FIELD.fullmatch(text):
         return unreadable(CoordinateError.ambiguous)
     return read_angle(tokens, kinds, *match.span("angle"), axis)
 

@@ -136,7 +136,7 @@ _JOINING = frozenset("AOLBRTNE")  # kinds of tokens that a word may join or chan
 _BEHIND_NUMBER = "id\u00b0'\""
 _DECIMALS = re.compile(r"[0-9]++(?!\.[0-9])")
 _DIGIT_AT = re.compile(r"\.?[0-9]")
-_DIGIT_BEHIND_SPACE = re.compile(r"[ ]{1,2}\.?[0-9]")
+_DIGIT_BEHIND_SPACE = re.compile(r"[^\S\n]{1,2}\.?[0-9]")
 
 
 class Token(NamedTuple):

@@ -53,7 +53,7 @@ READ_AT_LEAST = {
     "other spaces": 0.85,
     "invisible characters": 0.85,
     "cells": 0.95,
-    "cells with signs": 0.75,
+    "cells with signs": 0.5,  # a number in brackets is negative in a spreadsheet, and refused
     "cells with minutes": 0.75,
     "cells with decimal commas": 0.9,
 }
