@@ -30,8 +30,11 @@ __all__ = [
 
 SWAP_WITHIN_KM = 25.0
 """An answer counts as swapped if it is this close to the truth once latitude and longitude are exchanged."""
-_CANONICAL = re.compile(r'\s*+\{"latitude": (-?[0-9]++\.[0-9]++), "longitude": (-?[0-9]++\.[0-9]++)\}\s*+')
-"""The canonical form, by far the most frequent one, needs no analysis."""
+_CANONICAL = re.compile(
+    r"""([^\d<\[\]{}"\\\u25c1]*+)\{"latitude": (-?[0-9]++\.[0-9]++), "longitude": (-?[0-9]++\.[0-9]++)\}\s*+"""
+)
+"""An answer that ends in the canonical form, with nothing before it that could be read, needs no analysis."""
+_AXIS = re.compile(r"lat|l(?:on|ng)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def right_if_swapped(
 
 def _final_statement(text: str) -> Statement:
     """Return the statement that a text finally makes; its `reason` is set if it gives no coordinates."""
-    if (canonical := _CANONICAL.fullmatch(text)) is not None:
-        return Statement(float(canonical[1]), float(canonical[2]), explicit=True)
+    canonical = _CANONICAL.fullmatch(text)
+    if canonical is not None and not _AXIS.search(canonical[1]):
+        return Statement(float(canonical[2]), float(canonical[3]), explicit=True)
     return final_statement(final_answer(text))

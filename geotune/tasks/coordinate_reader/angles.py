@@ -82,7 +82,8 @@ _FIELD = re.compile(
     re.VERBOSE,
 )
 _HAS_DIGIT = re.compile("[0-9]")
-_NOT_A_NUMBER = re.compile(r"(?<!\w)(?:nan|inf|infinity)(?!\w)", re.IGNORECASE)
+NOT_A_NUMBER = re.compile(r"(?<!\w)(?:nan|inf|infinity)(?!\w)", re.IGNORECASE)
+"""A word for a number that is none."""
 _PLAIN = re.compile(r"\s*+[-+]?[0-9]++(?:\.[0-9]++)?+\s*+")
 
 
@@ -95,7 +96,7 @@ def read_field(text: str, axis: str, *, decimal_comma: bool = True) -> AxisReadi
         return AxisReading(float(text))
     text = plain_text(text)
     if not _HAS_DIGIT.search(text):
-        infinite = _NOT_A_NUMBER.search(text) is not None
+        infinite = NOT_A_NUMBER.search(text) is not None
         return unreadable(CoordinateError.not_a_number if infinite else CoordinateError.missing)
     tokens, kinds = tokenize(text)
     kinds = kinds.replace("b", "s")  # a field is no list: a dash before its number is a sign
@@ -125,6 +126,8 @@ def read_angle(tokens: list[Token], kinds: str, first: int, end: int, axis: str)
             parts[-1] += f".{tokens[at].text}"
         elif kind in "id":
             parts.append(word)
+        elif kind == ":" and word != ":" and parts:
+            return unreadable(CoordinateError.ambiguous)  # "10=2.3 W"
         elif kind in "NE":
             directions.add((kind, HEMISPHERES[word.rstrip(".")] in "SW"))
         elif kind == "s":

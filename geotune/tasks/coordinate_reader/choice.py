@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from geotune.tasks.coordinate_reader.angles import CoordinateError
+from geotune.tasks.coordinate_reader.angles import NOT_A_NUMBER, CoordinateError
 from geotune.tasks.coordinate_reader.statements import (
     HemisphereField,
     NamedField,
@@ -17,8 +17,9 @@ from geotune.tasks.coordinate_reader.statements import (
 from geotune.tasks.coordinate_reader.structures import read_structures
 from geotune.tasks.coordinate_reader.text import plain_text
 
+_DIGIT = re.compile(r"\d")
 _RESTATED_DEG = 0.01
-"""A statement this close to the answer before it only repeats that answer."""
+"""Of two statements this close to each other one may be the other, rounded."""
 _CORRECTION = re.compile(
     r"\b(?:final(?:ly)?|answer|therefore|thus|hence|so|actually|correct(?:ion|ed)?|wait|no|conclu\w{1,12}"
     r"|reflection|instead|rather|settle|revis\w{1,12}|then|better|overall|refined?|verdict|in short|summary"
@@ -66,7 +67,7 @@ _CLAIM = re.compile(
 _SENTENCE_END = re.compile(r"(?<!e\.g)(?<!i\.e)[.!?;]\s|\n")
 _RANK = re.compile(
     r"""
-      (?:^|\n)[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
+      (?:^|\n|;[ ])[ \t*\#>-]{0,6} (?:(?:rank|top|guess|candidate|option|choice|location|\#)[ \t]?\#?)?
       (?P<number>[0-9]{1,2}) [.):][ \t*]
     | \b(?P<first>first|1st|primary|top|best|most[ ]likely|likeliest|main|highest)\b
       (?:[ ](?:choice|guess|candidate|option|estimate|location|answer|match|likely|probability|confidence)){1,2}
@@ -79,9 +80,11 @@ _LEAD = 160
 
 def final_statement(answer: str) -> Statement:
     """Return the final statement of an answer's text; its `reason` is set if it gives no coordinates."""
+    if not _DIGIT.search(answer) and not NOT_A_NUMBER.search(answer):
+        return Statement(reason=CoordinateError.missing)
     prose, structures = read_structures(plain_text(answer))
     reader = StatementReader(prose)
-    statements, otherwise = _statements(reader, structures, len(prose))
+    statements, otherwise = _statements(prose, reader, structures)
     if not statements:
         return Statement(reason=otherwise)
     chosen = statements[0]
@@ -93,7 +96,7 @@ def final_statement(answer: str) -> Statement:
 
 
 def _statements(
-    reader: StatementReader, structures: list[Statement], end: int
+    prose: str, reader: StatementReader, structures: list[Statement]
 ) -> tuple[list[Statement], CoordinateError]:
     """Return the statements of a text in order, and the reason that applies if there is none.
 
@@ -111,7 +114,9 @@ def _statements(
             hemispheres.append(event)
         elif isinstance(event, Structure):
             pending = None
-            found.append(replace(structures[event.number], start=event.start, end=event.end))
+            statement = replace(structures[event.number], start=event.start, end=event.end)
+            cut = _DIGIT.match(prose, event.end) is not None  # "{...: -171.1}522"
+            found.append(replace(statement, reason=CoordinateError.ambiguous) if cut else statement)
         elif isinstance(event, Statement):
             pending = None
             found.append(event)
@@ -128,7 +133,7 @@ def _statements(
             pending = None
     halved = pending is not None and pending.reading.reason is not CoordinateError.missing
     if pending is not None and halved and (not found or pending.explicit):  # cut off, or half a correction
-        found.append(Statement(reason=CoordinateError.incomplete, explicit=True, end=end))
+        found.append(Statement(reason=CoordinateError.incomplete, explicit=True, end=len(prose)))
     elif pending is not None and pending.reading.reason is None and not found:
         otherwise = CoordinateError.incomplete
     if hemispheres:
@@ -156,8 +161,11 @@ def _later(text: str, answer: Statement, later: Statement) -> Statement:
     The later one holds, unless it repeats the answer, is ranked behind it, is named as an alternative or in passing,
     or has less claim to be the answer; between statements that are joined by "or" none holds.
     """
-    if _same_place(answer, later):
-        return later if answer.bare and not later.bare else replace(answer, end=later.end)
+    if _is_flipped(answer, later):
+        return later if answer.bare else replace(answer, end=later.end)
+    near = _is_near(answer.lat, answer.lon, later)
+    if near and _decimals(later) <= _decimals(answer):
+        return replace(answer, end=later.end)
     between = text[answer.end : later.start]
     lead = _lead(text, later, answer.end)
     ranks = _rank(text, answer), _rank(text, later, answer.end)
@@ -174,19 +182,26 @@ def _later(text: str, answer: Statement, later: Statement) -> Statement:
         return replace(answer, end=later.end)  # in brackets
     if _claim(text, later, answer.end) >= _claim(text, answer):
         return later
-    if answer.explicit and not later.explicit:
+    if near or (answer.explicit and not later.explicit):
         return replace(answer, end=later.end)
     return replace(later, reason=CoordinateError.ambiguous)
 
 
-def _same_place(answer: Statement, later: Statement) -> bool:
-    """Return whether two statements give the same place; if one of them is a bare pair, in either order."""
-    if answer.reason is not None or later.reason is not None:
+def _is_near(lat: float, lon: float, other: Statement) -> bool:
+    """Return whether a statement gives this place or one so near that one of the two only rounds the other."""
+    return abs(other.lat - lat) <= _RESTATED_DEG and abs(other.lon - lon) <= _RESTATED_DEG
+
+
+def _is_flipped(answer: Statement, later: Statement) -> bool:
+    """Return whether one of two statements is a bare pair that repeats the other, in either order."""
+    if answer.bare is later.bare:
         return False
-    orders = [(answer.lat, answer.lon)]
-    if later.bare is not answer.bare:
-        orders.append((answer.lon, answer.lat))
-    return any(abs(later.lat - lat) <= _RESTATED_DEG and abs(later.lon - lon) <= _RESTATED_DEG for lat, lon in orders)
+    return _is_near(answer.lat, answer.lon, later) or _is_near(answer.lon, answer.lat, later)
+
+
+def _decimals(statement: Statement) -> int:
+    """Return the number of decimals that a statement gives."""
+    return max(len(repr(value).partition(".")[2]) for value in (statement.lat, statement.lon))
 
 
 def _lead(text: str, statement: Statement, since: int = 0) -> str:

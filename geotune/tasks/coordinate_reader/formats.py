@@ -18,7 +18,7 @@ _SPACES = r"[ \t]{0,8}"
 _FORMAT = re.compile(
     rf"""
       (?P<link> (?:https?://|www\.)[^\s<>"`\]\\]{{1,2000}} )
-    | (?P<geo> \bgeo:(?P<geo_lat>{_N}),(?P<geo_lon>{_N})(?:,{_N})?(?:;[\w=.;-]{{0,80}})? )
+    | (?P<geo> \bgeo:(?P<geo_lat>{_N}),(?P<geo_lon>{_N})(?:,{_N})?(?:[;?][\w=.,;-]{{0,80}})? )
     | (?P<vcard> \bGEO[:=](?P<vcard_lat>{_N});(?P<vcard_lon>{_N}) )
     | (?P<wkt> (?:SRID=(?P<srid>[0-9]{{1,6}});\s?)?\bPOINT{_SPACES}(?:ZM?|M)?{_SPACES}\({_SPACES}
         (?P<wkt_lon>{_N})[ \t]{{1,8}}(?P<wkt_lat>{_N})(?:[ \t]{{1,8}}[-+]?[0-9.]{{1,20}}){{0,2}}{_SPACES}\)
@@ -42,9 +42,8 @@ _FORMAT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_SIGNS = (
-    *("://", "www.", "geo:", "geo=", "srid", "st_", "{coord", "<coord", "<geo", "<gml:"),
-    *("point", "polygon", "linestring", "collection", "envelope", "box"),
+_SIGNS = re.compile(
+    r"://|www\.|geo[:=]|srid|st_|\{coord|<coord|<geo|<gml:|point|polygon|linestring|collection|envelope|box"
 )
 _SIGNED_PAIR = re.compile(r"[+-][0-9]{2}[0-9.]{0,12}[+-][0-9]")
 """What every format has, to be looked for first: most texts have none."""
@@ -78,8 +77,7 @@ def read_formats(text: str) -> tuple[str, list[Statement]]:
 
     A link without a place is replaced by a blank: its numbers are identifiers.
     """
-    lower = text.lower()
-    if not any(sign in lower for sign in _SIGNS) and not _SIGNED_PAIR.search(text):
+    if not _SIGNS.search(text.lower()) and not _SIGNED_PAIR.search(text):
         return text, []
     statements: list[Statement] = []
 

@@ -29,7 +29,8 @@ def first_of(found: list[Ranked]) -> Statement | None:
     main = [each for each in found if each.role != "alternative"]
     if found and not main:
         return ambiguous()
-    main = [each for each in main if each.role == "primary"] or main
+    for roles in (("primary",), ("pair", "lat_lon", "lon_lat")):
+        main = [each for each in main if each.role in roles] or main
     main = [each for each in main if not each.statement.bare] or main
     stated = [each for each in main if each.statement.reason is not CoordinateError.missing] or main
     if len({(each.statement.lat, each.statement.lon, each.statement.reason) for each in stated}) <= 1:

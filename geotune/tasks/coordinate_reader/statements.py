@@ -289,7 +289,9 @@ class StatementReader:
         durations = ":" in kinds[first:end] or any(self.tokens[at].text.isalpha() for at in spelled)
         listed = beside.joined(first) or beside.in_list(first, end) or behind in ("u", "$")
         if durations or listed or not beside.stands_out(first, end):
-            if beside.decimals(first, end) or "\u00b0" in kinds[first:end]:
+            if not (durations or listed) and beside.is_unclear(first, end):
+                yield self._ambiguous(first, end)
+            elif "d" in kinds[first:end] or "\u00b0" in kinds[first:end]:
                 yield CoordinateError.ambiguous
             return
         if _MARK_BEHIND.match(kinds, end):  # "48.85, 2.35 E"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from geotune.tasks.coordinate_reader.tokens import Token
 from geotune.tasks.coordinate_reader.words import word_set
@@ -12,6 +13,8 @@ NUMBER_NEXT = r"s?[idg]"
 _BRACKETS = r"(?:[)\]}]{1,2}[,;aof]\n?[(\[{]{1,2}|o)"  # between two pairs of a list
 _IN_LIST = re.compile(rf"[id](?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
 _LIST_BEHIND = re.compile(rf"(?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS}){NUMBER_NEXT}")
+_ALONE_BEFORE = re.compile(r"(?:\A|\n)s?[id]\u00b0?,?\n\Z")
+_ALONE_BEHIND = re.compile(r",?\ns?[id]\u00b0?,?(?:\n|\Z)")
 _GROUP = re.compile(r"\([^()\n]{0,25}\)")
 _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
 _HEMISPHERE_BEFORE = re.compile(r"[NEh][:)'\"j}]{0,3}\Z")
@@ -27,8 +30,9 @@ _PARTS_OF_DEGREE = word_set("min mins minute minutes arcmin sec secs second seco
 _AROUND_WORDS = word_set("ci confidence range between error accuracy uncertainty margin within radius interval wgs84")
 _PLACE_WORDS = word_set(
     """coordinate coordinates coord coords coordonn\u00e9es coordenadas koordinaten gps location position place point
-    pin answer final guess estimate prediction predicted estimated result latlng latlon marker geolocation spot output
-    response solution here candidate primary"""
+    pin answer final taken shot photo image photograph camera picture guess estimate prediction predicted estimated
+    result latlng latlon marker geolocation spot output response solution here candidate primary likely likeliest
+    probably"""
 )
 _CUE_WORDS = word_set("at is are near around approximately about roughly as then be to")
 _OTHER_NUMBERS = word_set(
@@ -39,6 +43,11 @@ _OTHER_NUMBERS = word_set(
     similarity similarities temperature temperatures speed area dimensions fraction fractions page pages chapter
     section figure x y z utm ip tel phone zip iso lens aperture"""
 )
+_PLACE_TERMS = re.compile(
+    "\u7b54\u6848|\u5750\u6807|\u5ea7\u6a19|\u4f4d\u7f6e|\u5730\u70b9"  # answer, coordinates, position, place
+    "|\u7ecf\u7eac|\u7d93\u7def|\uc88c\ud45c|\uc704\uce58"
+)
+_JOINING_CATEGORIES = ("Pc", "Pd", "Pe", "Pf", "Sk", "Sc", "No", "Lm", "Mn")
 _PRECISE = 3
 """Number of decimals with which two numbers in a sentence look like coordinates, not like prices or ratings."""
 _LINE = 40
@@ -75,7 +84,8 @@ class Surroundings:
             return False
         kind, token = self.kinds[first - 1], self.tokens[first - 1]
         if kind == "p":
-            return token.text not in "?!\u2026"
+            category = unicodedata.category(token.text[0])
+            return category == "Sm" or (self.touches_before(first) and category in _JOINING_CATEGORIES)
         if kind in "-:.'\"<":
             return self.touches_before(first) and self.kinds[max(0, first - 2) : first - 1] in tuple("idg\u00b0-")
         return kind in "idg\u00b1\u00b0$+"
@@ -112,7 +122,11 @@ class Surroundings:
     def _parts(self, at: int) -> bool:
         """Return whether a token parts what stands before it from what is behind it: a word, a tag, a line break."""
         text = self.tokens[at].text
-        return self.kinds[at] in "\nJ" or (text[:1].isalpha() and self.kinds[at] not in "NE") or text.endswith(">")
+        return (
+            self.kinds[at] in "\nJ"
+            or (text[:1].isalpha() and self.kinds[at] not in "NE")
+            or (len(text) > 1 and text.endswith(">"))
+        )
 
     def contradicted(self, first: int, axis: str) -> bool:
         """Return whether a hemisphere before a pair may belong to its first number, which has another one."""
@@ -135,7 +149,7 @@ class Surroundings:
                 group = _GROUP.match(self.kinds, at)
                 if group is None:
                     return False
-                if not self._is_aside(*group.span()):
+                if not self._is_aside(*group.span(), hemisphere=hemisphere):
                     return True
                 at = group.end()
                 continue
@@ -163,13 +177,17 @@ class Surroundings:
             case "/" if following in ("N", "E"):
                 return True
             case "p" if touching and self.tokens[at].text not in "?!\u2026":
-                return number_follows or self.touches_before(at + 1)
+                return number_follows or (self.touches_before(at + 1) and self.kind(at + 1) not in "AOLPQRTB")
+            case "." if self.kinds[at - 1] == "d" and following not in ("N", "E", "h"):
+                return False  # the end of a sentence
+            case "." if following in ("N", "E", "h") and self.kind(at + 2) not in ("i", "d", "s"):
+                return not hemisphere
             case "-" | "+" | "o" | "/" | "<" | "." | "p":
                 return number_follows
             case "\n":
                 return number_follows and self.kinds[at + 2 : at + 3] in ("'", '"') and self.touches_before(at + 2)
-            case ":":
-                return touching and number_follows
+            case ":" | ";":
+                return touching and number_follows and (kind == ":" or self.touches_before(at + 1))
             case "f" | "a":
                 return number_follows and self.tokens[at].text.lower() in ("to", "and")
             case _:
@@ -186,25 +204,30 @@ class Surroundings:
         has_unit = _NUMBER_WITH_UNIT.match(self.kinds, at + 1) is not None
         return self.touches_before(at + 1) or not (bare or has_unit)
 
-    def _is_aside(self, first: int, end: int) -> bool:
-        """Return whether brackets only comment on the number before them."""
+    def _is_aside(self, first: int, end: int, *, hemisphere: bool) -> bool:
+        """Return whether brackets only comment on the number before them, of which `hemisphere` tells the direction."""
         kinds = self.kinds[first + 1 : end - 1]
-        pair = _PAIR_INSIDE.search(kinds) is not None
-        if not pair and any(kind in "NEhrs" for kind in kinds):
-            return False
-        named = any(kind in "AOLPQ" for kind in kinds)
+        if _PAIR_INSIDE.search(kinds):
+            return True
+        if any(kind in "AOLPQ" for kind in kinds):
+            return any(kind in "idg" for kind in kinds)  # "(lon first)" qualifies
         if not any(kind in "idg" for kind in kinds):
-            return not named
+            alone = not any(kind in "wkr" for kind in kinds)  # "(south)", but not "(view facing south)"
+            return hemisphere or not (alone and any(kind in "NEhs" for kind in kinds))
         words = {token.text.lower() for token in self.tokens[first:end]}
-        around = any(kind in "\u00b1u-" for kind in kinds) or not words.isdisjoint(_AROUND_WORDS) or kinds == "g"
-        return around or pair or named
+        if any(kind in "\u00b1u-" for kind in kinds) or not words.isdisjoint(_AROUND_WORDS) or kinds == "g":
+            return True
+        # "(26200 Paris)", "(near exit 18)", but not "(51')" or "(or 49)"
+        return any(kind in "wk" for kind in kinds) and not any(kind in "d\u00b0'\"NEhso" for kind in kinds)
 
     # Beside a pair
 
     def in_list(self, first: int, end: int) -> bool:
         """Return whether a pair is part of a longer list of numbers or pairs."""
-        before = _IN_LIST.search(self.kinds, max(0, first - 8), first)
-        return before is not None or _LIST_BEHIND.match(self.kinds, end) is not None
+        start = max(0, first - 8)
+        before = _IN_LIST.search(self.kinds, start, first) or _ALONE_BEFORE.search(self.kinds, start, first)
+        behind = _LIST_BEHIND.match(self.kinds, end) or _ALONE_BEHIND.match(self.kinds, end)
+        return before is not None or behind is not None
 
     def qualified(self, first: int, end: int) -> bool:
         """Return whether a hemisphere, a possible sign, or a name that may state the order is beside a bare pair."""
@@ -223,9 +246,14 @@ class Surroundings:
         """Return whether two numbers are set apart as a pair, follow words that announce one, or are precise."""
         kinds = self.kinds
         line = max(kinds.rfind("\n", max(0, first - _LINE), first) + 1, first - _LINE, 0)
-        before = kinds[line:first].rstrip("'\"j([{s")
+        before = kinds[line:first].rstrip("'\"j([{s-")
+        while before.endswith("p") and unicodedata.category(self.tokens[line + len(before) - 1].text[0]) == "So":
+            before = before[:-1]  # an emoji
         decimals = self.decimals(first, end)
         precise = decimals >= _PRECISE or kinds[first:end].count("\u00b0") >= 2
+        if kinds[max(0, first - 2) : first].rstrip("s").endswith("(") and self.kind(end) == ")":
+            texts = (self.tokens[at].text for at in range(first, end) if kinds[at] == "d")
+            precise = precise or (decimals > 1 and any(len(text.partition(".")[2]) >= _PRECISE for text in texts))
         if not decimals and not any(kind in ",;cNE" for kind in kinds[first:end]):
             return False
         if not before or before[-1] == "e":
@@ -239,7 +267,13 @@ class Surroundings:
             return False
         announced = cue in _CUE_WORDS or cue in _PLACE_WORDS or before[-1] in ",;a"
         announced = announced or (before[-1] == "." and len(cue) > 3)
-        return precise or (announced and (decimals > 0 or "N" in kinds[first:end]))
+        return precise or (announced and any(kind in "dN" for kind in kinds[first:end]))
+
+    def is_unclear(self, first: int, end: int) -> bool:
+        """Return whether two numbers that do not stand out may be coordinates: precise ones with an unknown label."""
+        line = max(self.kinds.rfind("\n", 0, first) + 1, first - _LINE)
+        words = {token.text.lower() for token in self.tokens[line:first]}
+        return self.decimals(first, end) >= _PRECISE and words.isdisjoint(_OTHER_NUMBERS)
 
     def _is_place_label(self, line: int, colon: int) -> bool:
         """Return whether the words before a colon announce a place: "Coordinates:", "Paris, France:"."""
@@ -248,4 +282,4 @@ class Surroundings:
         lower = {word.lower() for word in words}
         if lower & _OTHER_NUMBERS:
             return False
-        return not words or bool(lower & _PLACE_WORDS) or all(word[:1].isupper() for word in words)
+        return not words or bool(lower & _PLACE_WORDS) or words[-1][0].isupper() or bool(_PLACE_TERMS.search(words[-1]))

@@ -10,6 +10,7 @@ from geotune.tasks.coordinate_reader.ranking import Ranked, ambiguous, first_of
 from geotune.tasks.coordinate_reader.statements import Statement, combined_reason
 from geotune.tasks.coordinate_reader.words import key_role
 
+_DIGIT = re.compile("[0-9]")
 _RULE = re.compile(r"[\s|:+-]++")
 _MANY_CELLS = 40
 
@@ -35,7 +36,7 @@ def read_tables(text: str) -> list[tuple[int, int, Statement]]:
 
 def _header(line: str, delimiter: str) -> list[str]:
     """Return the roles of a header's columns; [] if it has no latitude and longitude, or is no header."""
-    if not delimiter or len(line) > 1000 or any(character.isdecimal() for character in line):
+    if not delimiter or len(line) > 1000 or _DIGIT.search(line):
         return []
     roles = [key_role(cell) for cell in _cells(line, delimiter)]
     return roles if {"lat", "lon"} <= set(roles) and len(roles) <= _MANY_CELLS else []

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from geotune.tasks.coordinate_reader.words import COMMON_WORDS, HEMISPHERES, SPREADS, key_role, word_set
@@ -51,6 +52,7 @@ _TOKEN = re.compile(
     | (?P<second> '['"] | " )
     | (?P<degree> \u00b0 )
     | (?P<tolerance> \u00b1 | \+/?- | -\+ )
+    | (?P<signed_arrow> (?<!\w)->(?=[.]?[0-9]) )
     | (?P<separator> [:=\u2192\u21d2] | [-=]> )
     | (?P<comma> , )
     | (?P<dash> [-\u2014]{{1,2}}(?![-\u2014]) )
@@ -73,6 +75,7 @@ _KINDS = {
     "degree": "\u00b0",
     "tolerance": "\u00b1",
     "separator": ":",
+    "signed_arrow": "g",  # the dash may be a sign
     "junk": "j",
     "compared": "<",
     "percent": "u",
@@ -81,10 +84,10 @@ _KINDS = {
     "other": "p",
 }
 _STATES = re.compile(
-    rf"[0-9]|{STRUCTURE}|(?<![^\W_])(?:lat|lon|lng|l\u00e4ng|laeng|leng|breit|breed)|latlon|latlng", re.IGNORECASE
+    rf"[0-9]++|{STRUCTURE}|(?<![^\W_])(?:lat|lon|lng|l\u00e4ng|laeng|leng|breit|breed)|latlon|latlng", re.IGNORECASE
 )
 """What a statement cannot do without: a digit, or the name of an axis, which may have no value."""
-_REACH = (400, 200)
+_REACH = (240, 120)
 """Number of characters before and behind these that can belong to a statement."""
 _KNOWN_WORDS = {
     "k": """in on from for with which that this these those it its the an as so but because since based using within
@@ -124,6 +127,8 @@ _AXIS_KINDS = {
 _REF_WORDS = word_set("ref reference direction dir hemisphere cardinal")
 _BEFORE_HEMISPHERE = word_set("in to toward towards of at on")
 _AFTER_DIRECTION = word_set("of from side part end coast shore bank edge facing along near")
+_DEPENDENT = _REF_WORDS | SPREADS | {"not"}
+_JOINING = frozenset("AOLBRTNE")  # kinds of tokens that a word may join or change
 _BEHIND_NUMBER = "id\u00b0'\""
 _DECIMALS = re.compile(r"[0-9]++(?!\.[0-9])")
 _DIGIT_AT = re.compile(r"\.?[0-9]")
@@ -138,15 +143,26 @@ class Token(NamedTuple):
     end: int
 
 
+_new_token = tuple.__new__
+
+
+@lru_cache(maxsize=1 << 15)
+def _kind_anywhere(word: str) -> str | None:
+    """Return the kind of a word that is the same whatever stands beside it; None if that depends."""
+    lower = word.lower()
+    if len(word) == 1 or lower in _DEPENDENT or lower in HEMISPHERES or _AXIS_WORD.search(lower):
+        return None
+    kind = _WORDS.get(lower, "w")
+    return None if kind in "'\"" else kind
+
+
 def tokenize(text: str) -> tuple[list[Token], str]:
     """Split a text; returns its tokens, without the white space between them, and the string of their kinds."""
     tokenizer = _Tokenizer(text)
     for start, end in _regions(text):
         if tokenizer.tokens:
             tokenizer.put("\n", "", start)  # nothing is read across text that is left out
-        for match in _TOKEN.finditer(text, start, end):
-            if match.lastgroup != "space":
-                tokenizer.add(match)
+        tokenizer.add_region(start, end)
     return tokenizer.tokens, "".join(tokenizer.kinds)
 
 
@@ -174,12 +190,26 @@ class _Tokenizer:
         self.kinds: list[str] = []
         self.open = 0  # number of round brackets that are open
 
-    def add(self, match: re.Match[str]) -> None:
-        """Add the token of a match, or several, or join it to the token before."""
-        group, word, start = match.lastgroup or "other", match[0], match.start()
-        if (kind := _KINDS.get(group)) is not None:
-            self.put(kind, word, start)
-        elif group == "number":
+    def add_region(self, start: int, end: int) -> None:
+        """Add the tokens of `text[start:end]`."""
+        tokens, kinds = self.tokens, self.kinds
+        for match in _TOKEN.finditer(self.text, start, end):
+            group = match.lastgroup or "other"
+            if group == "space":
+                continue
+            word, at = match[0], match.start()
+            kind = _KINDS.get(group)
+            if kind is None and group == "word" and (not kinds or (kinds[-1] not in _JOINING and tokens[-1].end < at)):
+                kind = _kind_anywhere(word)
+            if kind is None:
+                self.add(group, word, at)
+            else:  # most tokens: written out for speed
+                tokens.append(_new_token(Token, (word, at, match.end())))
+                kinds.append(kind)
+
+    def add(self, group: str, word: str, start: int) -> None:
+        """Add a token of which the kind depends on others, or several, or join it to the token before."""
+        if group == "number":
             self.add_number(word, start)
         elif group == "letter":
             self.put(self.mark_of_letter(word), word, start)
@@ -215,7 +245,7 @@ class _Tokenizer:
         kind = ("i" if digits.isdecimal() else "d") if _NUMBER.fullmatch(digits) else "g"
         if self.touches(start) and self.runs_on():
             kind = "g"
-        if len(digits) > 3 and digits[:2] == "00" and digits[2] != ".":
+        if digits[0] == "0" and len(digits.partition(".")[0]) > 3 and self.last() != "c":
             kind = "g"  # degrees and minutes run together: 0002745
         self.put(kind, digits, start)
         if sentence_end:
@@ -229,7 +259,9 @@ class _Tokenizer:
                 self.kinds[-2] = "g"  # "48_85"
                 return True
             return False
-        return (last == "." and before in ("i", "d", "g", ".", "s")) or (last == "w" and self.tokens[-1].text.isalnum())
+        if last == ".":
+            return before in ("i", "d", "g", ".", "s") or self.kinds[-3:-1] == ["g", "w"]
+        return last == "w" and self.tokens[-1].text.isalnum()
 
     def add_word(self, word: str, start: int) -> None:
         """Add a word; some words join the token before, or change its kind."""
@@ -263,8 +295,12 @@ class _Tokenizer:
         marked = self.kinds[-2] if len(self.kinds) > 1 else ""
         if letter == "d":
             return "\u00b0"
+        if letter == "m" and marked != "\u00b0":
+            runs_on = _DIGIT_AT.match(self.text, self.tokens[-1].end + 1) is not None
+            self.kinds[-1] = "g" if runs_on else self.kinds[-1]  # "1m75"
+            return "w" if runs_on else "u"
         if letter == "m":
-            return "'" if marked == "\u00b0" else "u"
+            return "'"
         if letter == "s" and marked == "'":
             return '"'
         return _hemisphere_kind(letter)

@@ -120,7 +120,7 @@ _NAMED_ROLES: dict[str, str] = {
     for name in reversed(names.split())
 }
 _ALTERNATIVE = re.compile(
-    r"(?:alternat|other|second|2nd|third|3rd|runner|backup|fallback|candidate|less|nearby|neighbo|compar|reference|"
+    r"(?:alternat|other|second|2nd|third|3rd|runner|backup|fallback|less|nearby|neighbo|compar|reference|"
     r"example|reject|eliminat|exclud|wrong|not_|distractor|landmark|nearest|city_cent|poi_|initial|draft|previous|old_)"
 )
 _PRIMARY = re.compile(

@@ -20,7 +20,7 @@ SPELT: tuple[st.SearchStrategy[Case], ...] = (
     places(WORDS, extra=loud, decimals=2),
     places(MARKED, degrees_and_minutes, (2, 3), extra=quoted),
 )
-ADDED = "abcfgkmxXqK%$€£#_^~*\\|?!@&=()[]{}<>`;/,.½²×0"
+ADDED = "abcfgkmxXqK%$€£#_^~*\\|?!@&=()[]{}<>`;/.½²×0"
 """Characters that are added beside or inside a number. None of them states a sign, a hemisphere or a minute."""
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202c"
 SPACES = ("\u00a0", "\u2009", "\u202f", "\u3000", "\t", "  ", "\n")
