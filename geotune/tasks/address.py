@@ -68,6 +68,8 @@ class AddressTask(Task):
         `GoldError` otherwise.
         """
         names = {name: str(record[name]) for name in NAMES if record.get(name) is not None}
+        if len(names.get("country", "")) == 2:  # a code, which a table may hold in lower case
+            names["country"] = names["country"].upper()
         if not any(known_name(names.get(name, ""), name) for name in _SAME):
             raise GoldError("no city, state or country")
         return replace(_from_fields(names), coordinates=gold_coordinates(record)).json()
