@@ -26,11 +26,12 @@ _YES_AND_NO = by_words(
 _NO = r"no(?!\s+(?!(?:it|the|this|that|they|i|he|so|because|since|as|and|or|but)\b)[^\W\d_])"
 
 
-def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str = "") -> Wording:
+def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str = "", starts: str = "") -> Wording:
     """Make the `Wording` of true and false.
 
     The arguments add alternatives to the pattern, such as "|correct", and filler words. A match of `places` means
-    false if one of its groups matches, with two groups true, and so on.
+    false if one of its groups matches, with two groups true, and so on. `starts` holds the first characters of these
+    alternatives and places, to save time.
     """
     yes, no = "true|yes|yeah|yep" + true, rf"false|{_NO}|nope" + false
     more = f"|{places}" if places else ""
@@ -41,6 +42,8 @@ def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str
         exact=_YES_AND_NO,
         opposite={"true": "false", "false": "true"},
         cue=r"(?!)",
+        cue_words="-",  # which is no word
+        starts=f"tyfn{starts}" if starts or not (true or false or places) else "",
         explained=True,
     )
 

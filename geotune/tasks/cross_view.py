@@ -21,6 +21,7 @@ N_CANDIDATES = 4
 
 _LINKS = "is|was|be|must|seems|appears|to|taken|shot|likely|probably|clearly|definitely|then|facing|looking"
 _CAMERA = rf"\b(?:camera|photo(?:graph(?:er)?)?|picture|view|it)\b(?:'s)?\W{{1,3}}(?:(?:{_LINKS})[ ,]{{1,2}}){{0,3}}"
+_CAMERA_WORDS = " camera photo photograph photographer picture view it"
 # A noun that introduces an answer is that of the camera: not "sun direction" or "alternative location".
 _OWN = r"(?:^\W*|\b(?:the|camera(?:'s)?|cardinal|compass|predicted|estimated|facing|viewing|view)[ _-]+)"
 
@@ -127,6 +128,8 @@ _HEADING_WORDS = wording(
         viewer viewing
     """,
     cue=rf"{_OWN}(?:direction|heading|orientation|bearing)\b|{_CAMERA}(?:fac|look|point|head|orient)[a-z]{{0,5}}\b",
+    cue_words="direction heading orientation bearing" + _CAMERA_WORDS,
+    starts="nsewhba0-9",
 )
 
 
@@ -166,6 +169,8 @@ _LOCATION_WORDS = wording(
         quarter region section side spot standing stands viewer within
     """,
     cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
+    cue_words="location position" + _CAMERA_WORDS,
+    starts="tublrcm",
 )
 
 
@@ -198,6 +203,8 @@ _CANDIDATE_WORDS = wording(
         option place same satellite shows view
     """,
     cue=r"\bmatched_aerial_index\b",
+    cue_words="matched",
+    starts="ipsacmonft0-9+-",
 )
 
 # The photo was taken in the map or outside of it.
@@ -242,7 +249,7 @@ def _localization(name: str, where: str) -> CrossViewTask:
         cropped=where == _ANYWHERE,
         question_text=f"{_PAIR} Was the photo taken in this map? If so, the camera is {where} the map.",
         legal_text="true or false",
-        wording=yes_or_no(places=_IN_MAP, fillers="range is_in_range map"),
+        wording=yes_or_no(places=_IN_MAP, fillers="range is_in_range map", starts="pciwo"),
         aliases=("inrange", "isinmap", "inmap", "withinrange"),
         gold_from=gold_in_range,
     )

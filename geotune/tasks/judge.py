@@ -65,7 +65,10 @@ JUDGE = JudgeTask(
     ("true", "false"),
     1 / 2,
     wording=yes_or_no(
-        true="|correct", false="|incorrect|wrong", fillers="is_correct predicted response location place coordinates"
+        true="|correct",
+        false="|incorrect|wrong",
+        fillers="is_correct predicted response location place coordinates",
+        starts="ciw",
     ),
     aliases=("correct", "verdict", "judgment", "judgement"),
 )

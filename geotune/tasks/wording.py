@@ -10,12 +10,26 @@ what came before it does not count; after an assertion, a doubt or a correction 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from geotune.tasks.base import Parsed, Reason, accepted, rejected
+from geotune.tasks.qualifiers import (
+    ASKS,
+    ASSUMPTION,
+    CONCLUSION,
+    CONDITION,
+    DENIAL,
+    DOUBT,
+    TAKES_BACK,
+    UNSURE,
+    Marks,
+    clauses,
+    marks,
+    words_of,
+)
 
 _ABSENT = re.compile(
     r"\W*|(?:null|none|nil|n/?a|unknown|unclear|unsure|uncertain|undetermined|no answer)\W*"
@@ -28,43 +42,14 @@ _LATEX = re.compile(
 )
 _DEGREE = re.compile(r"\^\s?\{?\\circ\}?")
 _EDGES = " \t\r\n.,;:!*_`\"'()<>[]{}|#$\u3002\uff0c\uff01\u3001"
-# A number that begins a line of a list ("1. The roads match") does not end a sentence.
-_SENTENCE_END = re.compile(r"(?<!\n\d)[.!;](?=\s|$)|(?<=\?)|\n|[\u3002\uff01]")
+# A number that begins a line of a list ("1. The roads match") does not end a sentence. A question mark ends one, too.
+_SENTENCE_END = re.compile(r"[.!;\n\u3002\uff01](?:(?<![.!;])|(?<!\n\d[.!;])(?=\s|$))")
 _PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
-_CLAUSE_END = re.compile(
-    r"[,|\u2013\u2014]|\s-{1,2}\s"
-    r"|\b(?=(?:because|since|as|where|which|with|but|so|while|although|given|thus|hence|therefore)\b)",
-    re.IGNORECASE,
-)
 _COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
 _EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s\D*+")
-_LABEL = re.compile(r"(?:(.*)[:=])?([^:=]*)", re.DOTALL)
-_CONDITION = re.compile(
-    r"\b(?:if|when|whether|suppos\w{1,4}|assum\w{1,4}|unless)\b|^\W*(?:is|was|does|did)\b|\bthat(?:'s| is) right\b"
-    r"|\b(?:anything|everything|all|nothing)\s(?:but|except)\b",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no|unlikely|hardly|barely|opposite|away|except|instead|less|least|wrong)\b"
-    r"|n['\u2019]t\b",
-    re.IGNORECASE,
-)
-_DOUBT = re.compile(
-    r"\b(?:or|maybe|perhaps|possibly|possible|might|may|could|either|alternative(?:ly)?|between|versus|vs|slightly"
-    r"|somewhat|almost|nearly|part(?:ly|ially)|mostly|near|close)\b",
-    re.IGNORECASE,
-)
-_UNSURE = re.compile(r"\b(?:unsure|uncertain|not (?:sure|certain)|no idea)\b|n['\u2019]t (?:sure|certain)\b", re.I)
-# A sentence or clause that begins in this way takes back what was said before it.
-_TAKES_BACK = re.compile(
-    r"\W*(?:but\s+|or\s+)?(?:actually|wait|no|nope|hm+|correction|sorry|scratch|on second thought|alternatively|maybe"
-    r"|perhaps|possibly|(?:that|this)(?:'s| is) (?:wrong|not))\b",
-    re.IGNORECASE,
-)
 _LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
 _NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
-_CONCLUSION = re.compile(r"\b(?:answer|conclusion|therefore|thus|hence|so|final(?:ly)?|overall)\b", re.IGNORECASE)
 _FILLERS = """
     a absolutely am an and answer appears at be being believe best but by certainly choice choose clearly conclude
     conclusion correct definitely exactly final finally from guess hence i i'd i'm in indeed is it it's its json
@@ -106,8 +91,8 @@ class Wording:
     """Matches every text that has the form of an answer; its group `not` matches a denial, `weak` a confirmation."""
     option: Callable[[re.Match[str]], str | None]
     """Maps a match of `pattern` to a legal answer, or to None if it names none."""
-    cue: re.Pattern[str]
-    """Matches words that introduce an answer of this task ("the direction is")."""
+    cue: Marks
+    """Match words that introduce an answer of this task ("the direction is")."""
     fillers: frozenset[str]
     """Words, in lower case, that do not change the answer beside them."""
     exact: Mapping[str, str]
@@ -149,7 +134,7 @@ class Wording:
         doubted: list[Mention] = []
         doubt = False
         read: dict[str, _Said] = {"": _Said()}
-        for sentence in reversed(_SENTENCE_END.split(f"\n{self._first_rank(text)}")):
+        for sentence in reversed(_sentences(self._first_rank(text))):
             if (said := read.get(sentence)) is None:  # weak models repeat themselves
                 said = read[sentence] = self._sentence(sentence)
             if not asserted:  # what is asserted later outweighs these doubts
@@ -164,21 +149,22 @@ class Wording:
 
     def _sentence(self, sentence: str) -> _Said:
         """Read one sentence."""
-        match = _LABEL.fullmatch(sentence)
-        assert match is not None
-        label = match[1] or ""
-        if (exact := self.exact.get(match[2].strip(_EDGES).lower())) and self._fills(label):
-            return _Said((Mention(0, 0, exact),), concludes=bool(_CONCLUSION.search(label)))
+        words = words_of(sentence)
+        labelled = max(sentence.rfind(":"), sentence.rfind("=")) + 1
+        label = sentence[:labelled]
+        if (exact := self.exact.get(sentence[labelled:].strip(_EDGES).lower())) and self._fills(label):
+            return _Said((Mention(0, 0, exact),), concludes=CONCLUSION.within(label, words))
         if not self.pattern.search(sentence):
-            return _Said(takes_back=bool(_TAKES_BACK.match(sentence)), unsure=bool(_UNSURE.search(sentence)))
+            return _Said(takes_back=_takes_back(sentence, words), unsure=UNSURE.within(sentence, words))
         if sentence.rstrip(_EDGES).endswith("?"):
             return _Said(doubted=tuple(self.mentions(sentence)))
-        if _CONDITION.search(sentence):
+        if CONDITION.within(sentence, words) or ASKS.match(sentence) or ASSUMPTION.search(sentence):
             return _Said()
-        outer = self._joined(_PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence))
+        inner = _PARENTHESIS.findall(sentence) if "(" in sentence else []
+        outer = self._joined(_PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence) if inner else sentence)
         whole = _Said()
-        for clause in (*_CLAUSE_END.split(outer), *_PARENTHESIS.findall(sentence)):
-            said = self._clause(clause)
+        for clause in (*clauses(outer, words), *inner):
+            said = self._clause(clause, words)
             whole = _Said(
                 whole.asserted + said.asserted,
                 whole.doubted + said.doubted,
@@ -187,25 +173,21 @@ class Wording:
                 whole.unsure or said.unsure,
                 whole.concludes or said.concludes,
             )
-        return whole if whole.asserted else whole._replace(takes_back=bool(_TAKES_BACK.match(sentence)))
+        return whole if whole.asserted else whole._replace(takes_back=_takes_back(sentence, words))
 
-    def _clause(self, clause: str) -> _Said:
-        """Read one clause."""
+    def _clause(self, clause: str, words: Sequence[str]) -> _Said:
+        """Read one clause, given the `words_of` its sentence."""
         mentions = tuple(self.mentions(clause))
-        unsure = bool(_UNSURE.search(clause))
+        unsure = UNSURE.within(clause, words)
         if not mentions:
-            return _Said(takes_back=bool(_TAKES_BACK.match(clause)), unsure=unsure)
-        beside = list(clause)
-        for mention in mentions:
-            beside[mention.start : mention.end] = " " * (mention.end - mention.start)
-        rest = "".join(beside)
-        if _DOUBT.search(rest):
+            return _Said(takes_back=_takes_back(clause, words), unsure=unsure)
+        rest = _without(clause, mentions)
+        if DOUBT.within(rest, words):
             return _Said(doubted=mentions, unsure=unsure)
-        if _DENIAL.search(rest):
+        if DENIAL.within(rest, words):
             return _Said(unsure=unsure)
         conclusions, cues = (
-            [cue.end() for cue in pattern.finditer(rest) if cue.end() <= mentions[-1].start]
-            for pattern in (_CONCLUSION, self.cue)
+            [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue)
         )
         since = max([*conclusions, *cues], default=0)
         explanation = _EXPLANATION.fullmatch(rest, mentions[-1].end) if self.explained else None
@@ -245,6 +227,25 @@ class Wording:
         return items[0] if falling and len(items) > 1 else text
 
 
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a text, with some empty ones between them."""
+    return _SENTENCE_END.split(f"\n{text}".replace("?", "?\u3002"))
+
+
+def _takes_back(text: str, words: Sequence[str]) -> bool:
+    """Return whether a sentence or clause takes back what stands before it, given the `words_of` the sentence."""
+    return bool(words) and TAKES_BACK.match(text) is not None
+
+
+def _without(clause: str, mentions: Sequence[Mention]) -> str:
+    """Return a clause with spaces in place of its mentions."""
+    pieces, since = [], 0
+    for mention in mentions:
+        pieces += [clause[since : mention.start], " " * (mention.end - mention.start)]
+        since = mention.end
+    return "".join((*pieces, clause[since:]))
+
+
 def plain_words(text: str) -> str:
     """Return a text without the commands of LaTeX around its words."""
 
@@ -269,20 +270,27 @@ def wording(
     option: Callable[[re.Match[str]], str | None],
     *,
     cue: str,
+    cue_words: str = "",
+    starts: str = "",
     fillers: str = "",
     exact: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     opposite: Mapping[str, str] | None = None,
     explained: bool = False,
 ) -> Wording:
-    """Make a `Wording` whose pattern also matches a denial before an answer."""
-    whole = re.compile(f"{_NEGATION}(?:{pattern})")
+    """Make a `Wording` whose pattern also matches a denial before an answer.
+
+    Two arguments only save time. One of the `cue_words` stands in every match of `cue` (see `Marks`). Every match of
+    `pattern` begins with one of the characters `starts`, in either case, as they are written in a set of characters.
+    """
+    start = f"(?=(?i:[n{starts}]))" if starts else ""  # every negation begins with an n
+    whole = re.compile(f"{start}{_NEGATION}(?:{pattern})")
     words = frozenset((_FILLERS + fillers).split())
     exact = exact or {}
     return Wording(
         whole,
         option,
-        re.compile(cue, re.IGNORECASE),
+        marks(cue, cue_words),
         words,
         exact,
         {**exact, **(values or {})},

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks import CROSS_VIEW_TASKS, TASKS, Parsed, Reason
+from geotune.tasks import CROSS_VIEW_TASKS, TASKS, Parsed, Reason, qualifiers
 from geotune.tasks.choice import ChoiceTask
+from geotune.tasks.qualifiers import Marks, words_of
 
 POSE, RANGE, PLACE, MAP, JUDGE = "pose_fixed", "localization_prior", "intra_map", "cross_map", "judge"
 ONE_OF_EACH = (POSE, RANGE, PLACE, MAP)
@@ -184,3 +186,64 @@ def test_long_texts_take_little_time(name: str, piece: str) -> None:
     task.parse(piece * (100_000 // len(piece)) + "1")
     task.wording.value(piece * (100_000 // len(piece)) + "1")
     assert time.perf_counter() - began < 5
+
+
+QUALIFIERS = {name: found for name, found in vars(qualifiers).items() if isinstance(found, Marks)}
+CUES = {name: task.wording.cue for name, task in TASKS.items() if isinstance(task, ChoiceTask)}
+MARK_WORDS = sorted({word for marks in (QUALIFIERS | CUES).values() for word in marks.words})
+SIGNS = ("\u017fo", "\u0130f", "\u0131f", "_", "'s", "\u2019t", "because", "since", " - ", " -- ")
+NEAR = (
+    "is",
+    "the",
+    "but",
+    "n't",
+    "north",
+    "90\u00ba",
+    "map 2",
+    "fac",
+    "\u017fo",
+    "\u0130f",
+    "\u0131f",
+    "_",
+    "'s",
+    "\u2019t",
+)
+
+
+ANSWER_WORDS = """
+    not never isn't North EAST s W 90\u00b0 heading: Bearing azimuth 0 +1 -2.5 map Satellite first 1st TRUE yes no nope
+    yeah false in out photo picture it camera was taken the range Correct incorrect wrong top \u017fouth Upper left
+    bottom lower RIGHT centre middle image 3 option candidate is of \u017fecond area within
+"""
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((*MARK_WORDS, *NEAR)),
+            st.booleans(),
+            st.sampled_from((" ", "", ", ", "-", "_", "\u0301", "7")),
+        ),
+        max_size=8,
+    )
+)
+@settings(max_examples=300)
+def test_marks_are_found_by_their_words(pieces: list[tuple[str, bool, str]]) -> None:
+    text = "".join((word.upper() if upper else word) + after for word, upper, after in pieces)
+    for name, marks in (QUALIFIERS | CUES).items():
+        assert marks.within(text, words_of(text)) == bool(marks.pattern.search(text)), name
+    assert qualifiers.clauses(text, words_of(text)) == qualifiers._CLAUSE_END.split(text)
+
+
+@given(st.lists(st.sampled_from(ANSWER_WORDS.split()), max_size=8))
+@settings(max_examples=300)
+def test_the_first_characters_of_a_pattern_are_those_of_its_matches(words: list[str]) -> None:
+    text = " ".join(words)
+    for name in TASKS:
+        task = TASKS[name]
+        if isinstance(task, ChoiceTask):
+            pattern = task.wording.pattern.pattern
+            start, rest = pattern.split("))", 1)
+            assert start.startswith("(?=(?i:[n"), name
+            matches = [found.span() for found in re.finditer(rest, text)]
+            assert [found.span() for found in task.wording.pattern.finditer(text)] == matches, name
