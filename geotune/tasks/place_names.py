@@ -30,7 +30,7 @@ _ABBREVIATIONS = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 _CITIES = {"nyc": "new york", "new york city": "new york"}
 
 # Codes of countries that are words, too: in lower case they are no names of countries.
-_NO_CODES = frozenset("am as at be by do in is it me my no so to".split())
+_NO_CODES = frozenset(["am", "as", "at", "be", "by", "do", "in", "is", "it", "me", "my", "no", "so", "to"])
 
 # What says that a name is not known. Names such as "Unnamed Road" or "No Name Key" are none of these.
 _UNKNOWN = (

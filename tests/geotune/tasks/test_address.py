@@ -195,6 +195,54 @@ def test_an_alternative_completes_nothing() -> None:
     )
 
 
+LIMA = {"city": "Lima", "latitude": -12.0464, "longitude": -77.0301}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| City | Lima |\n| Latitude | -12.0464 |\n| Longitude | -77.0301 |",
+        "| **City** | Lima |\n|---|---|\n| **Latitude** | -12.0464\u00b0 |\n| **Longitude** | -77.0301\u00b0 |",
+        "| City | Latitude | Longitude |\n|---|---|---|\n| Lima | -12.0464 | -77.0301 |",
+        "| City | Latitude | Longitude |\n| Lima | 12.0464 S | 77.0301 W |",
+        "City: Lima\nLat/Lon: -12.0464, -77.0301",
+        "City: Lima, Lat/Lon: -12.0464, -77.0301",
+        "City: Lima\nCoordinates (lon, lat): -77.0301, -12.0464",
+        "City (or town): Lima, Postal code: 15001\n- Latitude: -12.0464\n- Longitude: -77.0301\n- Elevation: 35 m",
+        "City: Lima\nLatitude: 12.0464\nLongitude: 77.0301\nLatitude hemisphere: S\nLongitude hemisphere: W",
+    ],
+)
+def test_signs_and_orders_of_listed_coordinates_count(text: str) -> None:
+    assert read(text) == {**dict.fromkeys(json.loads(GOLD)), **LIMA}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["photographer", "birthplace", "excluded", "not", "ruled_out", "nearest", "landmark", "second_guess", "notes"],
+)
+def test_objects_under_other_keys_are_no_answer(key: str) -> None:
+    place = {"city": "Rome", "latitude": 41.9, "longitude": 12.5}
+    assert TASK.parse(json.dumps({key: place})).answer is None
+    assert read(json.dumps({"answer": {"country": "Peru"}, key: place})) == read('{"country": "Peru"}')
+    assert read(json.dumps({"address": {"country": "Peru"}, key: place})) == read('{"country": "Peru"}')
+    assert TASK.parse(f"City ({key}): Rome").answer is None
+
+
+@pytest.mark.parametrize(
+    "key", ["prediction", "best_guess", "Predicted Location", "mostLikelyPlace", "primary", "results", "photo_location"]
+)
+def test_objects_under_keys_of_an_answer_count(key: str) -> None:
+    assert read(json.dumps({key: {"city": "Rome"}, "why": {"city": "a sign"}}))["city"] == "Rome"
+
+
+def test_words_are_no_codes_of_countries() -> None:
+    for code in ("no", "No", "in", "is"):
+        assert TASK.parse(json.dumps({"country": code})).answer is None
+        assert json.loads(TASK.gold({**ROW, "country": code.lower()}))["country"] == code.upper()
+    assert same_country(read("Country: IN")["country"], "India")
+    assert same_country(read("Country: de")["country"], "Germany")
+
+
 def test_long_texts_take_little_time() -> None:
     for piece in ("\n", "city: ", "| city |\n", "lat: 1\n", '{"city": ', "city: a. ", "- * ", "no a ", "(", "unknown "):
         began = time.perf_counter()
@@ -266,6 +314,9 @@ def test_refused(text: str, reason: Reason) -> None:
         (same_city, "The Hague", "Hague", True),
         (same_city, "City of Westminster", "Westminster", True),
         (same_city, "か", "が", False),
+        (same_city, "करौली", "करेली", False),
+        (same_city, "กรุงเทพ", "กรงเทพ", False),
+        (same_city, "القُدس", "القدس", True),
         (same_city, "東京", "京都", False),
     ],
 )
