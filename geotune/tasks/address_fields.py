@@ -83,7 +83,9 @@ def json_fields(text: str) -> dict[str, str] | Reason | None:
     for reading in read_spellings(text, _WANTED):
         final = reading.final_objects(PLACE_KEYS, deep=True)
         if final:
-            return Reason.CONTRADICTION if len(final) > 1 else _fields_of(reading, final[0])
+            if len(final) > 1:
+                return Reason.CONTRADICTION
+            return Reason.NO_ANSWER if reading.is_doubted(final[0]) else _fields_of(reading, final[0])
         incomplete = incomplete or final is not None
     return Reason.TRUNCATED if incomplete else None
 

@@ -15,6 +15,7 @@ from geotune.tasks.wording import Wording, agree, by_words, wording
 
 _ALIASES = ("answer", "finalanswer", "prediction", "choice", "result")  # keys that hold the answer in any task
 _BRACE = re.compile(r"[{}]")
+_JOINED_WORDS = re.compile(r"[ \t]*(?:[,/|&]|(?:and|vs|versus)\b\.?)([^\n{}]*)", re.IGNORECASE)
 
 
 # Words for yes and no in other languages; they count only if nothing else is said.
@@ -79,8 +80,11 @@ class ChoiceTask(Task):
         for reading in read_spellings(text, frozenset((own_key, *self.aliases, *_ALIASES))):
             for keys in ((own_key,), self.aliases, _ALIASES):
                 final = reading.final_objects(keys)
+                if final is not None and len(final) == 1 and reading.is_doubted(final[0]):
+                    return self.wording.statement(_outside_objects(reading))
                 if final:
-                    return _common_outcome(self._parse_object(reading, node, keys) for node in final)
+                    outcome = _common_outcome(self._parse_object(reading, node, keys) for node in final)
+                    return self._with_rivals(outcome, reading.text, final[-1].end)
                 incomplete = incomplete or final is not None
         return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(_outside_objects(reading))
 
@@ -89,6 +93,12 @@ class ChoiceTask(Task):
         if gold not in self.options:
             raise ValueError(f"{self.name}: gold {gold!r} is not one of {', '.join(self.options)}")
         return float(parsed.answer == gold)
+
+    def _with_rivals(self, outcome: Parsed, text: str, end: int) -> Parsed:
+        """Return the outcome of an object that ends at `end`, unless another answer is joined to it (`{...}, S`)."""
+        joined = _JOINED_WORDS.match(text, end)
+        rival = self.wording.statement(joined[1]) if joined else outcome
+        return outcome if None in (outcome.answer, rival.answer) else _common_outcome((outcome, rival))
 
     def _parse_object(self, reading: Reading, node: JsonNode, keys: tuple[str, ...]) -> Parsed:
         """Read the answer that a JSON object gives under any of `keys`."""
