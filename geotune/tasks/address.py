@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geotune.geo import haversine_km
-from geotune.tasks.address_fields import PLACE_KEYS, json_fields, listed_fields
+from geotune.tasks.address_fields import PLACE_KEYS, canonical_fields, fields_of
 from geotune.tasks.base import GoldError, Parsed, Reason, Task, accepted, rejected
 from geotune.tasks.coordinates import Coordinates
 from geotune.tasks.final_answer import final_answer
@@ -117,10 +117,7 @@ class AddressTask(Task):
 
     def _read(self, text: str) -> Address | Reason:
         """Read the address in the final JSON object of a text; without one, in labelled lines and words."""
-        text = final_answer(text)
-        fields = json_fields(text)
-        if fields is None:
-            fields = listed_fields(text)
+        fields = canonical_fields(text) or fields_of(final_answer(text))
         if isinstance(fields, Reason):
             return fields
         address = _from_fields(fields)
@@ -131,7 +128,8 @@ class AddressTask(Task):
 def _from_fields(fields: Mapping[str, str]) -> Address:
     """Return the address that the texts of an answer's fields state."""
     street, city, state, country = (known_name(fields.get(name, ""), name) for name in NAMES)
-    at = read_coordinates(fields.get("coordinates", ""))
+    stated = fields.get("coordinates")
+    at = read_coordinates(stated) if stated else None
     confidence = _CONFIDENCE.match(fields.get("confidence", ""))
     return Address(
         street,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from geotune.tasks.base import Reason
+from geotune.tasks.final_answer import TEXT_MARKS
 from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar
 from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
 from geotune.tasks.place_names import is_unknown, known_name
@@ -73,8 +74,35 @@ _ASIDE_LINE = re.compile(
     r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another)[^\n]*$",
     re.I | re.M,
 )
+_ASIDE_WORDS = ("alternative", "other", "second", "runner", "less")  # an aside holds one of them
 _RULE = re.compile(r"[\s|:+-]*")
 _LONGEST_NAME = 80
+# The canonical form, by far the most frequent one, needs no analysis: it holds no escapes and no characters with which
+# tags begin.
+_STRING = r"\"[^\"\\<>{}\[\]\n\u25c1\ud800-\udfff]*\""
+_CANONICAL = re.compile(
+    r"\{"
+    + ", ".join(rf'"{name}": (?:(?P<{name}>{_STRING})|null)' for name in ("street", "city", "state", "country"))
+    + r', "latitude": (?:(?P<latitude>-?[0-9]+\.[0-9]+), "longitude": (?P<longitude>-?[0-9]+\.[0-9]+)'
+    r'|null, "longitude": null), "confidence": (?:(?P<confidence>[0-9.]+)|null)\}\s*'
+)
+
+
+def canonical_fields(text: str) -> dict[str, str] | None:
+    """Return the fields of a canonical answer at the end of a text; None if that takes more analysis."""
+    start = text.rfind("{")
+    found = _CANONICAL.fullmatch(text, start) if start >= 0 else None
+    if found is None or any(mark in text[:start] for mark in TEXT_MARKS):
+        return None
+    fields = {name: said.strip('"') for name, said in found.groupdict().items() if said is not None}
+    lat, lon = fields.pop("latitude", None), fields.pop("longitude", None)
+    return fields if lat is None else {**fields, "coordinates": f'{{"latitude": {lat}, "longitude": {lon}}}'}
+
+
+def fields_of(text: str) -> dict[str, str] | Reason:
+    """Return the fields of a final answer: those of its JSON, or else of its labels or table, or else coordinates."""
+    fields = json_fields(text)
+    return listed_fields(text) if fields is None else fields
 
 
 def json_fields(text: str) -> dict[str, str] | Reason | None:
@@ -93,8 +121,10 @@ def json_fields(text: str) -> dict[str, str] | Reason | None:
 def listed_fields(text: str) -> dict[str, str] | Reason:
     """Return the fields of labelled lines or of a table; without them, the text as that of coordinates."""
     text = plain_punctuation(text)
-    aside = _ASIDE_LINE.search(text)
-    text = text[: aside.start()] if aside else text
+    lower = text.lower()
+    if not lower.isascii() or any(word in lower for word in _ASIDE_WORDS):
+        aside = _ASIDE_LINE.search(text)
+        text = text[: aside.start()] if aside else text
     found = _table(text) or list(_labelled(text))
     values: dict[str, set[str]] = {}
     pieces, since = [], 0
@@ -181,7 +211,7 @@ def _without_names(reading: Reading, node: JsonNode) -> str:
 
 def _labelled(text: str) -> Iterator[tuple[str, int, int]]:
     """Iterate over the labels of a text, and where that begins and ends which follows each of them in its line."""
-    labels = list(_LABEL.finditer(text))
+    labels = list(_LABEL.finditer(text)) if ":" in text or "=" in text else []
     for number, label in enumerate(labels):
         line_end = text.find("\n", label.end())
         following = labels[number + 1].start() if number + 1 < len(labels) else len(text)

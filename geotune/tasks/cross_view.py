@@ -99,12 +99,12 @@ def _heading(match: re.Match[str]) -> str | None:
     if number := match["degrees"] or match["bearing"]:
         return _HEADING_AT.get(float(number) % 360 if float(number) <= 360 else -1.0)
     name = match[0][len(match["not"] or "") :].replace(".", "").upper()
-    words = re.findall("NORTH|SOUTH|EAST|WEST", name)
-    if words:
+    if len(name) > 3 and (words := _SIDES.findall(name)):
         return words[0][0] if len(words) == 1 else None
     return name if name in HEADINGS else None
 
 
+_SIDES = re.compile("NORTH|SOUTH|EAST|WEST")
 _HEADING_AT = {degrees: name for name, degrees in HEADINGS.items()}
 _HEADING_NAMES = by_words(
     N="n nord norden norte север 北 正北 北方 朝北 向北",

@@ -30,6 +30,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+TEXT_MARKS = "<[{\\\u25c1"
+"""Characters with which tags, boxes, escapes and JSON begin: a text without them is all answer."""
 _ATTRIBUTES = r"(?:\s[^<>=]{0,60}=[^<>]{0,100}+)?\s{0,3}"
 _THINKING = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|drafts?"
 _THOUGHT = rf"(?:[a-z]{{1,12}}[:_])?(?:{_THINKING})"

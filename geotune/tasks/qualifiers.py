@@ -1,44 +1,36 @@
 """Words that qualify an answer given in plain words: doubts, denials, conditions, conclusions, and ends of clauses.
 
-Most sentences hold none of them. A `Marks` therefore looks for its words among the words of a sentence, which is done
-once for all marks, before it searches the sentence itself.
+Most sentences hold none of them. The words that stand in marks are therefore sought once in each sentence, for all
+marks, and only the marks of those found are then searched for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 # A mention of an answer may end at a digit or the sign º: then the letters behind it are a word once it is taken out.
 _LETTERS = re.compile(r"[^\W\d_\u00ba]+")
-
-
-def words_of(text: str) -> list[str]:
-    """Return the runs of letters in a text, in lower case, as patterns that ignore the case compare them."""
-    lower = text.lower()
-    if not lower.isascii():  # these letters count as s and i in a pattern that ignores the case
-        lower = lower.replace("\u017f", "s").replace("i\u0307", "i").replace("\u0131", "i")
-    return _LETTERS.findall(lower)
+_ASCII_LETTERS = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """A pattern, and words of which every match holds at least one; without such words, it is searched in any text."""
+    """A pattern, and words of which every match holds at least one; without such words, it is sought in any text."""
 
     pattern: re.Pattern[str]
     words: frozenset[str]
 
-    def within(self, text: str, words: Sequence[str]) -> bool:
-        """Return whether the pattern matches anywhere in a part of a sentence, given the `words_of` the sentence."""
+    def within(self, text: str, words: frozenset[str]) -> bool:
+        """Return whether the pattern matches in a part of a sentence, given the `mark_words` of the sentence."""
         return self.may_match(words) and self.pattern.search(text) is not None
 
-    def ends(self, text: str, words: Sequence[str]) -> list[int]:
-        """Return the positions at which the pattern's matches in a part of a sentence end."""
+    def ends(self, text: str, words: frozenset[str]) -> list[int]:
+        """Return the positions at which the pattern's matches in a part of a sentence end, as `within` does."""
         return [match.end() for match in self.pattern.finditer(text)] if self.may_match(words) else []
 
-    def may_match(self, words: Sequence[str]) -> bool:
-        """Return whether the pattern can match in a sentence of these words."""
+    def may_match(self, words: frozenset[str]) -> bool:
+        """Return whether the pattern can match in a sentence of these `mark_words`."""
         return not self.words or not self.words.isdisjoint(words)
 
 
@@ -48,13 +40,12 @@ def marks(pattern: str, words: str) -> Marks:
 
 
 # What begins a sentence that asks.
-ASKS = re.compile(r"\W*(?:is|was|does|did)\b", re.IGNORECASE)
+ASKS = re.compile(r"\W*+(?:is|was|does|did)\b", re.IGNORECASE)
 CONDITION = marks(
-    r"\b(?:if|when|whether|unless)\b|\bthat(?:'s| is) right\b"
+    r"\b(?:if|when|whether|suppos\w{1,4}|assum\w{1,4}|unless)\b|\bthat(?:'s| is) right\b"
     r"|\b(?:anything|everything|all|nothing)\s(?:but|except)\b",
-    "if when whether unless that anything everything all nothing",
+    "if when whether suppos assum unless that anything everything all nothing",
 )
-ASSUMPTION = re.compile(r"\b(?:suppos\w{1,4}|assum\w{1,4})\b", re.IGNORECASE)
 DENIAL = marks(
     r"\b(?:not|cannot|never|neither|nor|no|unlikely|hardly|barely|opposite|away|except|instead|less|least|wrong)\b"
     r"|n['\u2019]t\b",
@@ -76,7 +67,7 @@ CONCLUSION = marks(
 )
 # A sentence or clause that begins in this way takes back what was said before it.
 TAKES_BACK = re.compile(
-    r"\W*(?:but\s+|or\s+)?(?:actually|wait|no|nope|hm+|correction|sorry|scratch|on second thought|alternatively|maybe"
+    r"\W*+(?:but\s+|or\s+)?(?:actually|wait|no|nope|hm+|correction|sorry|scratch|on second thought|alternatively|maybe"
     r"|perhaps|possibly|(?:that|this)(?:'s| is) (?:wrong|not))\b",
     re.IGNORECASE,
 )
@@ -84,8 +75,27 @@ _CLAUSE_WORD = "because|since|as|where|which|with|but|so|while|although|given|th
 _CLAUSE_END = re.compile(rf"[,|\u2013\u2014]|\s-{{1,2}}\s|\b(?=(?:{_CLAUSE_WORD})\b)", re.IGNORECASE)
 _CLAUSE_WORDS = frozenset(_CLAUSE_WORD.split("|"))
 _CLAUSE_SIGN = re.compile(r"[,|\u2013\u2014\s](?:(?<!\s)|-{1,2}\s)")
+_WORDS = _CLAUSE_WORDS.union(*(mark.words for mark in (CONDITION, DENIAL, DOUBT, UNSURE, CONCLUSION)))
+_STEMS = ("suppos", "assum")
 
 
-def clauses(sentence: str, words: Sequence[str]) -> list[str]:
-    """Return the clauses of a sentence, given the `words_of` the sentence."""
+def mark_words(text: str, others: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return those words of a text, in lower case, that stand in marks or are among `others`, and stems of its words.
+
+    The words are compared as by patterns that ignore the case.
+    """
+    lower = text.lower()
+    if lower.isascii():
+        letters = _ASCII_LETTERS.findall(lower)
+    else:  # these letters count as s and i in a pattern that ignores the case
+        lower = lower.replace("\u017f", "s").replace("i\u0307", "i").replace("\u0131", "i")
+        letters = _LETTERS.findall(lower)
+    words = _WORDS.intersection(letters)
+    if not others.isdisjoint(letters):
+        words |= others.intersection(letters)
+    return words.union(stem for stem in _STEMS if stem in lower)
+
+
+def clauses(sentence: str, words: frozenset[str]) -> list[str]:
+    """Return the clauses of a sentence, given the `mark_words` of the sentence."""
     return (_CLAUSE_SIGN if _CLAUSE_WORDS.isdisjoint(words) else _CLAUSE_END).split(sentence)

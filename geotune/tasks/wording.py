@@ -18,7 +18,6 @@ from typing import NamedTuple
 from geotune.tasks.base import Parsed, Reason, accepted, rejected
 from geotune.tasks.qualifiers import (
     ASKS,
-    ASSUMPTION,
     CONCLUSION,
     CONDITION,
     DENIAL,
@@ -27,8 +26,8 @@ from geotune.tasks.qualifiers import (
     UNSURE,
     Marks,
     clauses,
+    mark_words,
     marks,
-    words_of,
 )
 
 _ABSENT = re.compile(
@@ -83,6 +82,9 @@ class _Said(NamedTuple):
     concludes: bool = False
 
 
+_NOTHING = _Said()
+
+
 @dataclass(frozen=True)
 class Wording:
     """The words in which the legal answers of a task are given."""
@@ -107,11 +109,12 @@ class Wording:
     def mentions(self, text: str) -> list[Mention]:
         """Find every answer that `text` names, in order; a denied answer becomes its opposite, if it has any."""
         found = []
+        may_be_weak = "weak" in self.pattern.groupindex
         for match in self.pattern.finditer(text):
-            option, groups = self.option(match), match.groupdict()
-            if groups["not"] and option is not None:
+            option = self.option(match)
+            if match["not"] and option is not None:
                 option = self.opposite.get(option, "")
-            found.append(Mention(match.start(), match.end(), option, bool(groups.get("weak"))))
+            found.append(Mention(match.start(), match.end(), option, may_be_weak and bool(match["weak"])))
         return found
 
     def value(self, text: str) -> Parsed:
@@ -133,7 +136,7 @@ class Wording:
         asserted: list[Mention] = []
         doubted: list[Mention] = []
         doubt = False
-        read: dict[str, _Said] = {"": _Said()}
+        read: dict[str, _Said] = {"": _NOTHING}
         for sentence in reversed(_sentences(self._first_rank(text))):
             if (said := read.get(sentence)) is None:  # weak models repeat themselves
                 said = read[sentence] = self._sentence(sentence)
@@ -149,65 +152,58 @@ class Wording:
 
     def _sentence(self, sentence: str) -> _Said:
         """Read one sentence."""
-        words = words_of(sentence)
+        words = mark_words(sentence, self.cue.words)
         labelled = max(sentence.rfind(":"), sentence.rfind("=")) + 1
         label = sentence[:labelled]
         if (exact := self.exact.get(sentence[labelled:].strip(_EDGES).lower())) and self._fills(label):
             return _Said((Mention(0, 0, exact),), concludes=CONCLUSION.within(label, words))
-        if not self.pattern.search(sentence):
-            return _Said(takes_back=_takes_back(sentence, words), unsure=UNSURE.within(sentence, words))
-        if sentence.rstrip(_EDGES).endswith("?"):
-            return _Said(doubted=tuple(self.mentions(sentence)))
-        if CONDITION.within(sentence, words) or ASKS.match(sentence) or ASSUMPTION.search(sentence):
-            return _Said()
-        inner = _PARENTHESIS.findall(sentence) if "(" in sentence else []
-        outer = self._joined(_PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence) if inner else sentence)
-        whole = _Said()
-        for clause in (*clauses(outer, words), *inner):
-            said = self._clause(clause, words)
-            whole = _Said(
-                whole.asserted + said.asserted,
-                whole.doubted + said.doubted,
-                # A correction at the start of a sentence takes back what stands before the sentence.
-                whole.takes_back or (said.takes_back and bool(whole.asserted)),
-                whole.unsure or said.unsure,
-                whole.concludes or said.concludes,
-            )
-        return whole if whole.asserted else whole._replace(takes_back=_takes_back(sentence, words))
-
-    def _clause(self, clause: str, words: Sequence[str]) -> _Said:
-        """Read one clause, given the `words_of` its sentence."""
-        mentions = tuple(self.mentions(clause))
-        unsure = UNSURE.within(clause, words)
+        mentions = self.mentions(sentence)
         if not mentions:
-            return _Said(takes_back=_takes_back(clause, words), unsure=unsure)
+            takes_back, unsure = TAKES_BACK.match(sentence) is not None, UNSURE.within(sentence, words)
+            return _Said(takes_back=takes_back, unsure=unsure) if takes_back or unsure else _NOTHING
+        if sentence.rstrip(_EDGES).endswith("?"):
+            return _Said(doubted=tuple(mentions))
+        if CONDITION.within(sentence, words) or ASKS.match(sentence):
+            return _NOTHING
+        inner = _PARENTHESIS.findall(sentence) if "(" in sentence else []
+        outer = _PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence) if inner else sentence
+        if "," in outer:
+            outer = _joined(outer, self.mentions(outer) if inner else mentions)
+        asserted: tuple[Mention, ...] = ()
+        doubted: tuple[Mention, ...] = ()
+        takes_back = unsure = concludes = False
+        for clause in (*clauses(outer, words), *inner):
+            unsure = unsure or UNSURE.within(clause, words)
+            if found := mentions if clause == sentence else self.mentions(clause):
+                said = self._clause(clause, found, words)
+                asserted, doubted = asserted + said.asserted, doubted + said.doubted
+                concludes = concludes or said.concludes
+            elif asserted:  # a correction at the start of a sentence takes back what stands before the sentence
+                takes_back = takes_back or TAKES_BACK.match(clause) is not None
+        return _Said(
+            asserted, doubted, takes_back if asserted else TAKES_BACK.match(sentence) is not None, unsure, concludes
+        )
+
+    def _clause(self, clause: str, mentions: Sequence[Mention], words: frozenset[str]) -> _Said:
+        """Return what a clause with mentions asserts and leaves in doubt, given the `mark_words` of its sentence."""
         rest = _without(clause, mentions)
         if DOUBT.within(rest, words):
-            return _Said(doubted=mentions, unsure=unsure)
+            return _Said(doubted=tuple(mentions))
         if DENIAL.within(rest, words):
-            return _Said(unsure=unsure)
+            return _NOTHING
         conclusions, cues = (
             [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue)
         )
         since = max([*conclusions, *cues], default=0)
         explanation = _EXPLANATION.fullmatch(rest, mentions[-1].end) if self.explained else None
         if not self._fills(rest[since : explanation.start() if explanation else None]):
-            return _Said(unsure=unsure)
+            return _NOTHING
         asserted = tuple(mention for mention in mentions if mention.start >= since)
-        return _Said(asserted, unsure=unsure, concludes=bool(conclusions))
-
-    def _joined(self, sentence: str) -> str:
-        """Return a sentence without the commas between answers that follow each other: they are in one clause."""
-        pieces, since = [], 0
-        for one, other in pairwise(self.mentions(sentence)) if "," in sentence else ():
-            if _COMMA.fullmatch(sentence, one.end, other.start):
-                pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " and ")]
-                since = other.start
-        return "".join((*pieces, sentence[since:]))
+        return _Said(asserted, concludes=bool(conclusions))
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""
-        return all(word.lower().replace("\u2019", "'") in self.fillers for word in _WORD.findall(text))
+        return all(word[0].lower().replace("\u2019", "'") in self.fillers for word in _WORD.finditer(text))
 
     def _first_rank(self, text: str) -> str:
         """Return the first item of a text that only ranks answers, the likeliest one first; else the text."""
@@ -232,9 +228,14 @@ def _sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(f"\n{text}".replace("?", "?\u3002"))
 
 
-def _takes_back(text: str, words: Sequence[str]) -> bool:
-    """Return whether a sentence or clause takes back what stands before it, given the `words_of` the sentence."""
-    return bool(words) and TAKES_BACK.match(text) is not None
+def _joined(sentence: str, mentions: Sequence[Mention]) -> str:
+    """Return a sentence without the commas between answers that follow each other: they are in one clause."""
+    pieces, since = [], 0
+    for one, other in pairwise(mentions):
+        if _COMMA.fullmatch(sentence, one.end, other.start):
+            pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " and ")]
+            since = other.start
+    return "".join((*pieces, sentence[since:]))
 
 
 def _without(clause: str, mentions: Sequence[Mention]) -> str:

@@ -12,8 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geotune.tasks import TASKS, GoldError, Parsed, Reason
-from geotune.tasks.address import Address, AddressTask
+from geotune.tasks.address import Address, AddressTask, _from_fields
+from geotune.tasks.address_fields import canonical_fields, fields_of
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.final_answer import final_answer
 from geotune.tasks.place_names import same_city, same_country, same_state
 
 TASK = TASKS["address"]
@@ -390,6 +392,46 @@ ANSWERS = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from([*ROW, "address", "confidence", "x"]), inner) | st.lists(inner),
     max_leaves=10,
 )
+
+
+PARTS = ("street", "city", "state", "country")
+NAMES_AND_OTHERS = (
+    "Paris",
+    "NA",
+    "unknown",
+    "null",
+    "",
+    " Rome ",
+    "St. John's",
+    "\u5317\u4eac",
+    "N 48, E 2",
+    "a: b",
+    "]",
+)
+NAME_TEXTS = st.sampled_from((None, *NAMES_AND_OTHERS, "\\n", "48.8"))
+DEGREES = st.sampled_from(("null", "48.85", "-2.5", "95.0", "0.0", "-181.25", "12", "1e5", '"48.5"'))
+CONFIDENCES = st.sampled_from(("null", "4", "5.5", "..", ""))
+BEFORE_JSON = st.lists(st.sampled_from(("Paris, I think.\n", "City: Rome\n", "{", "<think>", "[", '"', "\\", "or ")))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.tuples(*[NAME_TEXTS] * 4), DEGREES, DEGREES, CONFIDENCES, BEFORE_JSON)
+def test_canonical_answers_are_read_without_analysis_as_with_it(
+    names: tuple[str | None, ...], lat: str, lon: str, confidence: str, before: list[str]
+) -> None:
+    parts = [f'"{key}": {json.dumps(name, ensure_ascii=False)}' for key, name in zip(PARTS, names, strict=True)]
+    answer = f'{{{", ".join(parts)}, "latitude": {lat}, "longitude": {lon}, "confidence": {confidence}}}'
+    text = "".join(before) + answer
+    if (fields := canonical_fields(text)) is not None:
+        analysed = fields_of(final_answer(text))
+        assert isinstance(analysed, dict)
+        assert _from_fields(fields) == _from_fields(analysed)
+
+
+def test_a_target_needs_no_analysis() -> None:
+    address = Address("Main St", "Paris", None, "France", Coordinates(48.85, 2.35), 4)
+    assert canonical_fields(f"It looks French.\n{address.json()}\n") is not None
+    assert canonical_fields(Address(country="France").json()) == {"country": "France"}
 
 
 @settings(deadline=None, max_examples=150)

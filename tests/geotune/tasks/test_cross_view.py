@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.tasks import CROSS_VIEW_TASKS, TASKS, GoldError, Parsed, Reason
+from geotune.tasks.choice import ChoiceTask
 from geotune.tasks.cross_view import LOCATIONS
 from geotune.tasks.final_answer import find_answer
 
@@ -295,6 +296,30 @@ def test_targets_are_read_back_whatever_stands_around_them(
     assert task.parse(task.target(option)).answer == option
     assert task.parse(task.target(option, before)).answer == option
     assert task.parse(before + task.target(option) + after).answer == option
+
+
+MARKS = (
+    '<answer>{"direction": "S"}',
+    "<think>",
+    "[THINK]",
+    "\u25c1think\u25b7",
+    "\\boxed{",
+    "not",
+    "or",
+    "[",
+    "}",
+    ",",
+)
+
+
+@settings(deadline=None)
+@given(data=st.data(), name=TASK_NAMES, before=st.lists(st.sampled_from(MARKS)).map(" ".join) | BEFORE)
+def test_canonical_answers_are_read_without_analysis_as_with_it(data: st.DataObject, name: str, before: str) -> None:
+    task = TASKS[name]
+    assert isinstance(task, ChoiceTask)
+    answer = task.json(data.draw(st.sampled_from(task.options)))
+    text = before + answer + data.draw(st.sampled_from(("", "\n", " ", ".", "}", "</s>", "]", '{"', answer)))
+    assert task.parse(text) == task._read(text)
 
 
 @settings(deadline=None, max_examples=200)
