@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
 from geotune.tasks.base import Parsed, Reason, Task, rejected
 from geotune.tasks.final_answer import TEXT_MARKS, final_answer
-from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
+from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value, is_denial
 from geotune.tasks.json_reading import normal_key, read_spellings
 from geotune.tasks.wording import Wording, agree, by_words, wording
 
@@ -22,18 +22,29 @@ _JOINED_WORDS = re.compile(r"[ \t]*(?:[,/|&]|(?:and|vs|versus)\b\.?)([^\n{}]*)",
 # Words for yes and no in other languages; they count only if nothing else is said.
 _YES_AND_NO = by_words(
     true="1 t y oui ja sí si sim да 是 是的 对 はい vrai wahr verdadero",
-    false="0 f n non nein nee não nao нет 否 不 不是 いいえ faux falsch falso",
+    false="""
+        0 f n non nein nee não nao нет 否 不 不是 いいえ faux falsch falso
+        probably_not likely_not most_likely_not definitely_not certainly_not i_don't_think_so
+    """,
 )
 # "No" before a noun is no answer: "no idea".
 _NO = r"no(?!\s+(?!(?:it|the|this|that|they|i|he|so|because|since|as|and|or|but)\b)[^\W\d_])"
 
 
-def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str = "", starts: str = "") -> Wording:
+def yes_or_no(
+    *,
+    true: str = "",
+    false: str = "",
+    places: str = "",
+    fillers: str = "",
+    starts: str = "",
+    exact: Mapping[str, str] | None = None,
+) -> Wording:
     """Make the `Wording` of true and false.
 
     The arguments add alternatives to the pattern, such as "|correct", and filler words. A match of `places` means
     false if one of its groups matches, with two groups true, and so on. `starts` holds the first characters of these
-    alternatives and places, to save time.
+    alternatives and places, to save time. `exact` adds answers that count only if a sentence says nothing else.
     """
     yes, no = "true|yes|yeah|yep" + true, rf"false|{_NO}|nope" + false
     more = f"|{places}" if places else ""
@@ -41,7 +52,7 @@ def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str
         rf"(?i:\b(?:(?P<true>{yes})|(?P<false>{no}))\b{more})",
         _yes_or_no,
         fillers=f"they there {fillers}",
-        exact=_YES_AND_NO,
+        exact={**_YES_AND_NO, **(exact or {})},
         opposite={"true": "false", "false": "true"},
         cue=r"(?!)",
         cue_words="-",  # which is no word
@@ -74,7 +85,8 @@ class ChoiceTask(Task):
 
     def parse(self, text: str) -> Parsed:
         before, brace, behind = text.rpartition("{")
-        if (parsed := self._canonical.get(brace + behind.rstrip())) and not any(mark in before for mark in TEXT_MARKS):
+        parsed = self._canonical.get(brace + behind.rstrip())
+        if parsed and not any(mark in before for mark in ("{", *TEXT_MARKS)) and not is_denial(before):
             return parsed
         return self._read(text) if text.strip() else rejected(Reason.EMPTY)
 

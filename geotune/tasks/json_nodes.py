@@ -16,6 +16,7 @@ _DENIED = re.compile(
     r"|n['\u2019]t(?: be)?)[ \t:\"'`*(]*\Z",
     re.IGNORECASE,
 )
+_NEAR = 30
 _DOUBTED = re.compile(
     r"[ \t`\"'*)]*(?:\?|\s*or\b|,?[ \t]*(?:would|could|might|may|cannot|can['\u2019]t|lacks?"
     r"|do(?:es)?(?:n['\u2019]t| not)"
@@ -143,11 +144,17 @@ class Reading:
 
     def is_doubted(self, node: JsonNode) -> bool:
         """Return whether the words beside an object doubt or deny it: `not {...}`, `{...} is wrong`, `{...} or`."""
-        before = self.text[max(0, node.start - 30) : node.start]
-        return bool(_DENIED.search(before) or _DOUBTED.match(self.text, node.end))
+        return is_denial(self.text[max(0, node.start - _NEAR) : node.start]) or bool(
+            _DOUBTED.match(self.text, node.end)
+        )
 
     def unfinished(self) -> JsonNode | None:
         """Return the outermost object in the middle of which the text ends, if there is one."""
         end = len(self.text.rstrip())
         cut = (node for node in self.nodes if node.is_object and node.status is Status.CUT and node.end >= end)
         return next(cut, None)
+
+
+def is_denial(before: str) -> bool:
+    """Return whether the text before an object denies or doubts what the object says."""
+    return _DENIED.search(before, max(0, len(before) - _NEAR)) is not None
