@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from geotune.tasks.base import Reason
 from geotune.tasks.final_answer import TEXT_MARKS
-from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar
+from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar, is_denial
 from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
 from geotune.tasks.place_names import is_unknown, known_name
 
@@ -67,14 +67,31 @@ _LABEL = re.compile(
 )
 # A remark in parentheses, or a sentence of three words or more behind a word that is no abbreviation.
 _COMMENT = re.compile(r"(?<=\S)\s*\([^()]*\)\W*$|(?<=\w{4})\.\s+\S+\s\S+\s\S.*$")
+_DOUBT = re.compile(
+    r"\b(?:or|not|unlikely|maybe|perhaps|possibly|alternatively|wrong|rejected|excluded|ruled out|vs|nearest|closest)\b",
+    re.I,
+)
 _LABEL_CELL = re.compile(rf"(?:{_LABEL_WORDS})(?: {_REMARK})?", re.IGNORECASE)
 # Another label behind a name: "City: Paris, Postal code: 75007".
 _NEXT_LABEL = re.compile(r"[,;][ \t*_]*[^\W\d_][\w /()-]{1,30}[ \t*_]*:(?=\s)")
 _ASIDE_LINE = re.compile(
-    r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another)[^\n]*$",
+    r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another"
+    r"|rejected|excluded|ruled out|eliminated|discarded|examples?\b|for example)[^\n]*$",
     re.I | re.M,
 )
-_ASIDE_WORDS = ("alternative", "other", "second", "runner", "less")  # an aside holds one of them
+_ASIDE_WORDS = (
+    "alternative",
+    "other",
+    "second",
+    "runner",
+    "less",
+    "rejected",
+    "excluded",
+    "ruled",
+    "elim",
+    "discard",
+    "example",
+)  # an aside holds one of them
 _RULE = re.compile(r"[\s|:+-]*")
 _LONGEST_NAME = 80
 # The canonical form, by far the most frequent one, needs no analysis: it holds no escapes and no characters with which
@@ -92,7 +109,7 @@ def canonical_fields(text: str) -> dict[str, str] | None:
     """Return the fields of a canonical answer at the end of a text; None if that takes more analysis."""
     start = text.rfind("{")
     found = _CANONICAL.fullmatch(text, start) if start >= 0 else None
-    if found is None or any(mark in text[:start] for mark in TEXT_MARKS):
+    if found is None or any(mark in text[:start] for mark in TEXT_MARKS) or is_denial(text[:start]):
         return None
     fields = {name: said.strip('"') for name, said in found.groupdict().items() if said is not None}
     lat, lon = fields.pop("latitude", None), fields.pop("longitude", None)
@@ -221,8 +238,13 @@ def _labelled(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _name(said: str) -> str:
-    """Return the name in what follows a label, without marks around it and without a comment behind it."""
+    """Return the name in what follows a label, without marks around it and without a comment behind it.
+
+    A comment that doubts the name stays, so that the name equals no other: "Paris (or Lyon)".
+    """
     plain = re.sub(r"\*\*|`", "", said).strip()
+    if (comment := _COMMENT.search(plain)) and _DOUBT.search(comment[0]):
+        return plain
     return _COMMENT.sub("", plain).strip(_EDGES).removesuffix(".")
 
 

@@ -86,7 +86,7 @@ class ChoiceTask(Task):
     def parse(self, text: str) -> Parsed:
         before, brace, behind = text.rpartition("{")
         parsed = self._canonical.get(brace + behind.rstrip())
-        if parsed and not any(mark in before for mark in ("{", *TEXT_MARKS)) and not is_denial(before):
+        if parsed and not any(mark in before for mark in TEXT_MARKS) and not is_denial(before):
             return parsed
         return self._read(text) if text.strip() else rejected(Reason.EMPTY)
 

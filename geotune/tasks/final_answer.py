@@ -33,7 +33,7 @@ from typing import NamedTuple
 TEXT_MARKS = "<[{\\\u25c1"
 """Characters with which tags, boxes, escapes and JSON begin: a text without them is all answer."""
 _ATTRIBUTES = r"(?:\s[^<>=]{0,60}=[^<>]{0,100}+)?\s{0,3}"
-_THINKING = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|drafts?"
+_THINKING = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|drafts?|plan"
 _THOUGHT = rf"(?:[a-z]{{1,12}}[:_])?(?:{_THINKING})"
 _ANSWER = r"(?:final[ _-]?)?answer|final|solution|conclusion"
 # A set of characters comes first in this pattern and the next one, so that other characters are passed over quickly.
@@ -74,7 +74,11 @@ _TURN_END = re.compile(
 _LAST = ("</s>", "<|return|>")
 _LAST_TOKENS = re.compile(r"(?:\s|</s>|<\|return\|>)++", re.IGNORECASE)
 _CONTENT = re.compile(r"[^\s.\u2026]")
-_JOINED = re.compile(r"\s*(?:[,;/|&]|(?:and/or|and|or|vs\b\.?|versus|alternatively)\b|vs\.),?\s*", re.IGNORECASE)
+_JOINED = re.compile(
+    r"\s*(?:[,;/|&]|(?:,\s*)?(?:(?:and/or|and|or)(?:\s+(?:maybe|perhaps|possibly|not))?|(?:and\s+|but\s+)?not|vs\.?|versus"
+    r"|alternatively)(?!\w),?)\s*",
+    re.IGNORECASE,
+)
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 # Words and signs beside a box that qualify what it holds.
 _LATEX = r"(?:[\s$,*_~(]|\\[\[\](),;:! ]|\\(?:text|mathrm|mathbf)\{){0,9}"
@@ -86,11 +90,11 @@ _AFTER_BOX = re.compile(
     r"|\^?\{?\\circ|\\pm|[\u00b0\u2032'\d%/\u00b1?])",
     re.IGNORECASE,
 )
-# Words that doubt or deny the answer of their sentence.
+# Words that doubt, deny or qualify the answer of their sentence.
 _HEDGE = re.compile(
     r"\b(?:not|cannot|never|neither|nor|either|or|maybe|perhaps|possibl[ey]|might|may|could|would|unlikely|hardly|less"
     r"|rul(?:e|es|ed|ing) out|exclud\w{1,4}|except|eliminat\w{1,4}|reject\w{0,4}|wrong|incorrect|doubt\w{0,4}|if|unless"
-    r"|opposite|instead|rather|other|vs|versus|but|although|though|however|alternative(?:ly)?)\b|n['\u2019]t\b|\?",
+    r"|opposite|instead|rather|other|hemispheres?|latitudes?|longitudes?|lat|lon|lng|vs|versus|but|although|though|however|alternative(?:ly)?)\b|n['\u2019]t\b|\?",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!](?=\s)|\n")

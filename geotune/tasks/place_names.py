@@ -27,6 +27,10 @@ _APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02bb\u02bc\u2032.]")
 _OPTIONAL = re.compile("[\u0591-\u05c7\u0640\u064b-\u065f\u0670\u200b-\u200f\u2060\ufe00-\ufe0f]")
 _NO_LETTER = re.compile(r"[\W_]+")
 _ABBREVIATIONS = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
+# "Korea, Republic of", "Myanmar (Burma)".
+_INVERTED = re.compile(
+    r"(?P<name>[^,()]+?)\s?(?:,\s*(?P<kind>[^,()]{1,60}\bof(?: the)?)|\([^()]{1,60}\))", re.IGNORECASE
+)
 _CITIES = {"nyc": "new york", "new york city": "new york"}
 
 # Codes of countries that are words, too: in lower case they are no names of countries.
@@ -45,6 +49,9 @@ _STATED = (
 _NOTHING = re.compile(
     rf"""
       \W*
+    | string | x{(2,)} | idk | (?:yet\s)?to\sbe\s(?:determined|confirmed) | 无 | keine\sangabe | non\s(?:disponible|connue?)
+    | your\s(?:street|city|state|country)(?:\sname)? | hard\sto\s(?:say|tell|determine)\b.*
+    | i\s(?:don['\u2019]?t|do\snot|can(?:not|['\u2019]?t|\snot))\s.*
     | nil | nan | tb[da] | unnamed (?:\s(?:street|city|town|village|place|location))?
     | <[^<>]*> | (?:the\s)?(?:{_PART})(?:\sname)?
     | (?:{_UNKNOWN})
@@ -65,7 +72,8 @@ def known_name(text: str, part: str) -> str | None:
     Italy has this name; and so do "no", "in" and other words that are codes of countries only in upper case.
     """
     name = text.strip()
-    if part == "country" and name.strip("\"'.,").lower() in _NO_CODES and not name.isupper():
+    word = name.strip("\"'.,")
+    if word.lower() in (_NO_CODES if part == "country" else ("no",)) and not (part == "country" and word.isupper()):
         return None
     if part == "country" and name == "NA":
         return "Namibia"
@@ -121,6 +129,8 @@ def _spaced(name: str) -> str:
 def _country(name: str) -> str:
     """Return the ISO code of a country; the plain name if it is not one of the table's."""
     plain = _plain(name)
+    if plain not in _CODE_OF_COUNTRY and (other := _INVERTED.fullmatch(name.strip())):
+        plain = _plain(f"{other['kind']} {other['name']}" if other["kind"] else other["name"])
     return _CODE_OF_COUNTRY.get(plain) or _CODE_OF_COUNTRY.get(_short(plain), _short(plain))
 
 

@@ -57,6 +57,8 @@ _SENTENCE_END = re.compile(
 _PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
 _COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
+_SIGN = 12
+"""Number of characters before an answer in which a sign that denies it is looked for."""
 _EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s(?!\s*not(?:\W*\Z| really\b| at all\b| quite\b))\D*+")
 _LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
 _NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
@@ -212,7 +214,7 @@ class Wording:
             doubted += said.doubted
             rivals += said.rivals
             concludes = concludes or said.concludes or (concluding and bool(said.asserted))
-        if "(" in sentence and any(SIGN_BEFORE.search(sentence, 0, match.start() + 1) for match in inner):
+        if any(SIGN_BEFORE.search(sentence[max(0, match.start() - _SIGN) : match.start() + 1]) for match in inner):
             doubted = mentions
         takes_back = takes_back if asserted else self._takes_back(sentence)
         return _Said(asserted, doubted, takes_back, unsure, concludes, rivals)
@@ -289,7 +291,7 @@ def _joined(sentence: str, mentions: Sequence[Mention]) -> str:
 
 def _has_sign(clause: str, mention: Mention) -> bool:
     """Return whether a sign beside a mention denies or changes it: `~N`, `≠ 1`."""
-    before = clause[max(0, mention.start - 12) : mention.start]
+    before = clause[max(0, mention.start - _SIGN) : mention.start]
     return SIGN_BEFORE.search(before) is not None or SIGN_BEHIND.match(clause, mention.end) is not None
 
 

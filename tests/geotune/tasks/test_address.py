@@ -101,7 +101,11 @@ def test_what_is_not_known_is_null() -> None:
     )
     assert read(json.dumps(imageo(0.5)))["confidence"] is None
     assert read(json.dumps(imageo("4.5 (the sign)")))["confidence"] == 4.5
-    assert read(json.dumps(imageo("80%")))["confidence"] is None
+    assert read(json.dumps(imageo("4/5")))["confidence"] == 4
+    for said in ("80%", "1e3", "1/10", "4-5", "3 out of 10", "1 %"):
+        assert read(json.dumps(imageo(said)))["confidence"] is None, said
+    assert read("City: Paris (or Lyon)")["city"] == "Paris (or Lyon)"
+    assert read("City: Paris (the tower)")["city"] == "Paris"
     assert read(json.dumps({"city": "Rome", "coordinates": "lat 41.9, lon 12.5"}))["latitude"] == 41.9
     assert read("It lies at 41.9 N, 12.5 E.")["longitude"] == 12.5
 
@@ -122,6 +126,11 @@ NOTHING = [
         "No visible street signs",
         "None identifiable",
         "insufficient data",
+        "I don't know",
+        "Hard to say",
+        "string",
+        "XXX",
+        "to be determined",
         "未知",
         "(unknown)",
     ),
@@ -268,6 +277,12 @@ def test_long_texts_take_little_time() -> None:
         ('{"city": "Rome"} or {"city": "Oslo"}', Reason.CONTRADICTION),
         ("City: Rome\nCity: Oslo", Reason.CONTRADICTION),
         ("Closest city: Rome", Reason.NO_ANSWER),
+        ("Rejected:\nCity: Rome", Reason.NO_ANSWER),
+        ("Example:\nCity: Rome", Reason.NO_ANSWER),
+        (f"It is not {GOLD}", Reason.NO_ANSWER),
+        ('{"city": "Rome"} is wrong', Reason.NO_ANSWER),
+        ('{"city": "Rome"}, {"city": "Oslo"}', Reason.CONTRADICTION),
+        ('<answer>{"city": "Rome"}</answer> or <answer>{"city": "Oslo"}</answer>', Reason.CONTRADICTION),
         ("City: not visible\nCountry: N/A", Reason.NO_ANSWER),
         ("Country: " + "the signs are in Italian, " * 5, Reason.NO_ANSWER),
         ("| City | Country |\n|---|---|\n| Rome | Italy |\n| Oslo | Norway |", Reason.NO_ANSWER),
@@ -288,6 +303,9 @@ def test_refused(text: str, reason: Reason) -> None:
         (same_country, "T\u00fcrkiye", "Turkey", True),
         (same_country, "Niger", "Nigeria", False),
         (same_country, "DEU", "Germany", True),
+        (same_country, "Korea, Republic of", "South Korea", True),
+        (same_country, "Tanzania, United Republic of", "TZ", True),
+        (same_country, "Myanmar (Burma)", "Myanmar", True),
         (same_country, "de", "Deutschland", True),
         (same_country, "Réunion", "Reunion", True),
         (same_country, "Bosnia & Herzegovina", "Bosnia And Herzegovina", True),
