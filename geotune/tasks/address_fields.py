@@ -68,7 +68,7 @@ _LABEL = re.compile(
 # A remark in parentheses, or a sentence of three words or more behind a word that is no abbreviation.
 _COMMENT = re.compile(r"(?<=\S)\s*\([^()]*\)\W*$|(?<=\w{4})\.\s+\S+\s\S+\s\S.*$")
 _DOUBT = re.compile(
-    r"\b(?:or|not|unlikely|maybe|perhaps|possibly|alternatively|wrong|rejected|excluded|ruled out|vs|nearest|closest)\b",
+    r"\b(?:or|not|unlikely|maybe|perhaps|possibly|alternatively|wrong|rejected|excluded|ruled out|vs|nearest)\b",
     re.I,
 )
 _LABEL_CELL = re.compile(rf"(?:{_LABEL_WORDS})(?: {_REMARK})?", re.IGNORECASE)

@@ -84,9 +84,9 @@ class ChoiceTask(Task):
         return answer if answer in ("true", "false") or answer.isdigit() else f'"{answer}"'
 
     def parse(self, text: str) -> Parsed:
-        before, brace, behind = text.rpartition("{")
-        parsed = self._canonical.get(brace + behind.rstrip())
-        if parsed and not any(mark in before for mark in TEXT_MARKS) and not is_denial(before):
+        start = text.rfind("{")
+        parsed = self._canonical.get(text[start:].rstrip()) if start >= 0 else None
+        if parsed is not None and not any(mark in text[:start] for mark in TEXT_MARKS) and not is_denial(text[:start]):
             return parsed
         return self._read(text) if text.strip() else rejected(Reason.EMPTY)
 

@@ -49,7 +49,8 @@ _STATED = (
 _NOTHING = re.compile(
     rf"""
       \W*
-    | string | x{(2,)} | idk | (?:yet\s)?to\sbe\s(?:determined|confirmed) | 无 | keine\sangabe | non\s(?:disponible|connue?)
+    | string | xx+ | idk | (?:yet\s)?to\sbe\s(?:determined|confirmed) | 无 | keine\sangabe
+    | non\s(?:disponible|connue?)
     | your\s(?:street|city|state|country)(?:\sname)? | hard\sto\s(?:say|tell|determine)\b.*
     | i\s(?:don['\u2019]?t|do\snot|can(?:not|['\u2019]?t|\snot))\s.*
     | nil | nan | tb[da] | unnamed (?:\s(?:street|city|town|village|place|location))?

@@ -184,7 +184,7 @@ class Wording:
         if not mentions:
             takes_back, unsure = self._takes_back(sentence), UNSURE.within(sentence, words)
             return _Said(takes_back=takes_back, unsure=unsure) if takes_back or unsure else _NOTHING
-        if sentence.rstrip(_EDGES).endswith("?"):
+        if "?" in sentence and sentence.rstrip(_EDGES).endswith("?"):
             return _Said(doubted=mentions)
         if CONDITION.within(sentence, words) or ASKS.match(sentence):
             return _NOTHING
@@ -200,7 +200,7 @@ class Wording:
         counts = bool(inner) and (self._fills(outer) or bool(self.cue.ends(outer, words) or SAYS.ends(outer, words)))
         parts = [(clause, True) for clause in clauses(outer, words)]
         for clause, is_outer in (*parts, *((match[1], False) for match in inner)):
-            unsure = unsure or UNSURE.within(clause, words)
+            unsure = unsure or (bool(words) and UNSURE.within(clause, words))
             found = mentions if clause == sentence else self.mentions(clause)
             if not found:
                 concluding = concluding or (CONCLUSION.within(clause, words) and self._fills(clause))
@@ -223,20 +223,23 @@ class Wording:
         """Return what a clause with mentions asserts and leaves in doubt, given the `mark_words` of its sentence."""
         rest = _without(clause, mentions)
         signed = any(mention.option != "false" and _has_sign(clause, mention) for mention in mentions)
-        if signed or DOUBT.within(rest, words):
+        if signed or (words and DOUBT.within(rest, words)):
             return _Said(doubted=mentions)
         end = mentions[-1].end
         explanation = _EXPLANATION.fullmatch(rest, end) if self.explained else self.tail.fullmatch(rest, end)
         said = rest[: explanation.start()] if explanation else rest
-        if DENIAL.within(said, words) or DRAFT.within(rest, words):
-            return _NOTHING
-        conclusions, cues, says = (
-            [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue, SAYS)
-        )
-        since = max([*conclusions, *cues, *says], default=0)
+        since, concludes = 0, False
+        if words or not self.cue.words:
+            if DENIAL.within(said, words) or DRAFT.within(rest, words):
+                return _NOTHING
+            conclusions, cues, says = (
+                [end for end in mark.ends(rest, words) if end <= mentions[-1].start]
+                for mark in (CONCLUSION, self.cue, SAYS)
+            )
+            since, concludes = max([*conclusions, *cues, *says], default=0), bool(conclusions)
         if self._fills(said[since:]):
             asserted = [mention for mention in mentions if mention.start >= since]
-            return _Said(asserted, concludes=bool(conclusions))
+            return _Said(asserted, concludes=concludes)
         if RIVAL.within(rest, words) or self._fills(RIVAL_FILLERS.sub(" ", rest)):
             return _Said(rivals=[frozenset(mention.option for mention in mentions)])
         return _NOTHING
