@@ -92,16 +92,18 @@ RIVAL = marks(
     r"|also (?:fits?|match(?:es)?|works?)|(?:fits?|match(?:es)?|works?|possible|plausible) (?:too|as well|equally))\b",
     "better likelier preferable more equally as also too",
 )
-RIVAL_FILLERS = re.compile(
+RIVAL_FILLERS = marks(
     r"\b(?:but|although|though|while|however|yet|also|too|then|rather|better|instead|equally|likewise|still|with"
     r"|as well|confidence|chance|probability|likelihood)\b|\d{1,3}(?:\.\d{1,9})?\s?%",
-    re.IGNORECASE,
+    "but although though while however yet also too then rather better instead equally likewise still with well"
+    " confidence chance probability likelihood",
 )
 # Signs directly before or behind an answer that deny or change it.
 SIGN_BEFORE = re.compile(
     r"(?:[~\u223c\u00ac!]|(?:!=|[\u2260\u2264\u2265\u2717\u2718\u274c\u2716\u26d4\U0001f6ab]\ufe0f?|(?<!<)<=?|\\(?:neq?|lnot|sim))\s*"
     r"|(?<![-=>])>=?|(?<![^\s(*_`])-|(?:\bnot|\bnever|\bneither|\bnor|n['\u2019]t|\bexcept|\bunlikely)\s*\()[*_`\"']*\Z"
 )
+MAY_BE_SIGNED = re.compile(r"[~!(<>\\\u223c\u00ac\u2260\u2264\u2265\u2717\u2718\u274c\u2716\u26d4\U0001f6ab-]")
 SIGN_BEHIND = re.compile(r"[*_`\s]*[\u2717\u2718\u274c\u2716\u26d4\U0001f6ab]")
 # A clause or parenthesis that only denies what stands before it: "N (unlikely)".
 WITHDRAWN = re.compile(
@@ -127,7 +129,7 @@ _CLAUSE_END = re.compile(rf"[,|\u2013\u2014]|\s-{{1,2}}\s|\b(?<!\bgo )(?=(?:{_CL
 _CLAUSE_WORDS = frozenset(("as", *_CLAUSE_WORD.split("|")))
 _CLAUSE_SIGN = re.compile(r"[,|\u2013\u2014\s](?:(?<!\s)|-{1,2}\s)")
 _WORDS = _CLAUSE_WORDS.union(
-    *(mark.words for mark in (CONDITION, DRAFT, DENIAL, DOUBT, UNSURE, CONCLUSION, SAYS, RIVAL))
+    *(mark.words for mark in (CONDITION, DRAFT, DENIAL, DOUBT, UNSURE, CONCLUSION, SAYS, RIVAL, RIVAL_FILLERS))
 )
 _STEMS = ("suppos", "assum")
 

@@ -24,6 +24,7 @@ from geotune.tasks.qualifiers import (
     DENIAL,
     DOUBT,
     DRAFT,
+    MAY_BE_SIGNED,
     RIVAL,
     RIVAL_FILLERS,
     SAYS,
@@ -57,6 +58,7 @@ _SENTENCE_END = re.compile(
 _PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
 _COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
+_LONGEST_DENIAL = 80
 _SIGN = 12
 """Number of characters before an answer in which a sign that denies it is looked for."""
 _EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s(?!\s*not(?:\W*\Z| really\b| at all\b| quite\b))\D*+")
@@ -173,7 +175,7 @@ class Wording:
 
     def _sentence(self, sentence: str) -> _Said:
         """Read one sentence."""
-        if asked := ASKED_LABEL.match(sentence):
+        if (":" in sentence or "=" in sentence) and (asked := ASKED_LABEL.match(sentence)):
             sentence = sentence[asked.end() :]
         words = mark_words(sentence, self.cue.words)
         labelled = max(sentence.rfind(":"), sentence.rfind("=")) + 1
@@ -222,7 +224,9 @@ class Wording:
     def _clause(self, clause: str, mentions: Sequence[Mention], words: frozenset[str]) -> _Said:
         """Return what a clause with mentions asserts and leaves in doubt, given the `mark_words` of its sentence."""
         rest = _without(clause, mentions)
-        signed = any(mention.option != "false" and _has_sign(clause, mention) for mention in mentions)
+        signed = MAY_BE_SIGNED.search(clause) is not None and any(
+            mention.option != "false" and _has_sign(clause, mention) for mention in mentions
+        )
         if signed or (words and DOUBT.within(rest, words)):
             return _Said(doubted=mentions)
         end = mentions[-1].end
@@ -240,7 +244,8 @@ class Wording:
         if self._fills(said[since:]):
             asserted = [mention for mention in mentions if mention.start >= since]
             return _Said(asserted, concludes=concludes)
-        if RIVAL.within(rest, words) or self._fills(RIVAL_FILLERS.sub(" ", rest)):
+        fillers = RIVAL_FILLERS.may_match(words) or "%" in rest
+        if RIVAL.within(rest, words) or (fillers and self._fills(RIVAL_FILLERS.pattern.sub(" ", rest))):
             return _Said(rivals=[frozenset(mention.option for mention in mentions)])
         return _NOTHING
 
@@ -248,7 +253,11 @@ class Wording:
         """Return whether a sentence or clause without an answer takes back or denies what stands before it."""
         share = SHARE.fullmatch(text) if "%" in text else None
         unlikely = share is not None and float(share[1]) <= (50 if self.opposite else 25)
-        return unlikely or TAKES_BACK.match(text) is not None or WITHDRAWN.fullmatch(text) is not None
+        return (
+            unlikely
+            or TAKES_BACK.match(text) is not None
+            or (len(text) < _LONGEST_DENIAL and WITHDRAWN.fullmatch(text) is not None)
+        )
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""
