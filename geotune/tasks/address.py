@@ -19,7 +19,7 @@ from geotune.tasks.place_names import known_name, same_city, same_country, same_
 NAMES = ("street", "city", "state", "country")
 """Parts of an address, in the order in which they are written."""
 _SAME = {"city": same_city, "state": same_state, "country": same_country}
-_CONFIDENCE = re.compile(r"[1-5](?:\.[0-9]{1,6})?(?![0-9.%])")
+_CONFIDENCE = re.compile(r"([1-5](?:\.[0-9]{1,6})?)(?:\s?/\s?5|\sout of 5)?(?:[.!]|\s*[(,;:\u2013\u2014]\D*|\s-\s\D*)?")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class AddressTask(Task):
         `GoldError` otherwise.
         """
         names = {name: str(record[name]) for name in NAMES if record.get(name) is not None}
+        if len(names.get("country", "")) == 2:  # a code, which a table may hold in lower case
+            names["country"] = names["country"].upper()
         if not any(known_name(names.get(name, ""), name) for name in _SAME):
             raise GoldError("no city, state or country")
         return replace(_from_fields(names), coordinates=gold_coordinates(record)).json()
@@ -128,14 +130,14 @@ def _from_fields(fields: Mapping[str, str]) -> Address:
     street, city, state, country = (known_name(fields.get(name, ""), name) for name in NAMES)
     stated = fields.get("coordinates")
     at = read_coordinates(stated) if stated else None
-    confidence = _CONFIDENCE.match(fields.get("confidence", ""))
+    confidence = _CONFIDENCE.fullmatch(fields.get("confidence", ""))
     return Address(
         street,
         city,
         state,
         country,
         at if isinstance(at, Coordinates) else None,
-        float(confidence[0]) if confidence and float(confidence[0]) <= 5 else None,
+        float(confidence[1]) if confidence and float(confidence[1]) <= 5 else None,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from geotune.tasks.base import Reason
 from geotune.tasks.final_answer import TEXT_MARKS
-from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar
+from geotune.tasks.json_nodes import JsonNode, Member, Reading, Scalar, is_denial
 from geotune.tasks.json_reading import normal_key, plain_punctuation, read_spellings
 from geotune.tasks.place_names import is_unknown, known_name
 
@@ -26,39 +26,72 @@ _AXIS_KEYS = ("latitude", "longitude", "lat", "lon", "lng", "long")
 _PAIR_KEYS = ("coordinates", "coords", "gps", "gpscoordinates", "latlng", "latlon", "latlong", "geolocation", "geo")
 PLACE_KEYS = (*(key for key, field in _NAME_KEYS.items() if field != "confidence"), *_AXIS_KEYS, *_PAIR_KEYS)
 """Normalized JSON keys of an address, apart from its confidence."""
-# Objects under these keys hold other places, or remarks, whatever keys stand in them.
-_ASIDES = """
-    alternative alternatives alternativelocation alternativelocations alternativeguess alternativeguesses candidates
-    othercandidates other others second secondguess secondchoice secondary runnerup runnersup fallback backup
-    reasoning analysis thinking explanation evidence clues observations imageinformation
-"""
-_ASIDE_KEYS = tuple(_ASIDES.split())
+# Objects under keys such as "prediction" and "best_guess" hold the answer. Under all others ("landmark", "alternative",
+# "reasoning") they hold other places, or remarks, whatever keys stand in them.
+_FIRST = "final best top first primary main mostlikely likely predicted estimated"
+_OWNERS = "the my your its photo image picture camera mybest bestestimated geo"
+_NOUNS = "answer prediction guess estimate result response output conclusion choice candidate location place address"
+_ANSWER_KEYS = frozenset(
+    (
+        *_FIRST.split(),
+        *(word + noun for word in ("", *_FIRST.split(), *_OWNERS.split()) for noun in _NOUNS.split()),
+        *("results", "predictions", "locations", "data", "json", "position", "geolocation", "geocoding"),
+        *("arguments", "args", "parameters", "input", "properties"),
+    )
+) - {"candidate", "choice"}
 # Objects under these keys belong to the address beside them.
 _PART_KEYS = ("address", "location", "position", "place", "addressdetails", "details", "reversegeocoding", *_PAIR_KEYS)
-_WANTED = frozenset((*_NAME_KEYS, *_AXIS_KEYS, *_PAIR_KEYS, *_ASIDE_KEYS, *_PART_KEYS))
+_WANTED = frozenset((*_NAME_KEYS, *_AXIS_KEYS, *_PAIR_KEYS, *_ANSWER_KEYS, *_PART_KEYS))
 _MAX_DEPTH = 5
 
 _LABEL_WORDS = "|".join(
     (
         r"street(?:[ _](?:name|address))?|road|city(?:[ _]name)?|city ?/ ?town|town|village|municipality",
         r"state(?:[ _]name)?|state ?/ ?province|province|country(?:[ _](?:name|code))?|nation|confidence",
-        r"latitude|longitude|lat|lon|lng|long|coordinates|coords|gps(?: coordinates)?",
+        r"lat(?:itude)? ?[/,&] ?(?:longitude|lon|lng|long)|latitude|longitude|lat|lon|lng|long",
+        r"coordinates|coords|gps(?: coordinates)?",
     )
 )
 _EDGES = " \t\r\"'*_`+#|{}[](),;\u2022\u00b7-"
+# A remark in parentheses behind a label that leaves its meaning as it is: not "(nearest)".
+_REMARK = (
+    r"\([ \t]*(?:(?:or|and|town|city|village|municipality|state|province|region|county|territory|name|english|local|iso"
+    r"|code|best|guess|estimate|estimated|predicted|most|likely|probable|probably|approx|approximate|approximately"
+    r"|if|known|applicable|available|full|lat|latitude|lon|lng|long|longitude|decimal|degrees|wgs84|wgs|dd|1|5|to)"
+    r"[ \t,./&\u2013-]*){1,6}\)"
+)
 _LABEL = re.compile(
     rf"(?:^|[,;|{{]|\.(?= ))[ \t\"'*_`+>#\u2022\u00b7(\d.)-]{{0,20}}(?<![^\W_])({_LABEL_WORDS})"
-    r"[ \t\"'*_`]{0,6}(?:\((?:[^()\n]{1,30})\)[ \t\"'*_`]{0,6})?[:=]",
+    rf"[ \t\"'*_`]{{0,6}}(?:{_REMARK}[ \t\"'*_`]{{0,6}})?[:=]",
     re.IGNORECASE | re.MULTILINE,
 )
 # A remark in parentheses, or a sentence of three words or more behind a word that is no abbreviation.
 _COMMENT = re.compile(r"(?<=\S)\s*\([^()]*\)\W*$|(?<=\w{4})\.\s+\S+\s\S+\s\S.*$")
-_LABEL_CELL = re.compile(rf"(?:{_LABEL_WORDS})(?: \([^()]{{1,30}}\))?", re.IGNORECASE)
+_DOUBT = re.compile(
+    r"\b(?:or|not|unlikely|maybe|perhaps|possibly|alternatively|wrong|rejected|excluded|ruled out|vs|nearest)\b",
+    re.I,
+)
+_LABEL_CELL = re.compile(rf"(?:{_LABEL_WORDS})(?: {_REMARK})?", re.IGNORECASE)
+# Another label behind a name: "City: Paris, Postal code: 75007".
+_NEXT_LABEL = re.compile(r"[,;][ \t*_]*[^\W\d_][\w /()-]{1,30}[ \t*_]*:(?=\s)")
 _ASIDE_LINE = re.compile(
-    r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another)[^\n]*$",
+    r"^[^\w\n]*+(?:alternative|other (?:candidate|possib|option|guess)|second|runner|less likely|another"
+    r"|rejected|excluded|ruled out|eliminated|discarded|examples?\b|for example)[^\n]*$",
     re.I | re.M,
 )
-_ASIDE_WORDS = ("alternative", "other", "second", "runner", "less")  # an aside holds one of them
+_ASIDE_WORDS = (
+    "alternative",
+    "other",
+    "second",
+    "runner",
+    "less",
+    "rejected",
+    "excluded",
+    "ruled",
+    "elim",
+    "discard",
+    "example",
+)  # an aside holds one of them
 _RULE = re.compile(r"[\s|:+-]*")
 _LONGEST_NAME = 80
 # The canonical form, by far the most frequent one, needs no analysis: it holds no escapes and no characters with which
@@ -76,7 +109,7 @@ def canonical_fields(text: str) -> dict[str, str] | None:
     """Return the fields of a canonical answer at the end of a text; None if that takes more analysis."""
     start = text.rfind("{")
     found = _CANONICAL.fullmatch(text, start) if start >= 0 else None
-    if found is None or any(mark in text[:start] for mark in TEXT_MARKS):
+    if found is None or any(mark in text[:start] for mark in TEXT_MARKS) or is_denial(text[:start]):
         return None
     fields = {name: said.strip('"') for name, said in found.groupdict().items() if said is not None}
     lat, lon = fields.pop("latitude", None), fields.pop("longitude", None)
@@ -95,7 +128,9 @@ def json_fields(text: str) -> dict[str, str] | Reason | None:
     for reading in read_spellings(text, _WANTED):
         final = reading.final_objects(PLACE_KEYS, deep=True)
         if final:
-            return Reason.CONTRADICTION if len(final) > 1 else _fields_of(reading, final[0])
+            if len(final) > 1:
+                return Reason.CONTRADICTION
+            return Reason.NO_ANSWER if reading.is_doubted(final[0]) else _fields_of(reading, final[0])
         incomplete = incomplete or final is not None
     return Reason.TRUNCATED if incomplete else None
 
@@ -109,17 +144,22 @@ def listed_fields(text: str) -> dict[str, str] | Reason:
         text = text[: aside.start()] if aside else text
     found = _table(text) or list(_labelled(text))
     values: dict[str, set[str]] = {}
-    for label, said in found:
+    pieces, since = [], 0
+    for label, start, end in found:
         field = _NAME_KEYS.get(normal_key(label))
-        if field is not None and (name := known_name(said, field)) is not None:
+        if field is None:
+            continue
+        if (name := known_name(_name(text[start:end]), field)) is not None:
             if len(name) > _LONGEST_NAME:  # a sentence about it
                 return Reason.NO_ANSWER
             values.setdefault(field, set()).add(name)
+        pieces.append(f"{text[since:start]} ")
+        since = end
     if any(len(texts) > 1 for texts in values.values()):
         return Reason.CONTRADICTION
-    lines = "\n".join(f"{label}: {said}" for label, said in found if normal_key(label) not in _NAME_KEYS)
     fields = {field: texts.pop() for field, texts in values.items()}
-    return {**fields, "coordinates": lines if fields else text}
+    # All but the names may qualify the coordinates: "Hemisphere: S" in a line of its own.
+    return {**fields, "coordinates": "".join((*pieces, text[since:])) if fields else text}
 
 
 def _fields_of(reading: Reading, root: JsonNode) -> dict[str, str] | Reason:
@@ -160,7 +200,7 @@ def _holds_coordinates(reading: Reading, member: Member) -> bool:
 
 
 def _parts(node: JsonNode) -> Iterator[JsonNode]:
-    """Iterate over the objects in an object that belong to the same address: in an outer object, all but asides."""
+    """Iterate over the objects in an object that belong to the same address, or in an outer object hold the answer."""
     outer = node.keys.isdisjoint(PLACE_KEYS)
     for member in node.members():
         inner = member.value
@@ -169,7 +209,7 @@ def _parts(node: JsonNode) -> Iterator[JsonNode]:
             inner = items[0] if len(items) == 1 else None
         if not isinstance(inner, JsonNode) or not inner.is_object or member.key in _PAIR_KEYS:
             continue
-        if member.key in _PART_KEYS or (outer and member.key not in _ASIDE_KEYS):
+        if member.key in _PART_KEYS or (outer and member.key in _ANSWER_KEYS):
             yield inner
 
 
@@ -186,31 +226,49 @@ def _without_names(reading: Reading, node: JsonNode) -> str:
     return "".join((*pieces, reading.text[since : node.end]))
 
 
-def _labelled(text: str) -> Iterator[tuple[str, str]]:
-    """Iterate over the labels of a text and what follows each of them in its line."""
+def _labelled(text: str) -> Iterator[tuple[str, int, int]]:
+    """Iterate over the labels of a text, and where that begins and ends which follows each of them in its line."""
     labels = list(_LABEL.finditer(text)) if ":" in text or "=" in text else []
     for number, label in enumerate(labels):
         line_end = text.find("\n", label.end())
         following = labels[number + 1].start() if number + 1 < len(labels) else len(text)
-        said = text[label.end() : min(following, line_end if line_end >= 0 else len(text))]
-        yield label[1], _name(said) if normal_key(label[1]) in _NAME_KEYS else said.strip()
+        end = min(following, line_end if line_end >= 0 else len(text))
+        other = _NEXT_LABEL.search(text, label.end(), end) if normal_key(label[1]) in _NAME_KEYS else None
+        yield label[1], label.end(), other.start() if other else end
 
 
 def _name(said: str) -> str:
-    """Return the name in what follows a label, without marks around it and without a comment behind it."""
+    """Return the name in what follows a label, without marks around it and without a comment behind it.
+
+    A comment that doubts the name stays, so that the name equals no other: "Paris (or Lyon)".
+    """
     plain = re.sub(r"\*\*|`", "", said).strip()
+    if (comment := _COMMENT.search(plain)) and _DOUBT.search(comment[0]):
+        return plain
     return _COMMENT.sub("", plain).strip(_EDGES).removesuffix(".")
 
 
-def _table(text: str) -> list[tuple[str, str]]:
-    """Return the labels and cells of a table with a row of labels and one row below it, or with a column of labels."""
-    if "|" not in text:
-        return []
-    lines = [line for line in text.splitlines() if line.count("|") > 1 and not _RULE.fullmatch(line)]
-    rows = [[cell.strip(_EDGES) for cell in line.strip().strip("|").split("|")] for line in lines]
-    if len(rows) == 2 and len(rows[0]) == len(rows[1]) and sum(map(_is_label, rows[0])) > 1:
-        return [(label, cell) for label, cell in zip(*rows, strict=True) if _is_label(label)]
-    return [(row[0], row[1]) for row in rows if len(row) == 2 and _is_label(row[0])]
+def _table(text: str) -> list[tuple[str, int, int]]:
+    """Return the labels of a table and where the cell of each begins and ends.
+
+    The table has a row of labels and one row below it, or a column of labels.
+    """
+    rows = []
+    for line in re.finditer(r"[^\n]+", text) if "|" in text else ():
+        if line[0].count("|") > 1 and not _RULE.fullmatch(line[0]):
+            rows.append(list(_cells(text, *line.span())))
+    if len(rows) == 2 and len(rows[0]) == len(rows[1]) and sum(_is_label(cell[0]) for cell in rows[0]) > 1:
+        return [(label, *cell[1:]) for (label, *_), cell in zip(*rows, strict=True) if _is_label(label)]
+    return [(row[0][0], *row[1][1:]) for row in rows if len(row) == 2 and _is_label(row[0][0])]
+
+
+def _cells(text: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Iterate over the cells of the table's row `text[start:end]`: their words, and where they begin and end."""
+    row = text[start:end].lstrip().removeprefix("|")
+    at = end - len(row)
+    for cell in row.rstrip().removesuffix("|").split("|"):
+        yield cell.strip(_EDGES), at, at + len(cell)
+        at += len(cell) + 1
 
 
 def _is_label(cell: str) -> bool:

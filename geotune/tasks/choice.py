@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
 from geotune.tasks.base import Parsed, Reason, Task, rejected
 from geotune.tasks.final_answer import TEXT_MARKS, final_answer
-from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value
+from geotune.tasks.json_nodes import JsonNode, Reading, Status, Value, is_denial
 from geotune.tasks.json_reading import normal_key, read_spellings
 from geotune.tasks.wording import Wording, agree, by_words, wording
 
 _ALIASES = ("answer", "finalanswer", "prediction", "choice", "result")  # keys that hold the answer in any task
 _BRACE = re.compile(r"[{}]")
+_JOINED_WORDS = re.compile(r"[ \t]*(?:[,/|&]|(?:and|vs|versus)\b\.?)([^\n{}]*)", re.IGNORECASE)
 
 
 # Words for yes and no in other languages; they count only if nothing else is said.
 _YES_AND_NO = by_words(
     true="1 t y oui ja sí si sim да 是 是的 对 はい vrai wahr verdadero",
-    false="0 f n non nein nee não nao нет 否 不 不是 いいえ faux falsch falso",
+    false="""
+        0 f n non nein nee não nao нет 否 不 不是 いいえ faux falsch falso
+        probably_not likely_not most_likely_not definitely_not certainly_not i_don't_think_so
+    """,
 )
 # "No" before a noun is no answer: "no idea".
 _NO = r"no(?!\s+(?!(?:it|the|this|that|they|i|he|so|because|since|as|and|or|but)\b)[^\W\d_])"
 
 
-def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str = "", starts: str = "") -> Wording:
+def yes_or_no(
+    *,
+    true: str = "",
+    false: str = "",
+    places: str = "",
+    fillers: str = "",
+    starts: str = "",
+    exact: Mapping[str, str] | None = None,
+) -> Wording:
     """Make the `Wording` of true and false.
 
     The arguments add alternatives to the pattern, such as "|correct", and filler words. A match of `places` means
     false if one of its groups matches, with two groups true, and so on. `starts` holds the first characters of these
-    alternatives and places, to save time.
+    alternatives and places, to save time. `exact` adds answers that count only if a sentence says nothing else.
     """
     yes, no = "true|yes|yeah|yep" + true, rf"false|{_NO}|nope" + false
     more = f"|{places}" if places else ""
@@ -40,7 +52,7 @@ def yes_or_no(*, true: str = "", false: str = "", places: str = "", fillers: str
         rf"(?i:\b(?:(?P<true>{yes})|(?P<false>{no}))\b{more})",
         _yes_or_no,
         fillers=f"they there {fillers}",
-        exact=_YES_AND_NO,
+        exact={**_YES_AND_NO, **(exact or {})},
         opposite={"true": "false", "false": "true"},
         cue=r"(?!)",
         cue_words="-",  # which is no word
@@ -74,7 +86,7 @@ class ChoiceTask(Task):
     def parse(self, text: str) -> Parsed:
         start = text.rfind("{")
         parsed = self._canonical.get(text[start:].rstrip()) if start >= 0 else None
-        if parsed is not None and not any(mark in text[:start] for mark in TEXT_MARKS):
+        if parsed is not None and not any(mark in text[:start] for mark in TEXT_MARKS) and not is_denial(text[:start]):
             return parsed
         return self._read(text) if text.strip() else rejected(Reason.EMPTY)
 
@@ -94,8 +106,11 @@ class ChoiceTask(Task):
         for reading in read_spellings(text, frozenset((own_key, *self.aliases, *_ALIASES))):
             for keys in ((own_key,), self.aliases, _ALIASES):
                 final = reading.final_objects(keys)
+                if final is not None and len(final) == 1 and reading.is_doubted(final[0]):
+                    return self.wording.statement(_outside_objects(reading))
                 if final:
-                    return _common_outcome(self._parse_object(reading, node, keys) for node in final)
+                    outcome = _common_outcome(self._parse_object(reading, node, keys) for node in final)
+                    return self._with_rivals(outcome, reading.text, final[-1].end)
                 incomplete = incomplete or final is not None
         return rejected(Reason.TRUNCATED) if incomplete else self.wording.statement(_outside_objects(reading))
 
@@ -104,6 +119,12 @@ class ChoiceTask(Task):
         if gold not in self.options:
             raise ValueError(f"{self.name}: gold {gold!r} is not one of {', '.join(self.options)}")
         return float(parsed.answer == gold)
+
+    def _with_rivals(self, outcome: Parsed, text: str, end: int) -> Parsed:
+        """Return the outcome of an object that ends at `end`, unless another answer is joined to it (`{...}, S`)."""
+        joined = _JOINED_WORDS.match(text, end)
+        rival = self.wording.statement(joined[1]) if joined else outcome
+        return outcome if None in (outcome.answer, rival.answer) else _common_outcome((outcome, rival))
 
     def _parse_object(self, reading: Reading, node: JsonNode, keys: tuple[str, ...]) -> Parsed:
         """Read the answer that a JSON object gives under any of `keys`."""

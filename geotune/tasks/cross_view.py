@@ -20,7 +20,10 @@ N_CANDIDATES = 4
 """Number of candidate maps in a cross-map question."""
 
 _LINKS = "is|was|be|must|seems|appears|to|taken|shot|likely|probably|clearly|definitely|then|facing|looking"
-_CAMERA = rf"\b(?:camera|photo(?:graph(?:er)?)?|picture|view|it)\b(?:'s)?\W{{1,3}}(?:(?:{_LINKS})[ ,]{{1,2}}){{0,3}}"
+_CAMERA = (
+    r"(?<!in the )(?<!in this )\b(?:camera|photo(?:graph(?:er)?)?|picture|view|it)\b(?:'s)?\W{1,3}"
+    rf"(?:(?:{_LINKS})[ ,]{{1,2}}){{0,3}}"
+)
 _CAMERA_WORDS = " camera photo photograph photographer picture view it"
 # A noun that introduces an answer is that of the camera: not "sun direction" or "alternative location".
 _OWN = r"(?:^\W*|\b(?:the|camera(?:'s)?|cardinal|compass|predicted|estimated|facing|viewing|view)[ _-]+)"
@@ -114,8 +117,9 @@ _HEADING_NAMES = by_words(
 )
 _SIDE = "(?:north|south|east|west)"
 _HEADING_WORDS = wording(
-    rf"(?i:(?<![^\W_]){_SIDE}(?:[ _-]?{_SIDE}){{0,3}}(?:ern|erly|wards?|bound)?(?![^\W_]))"
+    rf"(?i:(?<![^\W_])(?<!from )(?<!from the ){_SIDE}(?:[ _-]?{_SIDE}){{0,3}}(?:ern|erly|wards?|bound)?(?![^\W_]))"
     r"|(?<![^\W_])(?<!\w\.)(?:[NS]\.?[EW]|[NS]\.?[NS]\.?[EW]|[EW]\.?[NS]\.?[EW]|[NSEW])(?![^\W_])(?!\.\w)"
+    r"(?<!from .)(?<!from the .)(?!\s?/\s?[Aa](?![^\W_]))"
     r"|(?<![\w.+\u2212-])(?P<degrees>[0-9]{1,3}(?:\.[0-9]{1,9})?)\s?(?:[\u00b0\u00ba]|(?i:deg(?:rees?)?)(?![^\W_]))"
     r"|(?i:heading|bearing|azimuth)[ \"'*:=]{1,4}(?:is |of )?(?P<bearing>[0-9]{1,3}(?:\.[0-9]{1,9})?)"
     r"(?:\s?(?:[\u00b0\u00ba]|(?i:deg(?:rees?)?)))?(?![\w.])",
@@ -123,10 +127,11 @@ _HEADING_WORDS = wording(
     exact=_HEADING_NAMES,
     values={f"{degrees:.{digits}f}": name for name, degrees in (*HEADINGS.items(), ("N", 360.0)) for digits in (0, 1)},
     fillers="""
-        azimuth bearing camera cardinal compass direction due estimated face faces facing ground headed heading looking
-        looks map orientation oriented photographer point pointed pointing points predicted shot toward towards view
-        viewer viewing
+        azimuth bearing camera cardinal compass direction due estimated face faced faces facing ground headed heading
+        looking looks map orientation oriented photographer point pointed pointing points predicted shot toward towards
+        view viewer viewing viewpoint
     """,
+    tail=r"\s+(?:towards?|along|down|up|across|onto|over|through)\s+(?:(?:the|a|an|this|that|its)\b|[A-Z])\D*+",
     cue=rf"{_OWN}(?:direction|heading|orientation|bearing)\b|{_CAMERA}(?:fac|look|point|head|orient)[a-z]{{0,5}}\b",
     cue_words="direction heading orientation bearing" + _CAMERA_WORDS,
     starts="nsewhba0-9",
@@ -165,8 +170,8 @@ _LOCATION_WORDS = wording(
     _location,
     exact=_location_names(),
     fillers="""
-        area camera corner edge located location map part place point portion position positioned predicted quadrant
-        quarter region section side spot standing stands viewer within
+        area camera corner edge located location map part place point portion position positioned photographer predicted
+        quadrant quarter region section side spot standing stands stood viewer viewpoint within
     """,
     cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
     cue_words="location position" + _CAMERA_WORDS,
@@ -194,14 +199,16 @@ def _candidate(match: re.Match[str]) -> str | None:
 _CANDIDATE_WORDS = wording(
     rf"(?P<image>(?<![^\W_])(?<!aerial )(?<!satellite )(?<!candidate )(?i:image|picture|photo)[ _#:]{{0,3}}[0-9]++)"
     rf"|(?:{_MAP}(?:-|[ _#:]{{0,3}})|(?<![\w.]))(?P<number>[+-]?[0-9]++(?:\.[0-9]++)?+)(?![\w%\u00b0]|\.[0-9])"
+    r"(?!\s(?:(?i:matching|candidate|satellite|aerial|possible|different)\s)?(?i:maps|candidates|images|options|photos)\b)"
     rf"|{_MAP}[ _#:]{{1,3}}(?P<word>(?i:zero|one|two|three))\b"
     rf"|\b(?P<weak>(?i:{'|'.join(_ORDINALS)}))[ ]{_KIND}?(?i:map|candidate|option)\b",
     _candidate,
     exact=_NUMBERS,
     fillers="""
-        aerial candidate corresponds ground image index location map maps match matched matches matching number one
-        option place same satellite shows view
+        aerial camera candidate center centered centre corresponds fit fits for ground image index level located
+        location map maps match matched matches matching number one option place same satellite shows view
     """,
+    tail=r"\s+(?:has|shows|shares)\s+the\s+same\s\D*+",
     cue=r"\bmatched_aerial_index\b",
     cue_words="matched",
     starts="ipsacmonft0-9+-",
@@ -209,9 +216,16 @@ _CANDIDATE_WORDS = wording(
 
 # The photo was taken in the map or outside of it.
 _IN_MAP = (
-    r"\b(?:photo(?:graph)?|picture|image|camera|it)\s(?:was|is)(?P<denied>n't|\snot)?(?:\s(?:likely|probably|indeed))?"
-    r"(?:\s(?:taken|shot|captured|located))?\s(?:in|within|inside|(?P<outside>outside(?:\sof)?))"
-    r"\s(?:this|the)\s(?:map|range|area)(?:(?:'s)?\s(?:area|range))?\b|\b(?:in|within)\srange\b|\b(?P<out>out\sof\srange)\b"
+    r"\b(?:photo(?:graph)?|picture|image|camera|it)\s"
+    r"(?:(?:was|is)(?P<denied>n't|\snot)?(?:\s(?:likely|probably|indeed))?(?:\s(?:taken|shot|captured|located))?"
+    r"|(?:(?:appears|seems|is\slikely)|(?:does|did)(?P<denial>n't|\snot)\s(?:appear|seem))"
+    r"\sto\shave\sbeen\s(?:taken|shot|captured|located)|must\shave\sbeen\s(?:taken|shot|captured|located))\s"
+    r"(?:(?:in|within|inside|(?P<outside>outside(?:\sof)?))\s(?:this|the)\s(?:map|range|area)(?:(?:'s)?\s(?:area|range))?"
+    r"|(?P<elsewhere>elsewhere))\b|\b(?:in|within)\srange\b|\b(?P<out>out\sof\srange)\b"
+)
+_WHERE = by_words(
+    true="inside_the_map inside_this_map within_the_map within_this_map",
+    false="outside_the_map outside_this_map outside_of_the_map not_in_this_map not_in_the_map not_within_this_map",
 )
 
 _CENTER, _ANYWHERE = "at the center of", "anywhere in"
@@ -249,7 +263,12 @@ def _localization(name: str, where: str) -> CrossViewTask:
         cropped=where == _ANYWHERE,
         question_text=f"{_PAIR} Was the photo taken in this map? If so, the camera is {where} the map.",
         legal_text="true or false",
-        wording=yes_or_no(places=_IN_MAP, fillers="range is_in_range map", starts="pciwo"),
+        wording=yes_or_no(
+            places=_IN_MAP,
+            fillers="range is_in_range map camera location photographer spot place position point",
+            starts="pciwo",
+            exact=_WHERE,
+        ),
         aliases=("inrange", "isinmap", "inmap", "withinrange"),
         gold_from=gold_in_range,
     )

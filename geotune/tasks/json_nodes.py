@@ -8,7 +8,22 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-_OR = re.compile(r"[^\w{}\[\]]*(?:or|and/or|alternatively)[^\w{}\[\]]*", re.IGNORECASE)
+_JOINED = re.compile(r"[^\w{}\[\]]*(?:or|and/or|and|vs|versus|alternatively)[^\w{}\[\]]*|\s*[,;/|&]\s*", re.IGNORECASE)
+# Words before and behind an object in its line that doubt or deny what it says.
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|neither|nor|unlikely|exclud(?:e|ed|ing)|rul(?:e|ed|ing) out|except|maybe|perhaps|possibly"
+    r"|(?:might|may|could|would)(?: be)?|anything but|(?:other|rather|less likely) than|instead of|opposite of)"
+    r"|n['\u2019]t(?: be)?)[ \t:\"'`*(]*\Z",
+    re.IGNORECASE,
+)
+_NEAR = 30
+_DOUBTED = re.compile(
+    r"[ \t`\"'*)]*(?:\?|\s*or\b|,?[ \t]*(?:would|could|might|may|cannot|can['\u2019]t|lacks?"
+    r"|do(?:es)?(?:n['\u2019]t| not)"
+    r"|(?:is|was|seems?|looks?)(?:n['\u2019]t|[ \t]+(?:not|wrong|incorrect|false|unlikely|impossible|excluded|ruled out"
+    r"|(?:also |only |just )?(?:possible|an? (?:example|guess|alternative|candidate))|my first|the first)))\b)",
+    re.IGNORECASE,
+)
 
 
 class Status(Enum):
@@ -98,7 +113,7 @@ class Reading:
         A closed object takes precedence over an unclosed object
         around it, but not over an unclosed object after it. With `deep`, an object also counts if an object inside it
         holds a key; the outermost object is returned, even if only its last brackets are missing. Several objects are
-        returned if they are items of one array or joined by "or".
+        returned if they are items of one array, or joined by "or", "and", a comma or a slash.
 
         Returns None if no object has a wanted key, and an empty list if the only wanted keys have incomplete values.
         """
@@ -119,7 +134,7 @@ class Reading:
         array = next((n for n in arrays if n.start < final.start), None)
         if array is None:
             before = max((node for node in closed if node.end <= final.start), key=lambda node: node.end, default=None)
-            joined = before is not None and _OR.fullmatch(self.text, before.end, final.start)
+            joined = before is not None and _JOINED.fullmatch(self.text, before.end, final.start)
             return [before, final] if before is not None and joined else [final]
         items: list[JsonNode] = []
         for node in closed:
@@ -127,8 +142,19 @@ class Reading:
                 items.append(node)
         return items
 
+    def is_doubted(self, node: JsonNode) -> bool:
+        """Return whether the words beside an object doubt or deny it: `not {...}`, `{...} is wrong`, `{...} or`."""
+        return is_denial(self.text[max(0, node.start - _NEAR) : node.start]) or bool(
+            _DOUBTED.match(self.text, node.end)
+        )
+
     def unfinished(self) -> JsonNode | None:
         """Return the outermost object in the middle of which the text ends, if there is one."""
         end = len(self.text.rstrip())
         cut = (node for node in self.nodes if node.is_object and node.status is Status.CUT and node.end >= end)
         return next(cut, None)
+
+
+def is_denial(before: str) -> bool:
+    """Return whether the text before an object denies or doubts what the object says."""
+    return _DENIED.search(before, max(0, len(before) - _NEAR)) is not None

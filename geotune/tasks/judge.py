@@ -65,10 +65,14 @@ JUDGE = JudgeTask(
     ("true", "false"),
     1 / 2,
     wording=yes_or_no(
-        true="|correct",
-        false="|incorrect|wrong",
-        fillers="is_correct predicted response location place coordinates",
-        starts="ciw",
+        true=r"|correct|accurate|(?:(?<=is )|(?<=are )|(?<=not ))right(?! (?:side|of|hand|edge))|(?<=i )agree",
+        false="|incorrect|wrong|inaccurate|(?<=i )disagree",
+        exact={"right": "true"},
+        fillers="""
+            is_correct predicted response location place coordinates are verdict judgment judgement estimate guess given
+            assessment
+        """,
+        starts="ciward",
     ),
     aliases=("correct", "verdict", "judgment", "judgement"),
 )

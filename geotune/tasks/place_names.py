@@ -23,8 +23,18 @@ _LETTERS = str.maketrans(
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _ACCENT = re.compile("[\u0300-\u036f]")
 _APOSTROPHE = re.compile("['`\u00b4\u2018\u2019\u02bb\u02bc\u2032.]")
+# Vowel points of Hebrew and Arabic, which may be left out, and characters that only change how others look.
+_OPTIONAL = re.compile("[\u0591-\u05c7\u0640\u064b-\u065f\u0670\u200b-\u200f\u2060\ufe00-\ufe0f]")
+_NO_LETTER = re.compile(r"[\W_]+")
 _ABBREVIATIONS = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
+# "Korea, Republic of", "Myanmar (Burma)".
+_INVERTED = re.compile(
+    r"(?P<name>[^,()]+?)\s?(?:,\s*(?P<kind>[^,()]{1,60}\bof(?: the)?)|\([^()]{1,60}\))", re.IGNORECASE
+)
 _CITIES = {"nyc": "new york", "new york city": "new york"}
+
+# Codes of countries that are words, too: in lower case they are no names of countries.
+_NO_CODES = frozenset(["am", "as", "at", "be", "by", "do", "in", "is", "it", "me", "my", "no", "so", "to"])
 
 # What says that a name is not known. Names such as "Unnamed Road" or "No Name Key" are none of these.
 _UNKNOWN = (
@@ -39,6 +49,10 @@ _STATED = (
 _NOTHING = re.compile(
     rf"""
       \W*
+    | string | xx+ | idk | (?:yet\s)?to\sbe\s(?:determined|confirmed) | 无 | keine\sangabe
+    | non\s(?:disponible|connue?)
+    | your\s(?:street|city|state|country)(?:\sname)? | hard\sto\s(?:say|tell|determine)\b.*
+    | i\s(?:don['\u2019]?t|do\snot|can(?:not|['\u2019]?t|\snot))\s.*
     | nil | nan | tb[da] | unnamed (?:\s(?:street|city|town|village|place|location))?
     | <[^<>]*> | (?:the\s)?(?:{_PART})(?:\sname)?
     | (?:{_UNKNOWN})
@@ -56,9 +70,12 @@ def known_name(text: str, part: str) -> str | None:
     """Return the name that a text gives of a part of an address ("city"); None if it says that there is none.
 
     The code NA names a country, Namibia, but no street, city or state. "None" counts as nothing, although a town in
-    Italy has this name.
+    Italy has this name; and so do "no", "in" and other words that are codes of countries only in upper case.
     """
     name = text.strip()
+    word = name.strip("\"'.,")
+    if word.lower() in (_NO_CODES if part == "country" else ("no",)) and not (part == "country" and word.isupper()):
+        return None
     if part == "country" and name == "NA":
         return "Namibia"
     return None if is_unknown(name) else name
@@ -98,13 +115,23 @@ def _plain(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
     letters = unicodedata.normalize("NFC", _ACCENT.sub("", decomposed)).translate(_LETTERS)
     spaced = re.sub(r"\bst\.(?=\w)", "saint ", letters)
-    words = re.sub(r"[\W_]+", " ", _APOSTROPHE.sub("", spaced.replace("&", " and "))).split()
+    words = _spaced(_APOSTROPHE.sub("", spaced.replace("&", " and "))).split()
     return " ".join(_ABBREVIATIONS.get(word, word) for word in words) or letters.strip()
+
+
+def _spaced(name: str) -> str:
+    """Return a name with spaces in place of punctuation; the vowel signs of Indic and other scripts are letters."""
+    if name.isascii():
+        return _NO_LETTER.sub(" ", name)
+    letters = (c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in _OPTIONAL.sub("", name))
+    return "".join(letters)
 
 
 def _country(name: str) -> str:
     """Return the ISO code of a country; the plain name if it is not one of the table's."""
     plain = _plain(name)
+    if plain not in _CODE_OF_COUNTRY and (other := _INVERTED.fullmatch(name.strip())):
+        plain = _plain(f"{other['kind']} {other['name']}" if other["kind"] else other["name"])
     return _CODE_OF_COUNTRY.get(plain) or _CODE_OF_COUNTRY.get(_short(plain), _short(plain))
 
 

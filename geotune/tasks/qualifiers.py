@@ -41,6 +41,16 @@ def marks(pattern: str, words: str) -> Marks:
 
 # What begins a sentence that asks.
 ASKS = re.compile(r"\W*+(?:is|was|does|did)\b", re.IGNORECASE)
+# A label that repeats the question or its key.
+ASKED_LABEL = re.compile(
+    r"\W*+(?:is[ _](?:in[ _]range|correct)|true or false|yes or no|correct or (?:incorrect|wrong))\W{0,6}[:=]",
+    re.IGNORECASE,
+)
+# What a sentence with such words says is no longer thought.
+DRAFT = marks(
+    r"\b(?:at first|initially|originally|(?:first|had) thought|thought (?:it|that|the)|first (?:impression|thought))\b",
+    "first initially originally thought",
+)
 CONDITION = marks(
     r"\b(?:if|when|whether|suppos\w{1,4}|assum\w{1,4}|unless)\b|\bthat(?:'s| is) right\b"
     r"|\b(?:anything|everything|all|nothing)\s(?:but|except)\b",
@@ -53,17 +63,59 @@ DENIAL = marks(
 )
 DOUBT = marks(
     r"\b(?:or|maybe|perhaps|possibly|possible|might|may|could|either|alternative(?:ly)?|between|versus|vs|slightly"
-    r"|somewhat|almost|nearly|part(?:ly|ially)|mostly|near|close)\b",
+    r"|somewhat|almost|nearly|part(?:ly|ially)|mostly|at (?:most|least)|up to|(?:more|fewer|less|other) than|e\.g"
+    # What is near something else in a place is only mentioned: "near the roundabout on the right".
+    r"|(?:near|close)(?!(?:\sto)?\s(?:the|a|an)\s[^\W\d_]++\s(?:on|at|in)\b))\b",
     "or maybe perhaps possibly possible might may could either alternative alternatively between versus vs slightly"
-    " somewhat almost nearly partly partially mostly near close",
+    " somewhat almost nearly partly partially mostly near close most least up more fewer less other g",
 )
+_OTHER = r"(?!\s(?:the (?!answer|direction|location|position|orientation|heading|map|index)|what|who|when|why|how)\b)"
 UNSURE = marks(
-    r"\b(?:unsure|uncertain|not (?:sure|certain)|no idea)\b|n['\u2019]t (?:sure|certain)\b",
-    "unsure uncertain sure certain idea",
+    r"\b(?:unsure|uncertain|not (?:sure|certain)|no idea|idk|hard to (?:say|tell)|sorry)\b"
+    r"|n['\u2019]t (?:sure|certain)\b"
+    rf"|\b(?:cannot|can['\u2019]t|can not|unable to|impossible to) (?:say|tell|determine|know|identify)\b{_OTHER}"
+    rf"|\b(?:don['\u2019]t|do not) know\b{_OTHER}|(?:\b(?:can|will|glad to|happy to)|['\u2019]ll) (?:help|assist)\b",
+    "unsure uncertain sure certain idea idk hard sorry cannot can unable impossible know will glad happy ll",
 )
 CONCLUSION = marks(
-    r"\b(?:answer|conclusion|therefore|thus|hence|so|final(?:ly)?|overall)\b",
-    "answer conclusion therefore thus hence so final finally overall",
+    r"\b(?:answer(?: would be)?|conclusion|therefore|thus|hence|so|final(?:ly)?|overall"
+    r"|(?:guess|choice|prediction|estimate|verdict) would be)\b",
+    "answer conclusion therefore thus hence so final finally overall would",
+)
+SAYS = marks(
+    r"\bI(?:['\u2019]d| would) (?:say|guess|answer|choose|pick|go (?:with|for))\b", "say guess answer choose pick go"
+)
+# Beside one of these words, another answer is a rival of the one that is asserted.
+RIVAL = marks(
+    r"\b(?:(?:fits?|match(?:es)?|works?|is|seems|looks) better|better (?:fit|match|choice|answer|guess)|likelier"
+    r"|(?:more|equally|as|also) (?:likely|plausible|probable|possible|good)|preferable"
+    r"|also (?:fits?|match(?:es)?|works?)|(?:fits?|match(?:es)?|works?|possible|plausible) (?:too|as well|equally))\b",
+    "better likelier preferable more equally as also too",
+)
+RIVAL_FILLERS = marks(
+    r"\b(?:but|although|though|while|however|yet|also|too|then|rather|better|instead|equally|likewise|still|with"
+    r"|as well|confidence|chance|probability|likelihood)\b|\d{1,3}(?:\.\d{1,9})?\s?%",
+    "but although though while however yet also too then rather better instead equally likewise still with well"
+    " confidence chance probability likelihood",
+)
+# Signs directly before or behind an answer that deny or change it.
+SIGN_BEFORE = re.compile(
+    r"(?:[~\u223c\u00ac!]|(?:!=|[\u2260\u2264\u2265\u2717\u2718\u274c\u2716\u26d4\U0001f6ab]\ufe0f?|(?<!<)<=?|\\(?:neq?|lnot|sim))\s*"
+    r"|(?<![-=>])>=?|(?<![^\s(*_`])-|(?:\bnot|\bnever|\bneither|\bnor|n['\u2019]t|\bexcept|\bunlikely)\s*\()[*_`\"']*\Z"
+)
+MAY_BE_SIGNED = re.compile(r"[~!(<>\\\u223c\u00ac\u2260\u2264\u2265\u2717\u2718\u274c\u2716\u26d4\U0001f6ab-]")
+SIGN_BEHIND = re.compile(r"[*_`\s]*[\u2717\u2718\u274c\u2716\u26d4\U0001f6ab]")
+# A clause or parenthesis that only denies what stands before it: "N (unlikely)".
+WITHDRAWN = re.compile(
+    r"\W*+(?:(?:but|is|was|that['\u2019]?s|this|it|probably|likely|most|very|also)\s+)*+"
+    r"(?:not|not (?:likely|possible|really)|no|none|wrong|false|incorrect|unlikely|excluded|ruled out|rejected"
+    r"|eliminated|impossible|n/a)\W*",
+    re.IGNORECASE,
+)
+SHARE = re.compile(
+    r"\W*+(?:(?:with|about|only|around)\s)*[~\u2248]?\s?(\d{1,3}(?:\.\d{1,9})?)\s?%"
+    r"(?:\s(?:confidence|confident|sure|certain|likely|probability|chance|likelihood))?\W*",
+    re.IGNORECASE,
 )
 # A sentence or clause that begins in this way takes back what was said before it.
 TAKES_BACK = re.compile(
@@ -71,11 +123,14 @@ TAKES_BACK = re.compile(
     r"|perhaps|possibly|(?:that|this)(?:'s| is) (?:wrong|not))\b",
     re.IGNORECASE,
 )
-_CLAUSE_WORD = "because|since|as|where|which|with|but|so|while|although|given|thus|hence|therefore"
-_CLAUSE_END = re.compile(rf"[,|\u2013\u2014]|\s-{{1,2}}\s|\b(?=(?:{_CLAUSE_WORD})\b)", re.IGNORECASE)
-_CLAUSE_WORDS = frozenset(_CLAUSE_WORD.split("|"))
+_CLAUSE_WORD = "because|since|where|which|with|but|so|while|although|given|thus|hence|therefore"
+_AS = r"as(?! (?:likely|plausible|probable|possible|good|well)\b)"
+_CLAUSE_END = re.compile(rf"[,|\u2013\u2014]|\s-{{1,2}}\s|\b(?<!\bgo )(?=(?:{_CLAUSE_WORD}|{_AS})\b)", re.IGNORECASE)
+_CLAUSE_WORDS = frozenset(("as", *_CLAUSE_WORD.split("|")))
 _CLAUSE_SIGN = re.compile(r"[,|\u2013\u2014\s](?:(?<!\s)|-{1,2}\s)")
-_WORDS = _CLAUSE_WORDS.union(*(mark.words for mark in (CONDITION, DENIAL, DOUBT, UNSURE, CONCLUSION)))
+_WORDS = _CLAUSE_WORDS.union(
+    *(mark.words for mark in (CONDITION, DRAFT, DENIAL, DOUBT, UNSURE, CONCLUSION, SAYS, RIVAL, RIVAL_FILLERS))
+)
 _STEMS = ("suppos", "assum")
 
 

@@ -17,13 +17,23 @@ from typing import NamedTuple
 
 from geotune.tasks.base import Parsed, Reason, accepted, rejected
 from geotune.tasks.qualifiers import (
+    ASKED_LABEL,
     ASKS,
     CONCLUSION,
     CONDITION,
     DENIAL,
     DOUBT,
+    DRAFT,
+    MAY_BE_SIGNED,
+    RIVAL,
+    RIVAL_FILLERS,
+    SAYS,
+    SHARE,
+    SIGN_BEFORE,
+    SIGN_BEHIND,
     TAKES_BACK,
     UNSURE,
+    WITHDRAWN,
     Marks,
     clauses,
     mark_words,
@@ -42,11 +52,16 @@ _LATEX = re.compile(
 _DEGREE = re.compile(r"\^\s?\{?\\circ\}?")
 _EDGES = " \t\r\n.,;:!*_`\"'()<>[]{}|#$\u3002\uff0c\uff01\u3001"
 # A number that begins a line of a list ("1. The roads match") does not end a sentence. A question mark ends one, too.
-_SENTENCE_END = re.compile(r"[.!;\n\u3002\uff01](?:(?<![.!;])|(?<!\n\d[.!;])(?=\s|$))")
+_SENTENCE_END = re.compile(
+    r"[.!;\n\u3002\uff01](?:(?<![.!;])|(?<!\n\d[.!;])(?<!\bvs[.])(?<!\be\.g[.])(?<!\bi\.e[.])(?=\s|$))"
+)
 _PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
 _COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
-_EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s\D*+")
+_LONGEST_DENIAL = 80
+_SIGN = 12
+"""Number of characters before an answer in which a sign that denies it is looked for."""
+_EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s(?!\s*not(?:\W*\Z| really\b| at all\b| quite\b))\D*+")
 _LINK = r"(?:a|at|be|by|facing|from|in|map|of|on|quite|the|to)[ \t]"
 _NEGATION = rf"(?P<not>(?i:(?:\b(?:not|never|neither|nor)|n't)[ \t](?:{_LINK}){{0,2}}))?"
 _FILLERS = """
@@ -75,11 +90,13 @@ class Mention(NamedTuple):
 class _Said(NamedTuple):
     """What a sentence or clause asserts, which answers it leaves in doubt, and how it relates to what stands before."""
 
-    asserted: tuple[Mention, ...] = ()
-    doubted: tuple[Mention, ...] = ()
+    asserted: Sequence[Mention] = ()
+    doubted: Sequence[Mention] = ()
     takes_back: bool = False
     unsure: bool = False
     concludes: bool = False
+    rivals: Sequence[frozenset[str | None]] = ()
+    """Sets of answers of which one must be the asserted one."""
 
 
 _NOTHING = _Said()
@@ -105,6 +122,8 @@ class Wording:
     """The answer that the denial of an answer implies, where it implies any."""
     explained: bool
     """Whether a colon behind an answer begins its explanation ("No: the roads differ")."""
+    tail: re.Pattern[str]
+    """Matches what may stand behind an answer to the end of its clause ("facing north toward the river")."""
 
     def mentions(self, text: str) -> list[Mention]:
         """Find every answer that `text` names, in order; a denied answer becomes its opposite, if it has any."""
@@ -122,7 +141,7 @@ class Wording:
         text = plain_words(text)
         if _ABSENT.fullmatch(text):
             return rejected(Reason.NO_ANSWER)
-        if exact := self.values.get(text.strip(_EDGES).lower()):
+        if exact := self.values.get(_bare(text)):
             return accepted(exact)
         parsed = self._read(text)
         return rejected(Reason.ILLEGAL) if parsed.reason == Reason.NO_ANSWER else parsed
@@ -135,6 +154,7 @@ class Wording:
         """Read what the last conclusion asserts and all that follows it; without one, what the whole text asserts."""
         asserted: list[Mention] = []
         doubted: list[Mention] = []
+        rivals: list[frozenset[str | None]] = []
         doubt = False
         read: dict[str, _Said] = {"": _NOTHING}
         for sentence in reversed(_sentences(self._first_rank(text))):
@@ -143,65 +163,101 @@ class Wording:
             if not asserted:  # what is asserted later outweighs these doubts
                 doubt = doubt or bool(said.doubted) or said.unsure or said.takes_back
                 doubted += said.doubted
+                rivals += said.rivals
             asserted += said.asserted
             if said.asserted and said.concludes:
                 break
         agreed = agree(asserted + doubted) or rejected(Reason.NO_ANSWER)
+        if agreed.answer is not None and not all(agreed.answer in answers for answers in rivals):
+            return rejected(Reason.CONTRADICTION)
         certain = not doubt and any(not mention.weak for mention in asserted)
         return agreed if certain or agreed.answer is None else rejected(Reason.NO_ANSWER)
 
     def _sentence(self, sentence: str) -> _Said:
         """Read one sentence."""
+        if (":" in sentence or "=" in sentence) and (asked := ASKED_LABEL.match(sentence)):
+            sentence = sentence[asked.end() :]
         words = mark_words(sentence, self.cue.words)
         labelled = max(sentence.rfind(":"), sentence.rfind("=")) + 1
         label = sentence[:labelled]
-        if (exact := self.exact.get(sentence[labelled:].strip(_EDGES).lower())) and self._fills(label):
+        if (exact := self.exact.get(_bare(sentence[labelled:]))) and self._fills(label):
             return _Said((Mention(0, 0, exact),), concludes=CONCLUSION.within(label, words))
         mentions = self.mentions(sentence)
         if not mentions:
-            takes_back, unsure = TAKES_BACK.match(sentence) is not None, UNSURE.within(sentence, words)
+            takes_back, unsure = self._takes_back(sentence), UNSURE.within(sentence, words)
             return _Said(takes_back=takes_back, unsure=unsure) if takes_back or unsure else _NOTHING
         if "?" in sentence and sentence.rstrip(_EDGES).endswith("?"):
-            return _Said(doubted=tuple(mentions))
+            return _Said(doubted=mentions)
         if CONDITION.within(sentence, words) or ASKS.match(sentence):
             return _NOTHING
-        inner = _PARENTHESIS.findall(sentence) if "(" in sentence else []
+        inner = list(_PARENTHESIS.finditer(sentence)) if "(" in sentence else []
         outer = _PARENTHESIS.sub(lambda inner: " " * len(inner[0]), sentence) if inner else sentence
         if "," in outer:
             outer = _joined(outer, self.mentions(outer) if inner else mentions)
-        asserted: tuple[Mention, ...] = ()
-        doubted: tuple[Mention, ...] = ()
-        takes_back = unsure = concludes = False
-        for clause in (*clauses(outer, words), *inner):
+        asserted: list[Mention] = []
+        doubted: list[Mention] = []
+        rivals: list[frozenset[str | None]] = []
+        takes_back = unsure = concludes = concluding = False
+        # What stands in parentheses counts if the words around them assert an answer, introduce one, or say nothing.
+        counts = bool(inner) and (self._fills(outer) or bool(self.cue.ends(outer, words) or SAYS.ends(outer, words)))
+        parts = [(clause, True) for clause in clauses(outer, words)]
+        for clause, is_outer in (*parts, *((match[1], False) for match in inner)):
             unsure = unsure or (bool(words) and UNSURE.within(clause, words))
-            if found := mentions if clause == sentence else self.mentions(clause):
-                said = self._clause(clause, found, words)
-                asserted, doubted = asserted + said.asserted, doubted + said.doubted
-                concludes = concludes or said.concludes
-            elif asserted:  # a correction at the start of a sentence takes back what stands before the sentence
-                takes_back = takes_back or TAKES_BACK.match(clause) is not None
-        return _Said(
-            asserted, doubted, takes_back if asserted else TAKES_BACK.match(sentence) is not None, unsure, concludes
-        )
+            found = mentions if clause == sentence else self.mentions(clause)
+            if not found:
+                concluding = concluding or (CONCLUSION.within(clause, words) and self._fills(clause))
+                if asserted:  # a correction at the start of a sentence takes back what stands before the sentence
+                    takes_back = takes_back or self._takes_back(clause)
+                continue
+            if not is_outer and not asserted and not counts:
+                continue
+            said = self._clause(clause, found, words)
+            asserted += said.asserted
+            doubted += said.doubted
+            rivals += said.rivals
+            concludes = concludes or said.concludes or (concluding and bool(said.asserted))
+        if any(SIGN_BEFORE.search(sentence[max(0, match.start() - _SIGN) : match.start() + 1]) for match in inner):
+            doubted = mentions
+        takes_back = takes_back if asserted else self._takes_back(sentence)
+        return _Said(asserted, doubted, takes_back, unsure, concludes, rivals)
 
     def _clause(self, clause: str, mentions: Sequence[Mention], words: frozenset[str]) -> _Said:
         """Return what a clause with mentions asserts and leaves in doubt, given the `mark_words` of its sentence."""
         rest = _without(clause, mentions)
+        signed = MAY_BE_SIGNED.search(clause) is not None and any(
+            mention.option != "false" and _has_sign(clause, mention) for mention in mentions
+        )
+        if signed or (words and DOUBT.within(rest, words)):
+            return _Said(doubted=mentions)
+        end = mentions[-1].end
+        explanation = _EXPLANATION.fullmatch(rest, end) if self.explained else self.tail.fullmatch(rest, end)
+        said = rest[: explanation.start()] if explanation else rest
         since, concludes = 0, False
         if words or not self.cue.words:
-            if DOUBT.within(rest, words):
-                return _Said(doubted=tuple(mentions))
-            if DENIAL.within(rest, words):
+            if DENIAL.within(said, words) or DRAFT.within(rest, words):
                 return _NOTHING
-            conclusions, cues = (
-                [end for end in cue.ends(rest, words) if end <= mentions[-1].start] for cue in (CONCLUSION, self.cue)
+            conclusions, cues, says = (
+                [end for end in mark.ends(rest, words) if end <= mentions[-1].start]
+                for mark in (CONCLUSION, self.cue, SAYS)
             )
-            since, concludes = max([*conclusions, *cues], default=0), bool(conclusions)
-        explanation = _EXPLANATION.fullmatch(rest, mentions[-1].end) if self.explained else None
-        if not self._fills(rest[since : explanation.start() if explanation else None]):
-            return _NOTHING
-        asserted = tuple(mention for mention in mentions if mention.start >= since)
-        return _Said(asserted, concludes=concludes)
+            since, concludes = max([*conclusions, *cues, *says], default=0), bool(conclusions)
+        if self._fills(said[since:]):
+            asserted = [mention for mention in mentions if mention.start >= since]
+            return _Said(asserted, concludes=concludes)
+        fillers = RIVAL_FILLERS.may_match(words) or "%" in rest
+        if RIVAL.within(rest, words) or (fillers and self._fills(RIVAL_FILLERS.pattern.sub(" ", rest))):
+            return _Said(rivals=[frozenset(mention.option for mention in mentions)])
+        return _NOTHING
+
+    def _takes_back(self, text: str) -> bool:
+        """Return whether a sentence or clause without an answer takes back or denies what stands before it."""
+        share = SHARE.fullmatch(text) if "%" in text else None
+        unlikely = share is not None and float(share[1]) <= (50 if self.opposite else 25)
+        return (
+            unlikely
+            or TAKES_BACK.match(text) is not None
+            or (len(text) < _LONGEST_DENIAL and WITHDRAWN.fullmatch(text) is not None)
+        )
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""
@@ -230,6 +286,11 @@ def _sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(f"\n{text}".replace("?", "?\u3002"))
 
 
+def _bare(text: str) -> str:
+    """Return a text in lower case without punctuation around it; a sign that denies what follows it stays."""
+    return text.lstrip(_EDGES.replace("!", "")).rstrip(_EDGES).lower()
+
+
 def _joined(sentence: str, mentions: Sequence[Mention]) -> str:
     """Return a sentence without the commas between answers that follow each other: they are in one clause."""
     pieces, since = [], 0
@@ -238,6 +299,12 @@ def _joined(sentence: str, mentions: Sequence[Mention]) -> str:
             pieces += [sentence[since : one.end], sentence[one.end : other.start].replace(",", " and ")]
             since = other.start
     return "".join((*pieces, sentence[since:]))
+
+
+def _has_sign(clause: str, mention: Mention) -> bool:
+    """Return whether a sign beside a mention denies or changes it: `~N`, `≠ 1`."""
+    before = clause[max(0, mention.start - _SIGN) : mention.start]
+    return SIGN_BEFORE.search(before) is not None or SIGN_BEHIND.match(clause, mention.end) is not None
 
 
 def _without(clause: str, mentions: Sequence[Mention]) -> str:
@@ -280,6 +347,7 @@ def wording(
     values: Mapping[str, str] | None = None,
     opposite: Mapping[str, str] | None = None,
     explained: bool = False,
+    tail: str = r"(?!)",
 ) -> Wording:
     """Make a `Wording` whose pattern also matches a denial before an answer.
 
@@ -299,6 +367,7 @@ def wording(
         {**exact, **(values or {})},
         opposite or {},
         explained,
+        re.compile(tail),
     )
 
 

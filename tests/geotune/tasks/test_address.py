@@ -101,7 +101,11 @@ def test_what_is_not_known_is_null() -> None:
     )
     assert read(json.dumps(imageo(0.5)))["confidence"] is None
     assert read(json.dumps(imageo("4.5 (the sign)")))["confidence"] == 4.5
-    assert read(json.dumps(imageo("80%")))["confidence"] is None
+    assert read(json.dumps(imageo("4/5")))["confidence"] == 4
+    for said in ("80%", "1e3", "1/10", "4-5", "3 out of 10", "1 %"):
+        assert read(json.dumps(imageo(said)))["confidence"] is None, said
+    assert read("City: Paris (or Lyon)")["city"] == "Paris (or Lyon)"
+    assert read("City: Paris (the tower)")["city"] == "Paris"
     assert read(json.dumps({"city": "Rome", "coordinates": "lat 41.9, lon 12.5"}))["latitude"] == 41.9
     assert read("It lies at 41.9 N, 12.5 E.")["longitude"] == 12.5
 
@@ -122,6 +126,11 @@ NOTHING = [
         "No visible street signs",
         "None identifiable",
         "insufficient data",
+        "I don't know",
+        "Hard to say",
+        "string",
+        "XXX",
+        "to be determined",
         "未知",
         "(unknown)",
     ),
@@ -197,6 +206,54 @@ def test_an_alternative_completes_nothing() -> None:
     )
 
 
+LIMA = {"city": "Lima", "latitude": -12.0464, "longitude": -77.0301}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| City | Lima |\n| Latitude | -12.0464 |\n| Longitude | -77.0301 |",
+        "| **City** | Lima |\n|---|---|\n| **Latitude** | -12.0464\u00b0 |\n| **Longitude** | -77.0301\u00b0 |",
+        "| City | Latitude | Longitude |\n|---|---|---|\n| Lima | -12.0464 | -77.0301 |",
+        "| City | Latitude | Longitude |\n| Lima | 12.0464 S | 77.0301 W |",
+        "City: Lima\nLat/Lon: -12.0464, -77.0301",
+        "City: Lima, Lat/Lon: -12.0464, -77.0301",
+        "City: Lima\nCoordinates (lon, lat): -77.0301, -12.0464",
+        "City (or town): Lima, Postal code: 15001\n- Latitude: -12.0464\n- Longitude: -77.0301\n- Elevation: 35 m",
+        "City: Lima\nLatitude: 12.0464\nLongitude: 77.0301\nLatitude hemisphere: S\nLongitude hemisphere: W",
+    ],
+)
+def test_signs_and_orders_of_listed_coordinates_count(text: str) -> None:
+    assert read(text) == {**dict.fromkeys(json.loads(GOLD)), **LIMA}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["photographer", "birthplace", "excluded", "not", "ruled_out", "nearest", "landmark", "second_guess", "notes"],
+)
+def test_objects_under_other_keys_are_no_answer(key: str) -> None:
+    place = {"city": "Rome", "latitude": 41.9, "longitude": 12.5}
+    assert TASK.parse(json.dumps({key: place})).answer is None
+    assert read(json.dumps({"answer": {"country": "Peru"}, key: place})) == read('{"country": "Peru"}')
+    assert read(json.dumps({"address": {"country": "Peru"}, key: place})) == read('{"country": "Peru"}')
+    assert TASK.parse(f"City ({key}): Rome").answer is None
+
+
+@pytest.mark.parametrize(
+    "key", ["prediction", "best_guess", "Predicted Location", "mostLikelyPlace", "primary", "results", "photo_location"]
+)
+def test_objects_under_keys_of_an_answer_count(key: str) -> None:
+    assert read(json.dumps({key: {"city": "Rome"}, "why": {"city": "a sign"}}))["city"] == "Rome"
+
+
+def test_words_are_no_codes_of_countries() -> None:
+    for code in ("no", "No", "in", "is"):
+        assert TASK.parse(json.dumps({"country": code})).answer is None
+        assert json.loads(TASK.gold({**ROW, "country": code.lower()}))["country"] == code.upper()
+    assert same_country(read("Country: IN")["country"], "India")
+    assert same_country(read("Country: de")["country"], "Germany")
+
+
 def test_long_texts_take_little_time() -> None:
     for piece in ("\n", "city: ", "| city |\n", "lat: 1\n", '{"city": ', "city: a. ", "- * ", "no a ", "(", "unknown "):
         began = time.perf_counter()
@@ -220,6 +277,12 @@ def test_long_texts_take_little_time() -> None:
         ('{"city": "Rome"} or {"city": "Oslo"}', Reason.CONTRADICTION),
         ("City: Rome\nCity: Oslo", Reason.CONTRADICTION),
         ("Closest city: Rome", Reason.NO_ANSWER),
+        ("Rejected:\nCity: Rome", Reason.NO_ANSWER),
+        ("Example:\nCity: Rome", Reason.NO_ANSWER),
+        (f"It is not {GOLD}", Reason.NO_ANSWER),
+        ('{"city": "Rome"} is wrong', Reason.NO_ANSWER),
+        ('{"city": "Rome"}, {"city": "Oslo"}', Reason.CONTRADICTION),
+        ('<answer>{"city": "Rome"}</answer> or <answer>{"city": "Oslo"}</answer>', Reason.CONTRADICTION),
         ("City: not visible\nCountry: N/A", Reason.NO_ANSWER),
         ("Country: " + "the signs are in Italian, " * 5, Reason.NO_ANSWER),
         ("| City | Country |\n|---|---|\n| Rome | Italy |\n| Oslo | Norway |", Reason.NO_ANSWER),
@@ -240,6 +303,9 @@ def test_refused(text: str, reason: Reason) -> None:
         (same_country, "T\u00fcrkiye", "Turkey", True),
         (same_country, "Niger", "Nigeria", False),
         (same_country, "DEU", "Germany", True),
+        (same_country, "Korea, Republic of", "South Korea", True),
+        (same_country, "Tanzania, United Republic of", "TZ", True),
+        (same_country, "Myanmar (Burma)", "Myanmar", True),
         (same_country, "de", "Deutschland", True),
         (same_country, "Réunion", "Reunion", True),
         (same_country, "Bosnia & Herzegovina", "Bosnia And Herzegovina", True),
@@ -268,6 +334,9 @@ def test_refused(text: str, reason: Reason) -> None:
         (same_city, "The Hague", "Hague", True),
         (same_city, "City of Westminster", "Westminster", True),
         (same_city, "か", "が", False),
+        (same_city, "करौली", "करेली", False),
+        (same_city, "กรุงเทพ", "กรงเทพ", False),
+        (same_city, "القُدس", "القدس", True),
         (same_city, "東京", "京都", False),
     ],
 )

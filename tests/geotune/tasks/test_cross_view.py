@@ -16,11 +16,13 @@ from geotune.tasks.final_answer import find_answer
 POSE, RANGE, PLACE, MAP = "pose_fixed", "localization_prior", "intra_map", "cross_map"
 ONE_OF_EACH = (POSE, RANGE, PLACE, MAP)
 TASK_NAMES = st.sampled_from(CROSS_VIEW_TASKS)
-# What a model may write around its JSON. Tags, and brackets after it, could rightly change the answer.
+# What a model may write around its JSON. Tags, brackets after it and what joins it to another answer could rightly
+# change the answer.
+JOINTS = " ,;/|&?"
 FRAGMENTS = '{"direction": {"location": "S" "top" { } [ ] , : " \' \\ ``` x {"matched_aerial_index": 1 so'
 PIECES_BEFORE = st.lists(st.sampled_from(FRAGMENTS.split()))
 BEFORE = st.text().map(lambda text: text.replace("<", "")) | PIECES_BEFORE.map(" ".join) | PIECES_BEFORE.map("".join)
-AFTER = st.text().map(lambda text: "".join(c for c in text if c not in "{}[]<"))
+AFTER = st.text().map(lambda text: "".join(c for c in text if c not in "{}[]<").lstrip(" \t?`\"'*)").lstrip(JOINTS))
 
 
 def index_record(**ground: Any) -> dict[str, Any]:
@@ -290,6 +292,7 @@ def test_targets_are_read_back_whatever_stands_around_them(
 ) -> None:
     task = TASKS[name]
     option = data.draw(st.sampled_from(task.options))
+    before = before.rstrip(JOINTS)
     assert task.parse(task.target(option)).answer == option
     assert task.parse(task.target(option, before)).answer == option
     assert task.parse(before + task.target(option) + after).answer == option

@@ -65,6 +65,40 @@ ASSERTED = [
     (JUDGE, "false", "The prediction is wrong."),
     (JUDGE, "true", "The predicted location is correct."),
     (JUDGE, "true", '{"verdict": "correct"}'),
+    (JUDGE, "true", "Verdict: correct"),
+    (JUDGE, "true", "Is correct: Yes"),
+    (JUDGE, "true", "The prediction is right."),
+    (JUDGE, "true", "The coordinates are accurate."),
+    (JUDGE, "false", "I disagree with the answer."),
+    (JUDGE, "false", "Final verdict: incorrect"),
+    (JUDGE, "false", "\u274c Incorrect"),
+    (RANGE, "true", "The camera is in range."),
+    (RANGE, "true", "The photo appears to have been taken in this map."),
+    (RANGE, "true", "True or false: true"),
+    (RANGE, "false", "is in range = false"),
+    (RANGE, "false", "Not in this map."),
+    (RANGE, "false", "The photo was taken elsewhere."),
+    (RANGE, "false", "False: there is no river."),
+    (MAP, "2", "Map 2 is the best match for the photo."),
+    (MAP, "2", "The camera is at the center of map 2."),
+    (MAP, "2", "Map 2 fits better than map 1. The answer is 2."),
+    (MAP, "2", "Out of the 4 maps, map 2 has the same layout."),
+    (MAP, "2", "Image 2 (map 1) shows a field.\n\nTherefore, the best match is map 2."),
+    (PLACE, "top_left", "The camera is in the top left, near the church on the right."),
+    (PLACE, "top_left", "The church in the photo is on the right. The camera is in the top left."),
+    (POSE, "W", "The camera is facing west toward the river."),
+    (POSE, "W", "The camera faces west down Main Street."),
+    (POSE, "W", "Direction faced: West"),
+    (POSE, "W", "The answer would be W."),
+    (POSE, "W", "I would say west."),
+    (POSE, "W", "I'd go with west."),
+    (POSE, "W", "At first I thought it was facing east.\n\nTherefore, the camera is facing west."),
+    (POSE, "W", "It faces east. In conclusion, it faces west."),
+    (POSE, "W", '{"direction": "N"} would put the church on the left. So the answer is W.'),
+    (POSE, "N", "The camera faces north. However, the church is to the south."),
+    (POSE, "N", "> N"),
+    (POSE, "N", "-> N"),
+    (POSE, "N", "I don't know the street, but the camera faces north."),
 ]
 
 
@@ -75,7 +109,10 @@ def test_what_asserts_an_answer(name: str, answer: str, text: str) -> None:
 
 REFUSED = {
     (MAP, Reason.ILLEGAL): ["image 3", '{"matched_aerial_index": "image 3"}', "map 10"],  # the photo may be counted
-    (MAP, Reason.CONTRADICTION): ["the second map (index 2)", "2 of 4", "0-3", "2, 0.9"],
+    (MAP, Reason.CONTRADICTION): [
+        *("the second map (index 2)", "2 of 4", "0-3", "2, 0.9", '{"matched_aerial_index": 1}, 2'),
+        "Map 1 matches, map 2 matches too",
+    ],
     (MAP, Reason.NO_ANSWER): [
         *("the second map", "2 is wrong", "3?", "1. The road matches", "2 of them", "Option B", "none of them"),
         *(
@@ -83,6 +120,13 @@ REFUSED = {
             "0: 10%, 1: 90%",
             "map 2 does not match",
             "I see 2 cars.",
+            "2 maps match",
+            "0 matching maps",
+            "at most 2",
+            "\u22601",
+            "!= 1",
+            "<2",
+            "None (0)",
             "The maps 0, 1 and 3 do not match.",
             "1: yes, 2: yes",
         ),
@@ -91,15 +135,27 @@ REFUSED = {
         *(f'{{"direction": "{said}"}}' for said in ("north-ish", "N?", "not sure, N", "N (not sure)", "N45E", "45")),
         *(f'{{"direction": "{said}"}}' for said in ("West Street", "north of the church", "95°", "-90", "450")),
         "heading 91 degrees",
+        *(f'{{"direction": "{said}"}}' for said in ("N/A - unclear", "~N", "not (N)", "N (wrong)", "N\u274c")),
     ],
     (POSE, Reason.NO_ANSWER): [
         *("Maybe N", "N?", "The camera does not face north.", "I don't think it faces north.", "anything but north"),
         *("The camera faces opposite to north.", "The camera faces north of the church.", "N is less likely"),
         *("north. Actually no.", "The sun direction is south.", "The photo shows a house facing south.", "N = 0.6"),
         *('{"not_direction": "N"}', '{"N": 0.6, "S": 0.4}', "direction: North Carolina", "It would be north."),
+        *("~N", "\u00acN", "!N", "-N", "~~N~~", "\u274c N", "not (N)", "N (not)", "N, not", "N (unlikely)", "N (10%)"),
+        *("N/A", "Direction: N/A", "e.g. N", "from the north", "N. I don't know.", "I rule out \\boxed{N}"),
+        *('not {"direction": "N"}', '{"direction": "N"} is wrong', '{"direction": "N"} or S', "maybe \\boxed{N}"),
         *("1. N (30%)\n2. S (60%)", "1. The road runs north\n2. The camera is in a car", "N: 60%, S: 40%", "north 30"),
     ],
     (POSE, Reason.CONTRADICTION): [
+        *("N vs. S", "N. However, S fits better.", "N. Rather S.", "N. Better: S", "N. I'd rather say S", "N, then E"),
+        *("N, although S is equally likely", "N. S is just as likely.", "N with 50% and S with 50%", "N but S"),
+        *(f'{{"direction": "N"}}{joint} {{"direction": "S"}}' for joint in (",", " and", " /", " vs", " vs.", ";")),
+        *(
+            f'<answer>{{"direction": "N"}}</answer> {joint} <answer>{{"direction": "S"}}</answer>'
+            for joint in ("or", "and", ",", "vs.")
+        ),
+        *('{"direction": "N"} / S', '{"direction": "N"}, south', "\\boxed{N} maybe S"),
         *("N, or maybe S", "N (S is also possible)", "N but could be S", "N; it is S", "\\boxed{N} or \\boxed{S}"),
         *('{"direction": "N"} or {"direction": "S"}', "<answer>N</answer> or <answer>S</answer>", "N - 60%\nS - 40%"),
     ],
@@ -107,6 +163,13 @@ REFUSED = {
     (PLACE, Reason.NO_ANSWER): ["left of the church", "It is on the left side of the street", "That is right."],
     (RANGE, Reason.NO_ANSWER): [
         *("No idea.", "No map is given", "Yes?", '{"is_not_in_range": true}', "是不是", "60% yes", "Yes: 0.6, No: 0.4"),
+        *(
+            "Yes, I can help with that.",
+            "No, I don't know.",
+            "No, I can't tell.",
+            "Yes (10%)",
+            "Yes, with 30% confidence",
+        ),
         *("The photo could have been taken in this map.", "I would not say yes", "No doubt: it is in the map"),
     ],
     (JUDGE, Reason.NO_ANSWER): ["partially correct", "correct country", "The correct answer is Paris"],
@@ -124,6 +187,14 @@ def test_what_is_refused(name: str, reason: Reason, text: str) -> None:
 DOUBTS = ["maybe {}", "{} or {}", "either {}", "not {}", "it could be {}", "unlikely {}", "{}?", "anything but {}"]
 DOUBTS += ["if it is {}", "opposite of {}", "{} (not sure)", "{}, or perhaps not", "{} is wrong", "less likely {}"]
 DOUBTS += ["I don't think it is {}", "{} of the church", "{} Street", "{}-ish", "{} 0.7", "{}. Actually, no", "near {}"]
+DOUBTS += ["{} (wrong)", "not ({})", "~{}", "\u274c {}", "{}, not", "{}. Rather {}", "{}. {} fits better", "{} vs. {}"]
+DOUBTS += [
+    "{}, although {} is equally likely",
+    "{} with 50% and {} with 50%",
+    "{} but {}",
+    "{}. I don't know",
+    "e.g. {}",
+]
 FRAMES = [
     "{}",
     "The answer is: {}",
@@ -177,7 +248,25 @@ def test_words_that_name_no_option_are_no_answer(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 @pytest.mark.parametrize(
-    "piece", ["N ", "1. N\n", "(N", "N : ", "not ", "no ", "it is ", "1. (((", "top-", "if ", "2 "]
+    "piece",
+    [
+        "N ",
+        "1. N\n",
+        "(N",
+        "N : ",
+        "N (S) ",
+        "N\u2014",
+        "N, ",
+        "N 5% ",
+        "not (",
+        "not ",
+        "no ",
+        "it is ",
+        "1. (((",
+        "top-",
+        "if ",
+        "2 ",
+    ],
 )
 def test_long_texts_take_little_time(name: str, piece: str) -> None:
     task = TASKS[name]
