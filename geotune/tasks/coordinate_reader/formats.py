@@ -17,7 +17,7 @@ _N = r"[-+]?[0-9]{1,3}(?:\.[0-9]++)?(?![0-9.])"
 _SPACES = r"[ \t]{0,8}"
 _FORMAT = re.compile(
     rf"""
-      (?P<link> (?:https?://|www\.)[^\s<>"`\]\\]{{1,2000}} )
+      (?P<link> (?:https?://|www\.)(?:[^\s<>"`\]\\]|"(?=[NSEW+%])){{1,2000}} )
     | (?P<geo> \bgeo:(?P<geo_lat>{_N}),(?P<geo_lon>{_N})(?:,{_N})?(?:[;?][\w=.,;-]{{0,80}})? )
     | (?P<vcard> \bGEO[:=](?P<vcard_lat>{_N});(?P<vcard_lon>{_N}) )
     | (?P<wkt> (?:SRID=(?P<srid>[0-9]{{1,6}});\s?)?\bPOINT{_SPACES}(?:ZM?|M)?{_SPACES}\({_SPACES}
@@ -49,19 +49,24 @@ _SIGNED_PAIR = re.compile(r"[+-][0-9]{2}[0-9.]{0,12}[+-][0-9]")
 """What every format has, to be looked for first: most texts have none."""
 _WGS84 = (None, "4326", "4269", "4979", "0")
 _LON_FIRST_HOSTS = re.compile(r"//(?:[\w-]{1,40}\.){0,6}(?:yandex|2gis)\.", re.IGNORECASE)
-_PLACE_IN_LINK = [
-    re.compile(rf"!3d(?P<lat>{_N})!4d(?P<lon>{_N})"),
+_TARGETS_IN_LINK = [
     re.compile(rf"[?&#]mlat=(?P<lat>{_N})&mlon=(?P<lon>{_N})"),
     re.compile(rf"[?&#](?:lat|latitude)=(?P<lat>{_N})&(?:lon|lng|long|longitude)=(?P<lon>{_N})(?=&|\Z)"),
     re.compile(rf"[?&#](?:lon|lng|long|longitude)=(?P<lon>{_N})&(?:lat|latitude)=(?P<lat>{_N})(?=&|\Z)"),
     re.compile(
-        rf"[?&](?:q|query|ll|sll|daddr|saddr|destination|origin|center|cbll|viewpoint|cp|point|pin)="
-        rf"(?:loc:)?(?P<lat>{_N})[,~]\s?(?P<lon>{_N})(?=[&#)(]|\Z)"
+        rf"[?&](?:q|query|daddr|destination|cp|point|pin)=(?:loc:)?(?P<lat>{_N})[,~][\s+]?(?P<lon>{_N})(?=[&#)(]|\Z)"
     ),
-    re.compile(rf"/(?:place|search|dir/)/?(?P<lat>{_N}),\s?(?P<lon>{_N})(?=[/?&#]|\Z)"),
+]
+"""Parameters that name a place."""
+_PIN_IN_LINK = re.compile(rf"!3d(?P<lat>{_N})!4d(?P<lon>{_N})")
+_PATH_IN_LINK = re.compile(rf"/(?:place|search|dir/)/(?P<lat>{_N}),[\s+]?(?P<lon>{_N})(?=[/?&#]|\Z)")
+_VIEWS_IN_LINK = [
+    re.compile(rf"[?&](?:ll|sll|center|cbll|viewpoint)=(?P<lat>{_N})[,~][\s+]?(?P<lon>{_N})(?=[&#]|\Z)"),
     re.compile(rf"/@(?P<lat>{_N}),(?P<lon>{_N})(?=[,/?]|\Z)"),
     re.compile(rf"#(?:map=)?[0-9.]{{1,5}}/(?P<lat>{_N})/(?P<lon>{_N})(?=[/&]|\Z)"),
 ]
+"""Parameters of the centre of a view."""
+_ROUTE = re.compile(r"/dir/(?!/)|/directions\b|[?&](?:saddr|origin|from)=")
 _FLIPPED_IN_LINK = [re.compile(rf"[?&](?:pt|ll|m|whatshere\[point\])=(?P<lon>{_N}),(?P<lat>{_N})(?=[&,/#~]|\Z)")]
 _ANGLES_IN_LINK = re.compile(
     r"/(?:place|search)/([^/@?]{1,120}?)\s{0,2}([NS])[\s,+]{1,3}([^/@?]{1,60}?)\s{0,2}([EW])(?=[/?]|\Z)"
@@ -145,17 +150,27 @@ def _marked(parts: list[str]) -> str:
 
 
 def _link(match: re.Match[str]) -> Statement | None:
-    """Read the place to which a link to a map leads, before the centre of its view."""
-    link = unquote(match["link"].rstrip(").,;"))
+    """Read the place to which a link to a map leads, before the centre of its view; a route leads to several."""
+    raw = match["link"].rstrip(").,;")
+    link = unquote(raw)
     if geohack := _GEOHACK.search(link):
         lat, lon = ([*geohack[name].split("_"), geohack[side]] for name, side in (("lat", "ns"), ("lon", "ew")))
         return _degrees(_marked(lat), _marked(lon))
-    flipped = bool(_LON_FIRST_HOSTS.search(link))
-    for pattern in _FLIPPED_IN_LINK if flipped else _PLACE_IN_LINK:
+    patterns = _FLIPPED_IN_LINK if _LON_FIRST_HOSTS.search(link) else _TARGETS_IN_LINK
+    for pattern in patterns:
         if found := pattern.search(link):
             return _degrees(found["lat"], found["lon"])
-    if angles := _ANGLES_IN_LINK.search(unquote_plus(match["link"])):
+    if patterns is _FLIPPED_IN_LINK:
+        return None
+    if _ROUTE.search(link):
+        return _refused()
+    if pins := list(_PIN_IN_LINK.finditer(link)):
+        return _degrees(pins[-1]["lat"], pins[-1]["lon"])
+    if angles := _ANGLES_IN_LINK.search(unquote_plus(raw)):
         return _degrees(angles[1] + angles[2], angles[3] + angles[4])
+    for pattern in (_PATH_IN_LINK, *_VIEWS_IN_LINK):
+        if found := pattern.search(link):
+            return _degrees(found["lat"], found["lon"])
     return None
 
 

@@ -81,6 +81,7 @@ _STATEMENT = re.compile(
     | (?P<void> [AO]{_GAP}[s-]?[zx] | L'?"?:'?"?[zx] | [AOL]['"]?:['"]{{0,2}}(?=[,}}]|\Z) )
     | (?P<garbled> [AO]{_GAP}s?g )
     | (?P<hemispheres> {_HEMISPHERES} )
+    | (?P<minutes> s?i\u00b0d(?:[,;/]\n?)?s?i\u00b0d(?![\u00b0'"]) )
     | (?P<commas> s?ici\u00b0?(?:[,;]|(?=[si]))s?ici\u00b0? )
     | (?P<bare> {ANGLE}{_COMMA}{ANGLE} )
     | (?P<half> {ANGLE}(?=[({{]?[NE]) )
@@ -188,8 +189,14 @@ class StatementReader:
                     yield self._field(axis, unreadable(CoordinateError.ambiguous), first, first, end)
                 case "ref":
                     yield from self._hemisphere_fields(first, end)
-                case "commas" | "bare":
-                    yield from self._bare(first, end, decimal_comma=match.lastgroup == "commas")
+                case "commas":
+                    yield from self._bare(first, end, self._comma_halves(first, end))
+                case "minutes":
+                    second = self.kinds.rindex("i", first, end)
+                    split = second - (self.kinds[second - 1] == "s")
+                    yield from self._bare(first, end, [(first, split), (split, end)])
+                case "bare":
+                    yield from self._bare(first, end, self._halves(first, end))
                 case "half":
                     yield CoordinateError.incomplete
                 case "heading" | "other":
@@ -249,10 +256,22 @@ class StatementReader:
         match = next(found for pattern in _PAIRS if (found := pattern.fullmatch(self.kinds, first, end)))
         axes = {group: next(kind for kind in match[group] if kind in "NE") for group in ("first", "second")}
         unclear = self.beside.joined(first) or self.beside.contradicted(first, axes["first"])
+        unclear = unclear or self._runs_together(match)
         if unclear or self.beside.unread(end, hemisphere=True) or self.beside.cut(first, end):
             return self._ambiguous(first, end)
         read = {axis: self._read(*match.span(group), axis) for group, axis in axes.items()}
         return self._statement(first, end, read["N"], read["E"])
+
+    def _runs_together(self, match: re.Match[str]) -> bool:
+        """Return whether the numbers between a hemisphere before and one behind may be parted in several ways.
+
+        In "N 5 30 4 30 20 W" nothing shows which numbers are minutes of the first angle.
+        """
+        first, between = match["first"], match[0][1:-1]
+        if first[0] not in "NE" or match[0][-1] not in "NE" or any(kind in between for kind in "\u00b0'\":,;/\nNE"):
+            return False
+        numbers = sum(kind in "id" for kind in between) - between.count("c")
+        return numbers not in (2, 6) and not first.endswith("d")
 
     def _named(self, first: int, end: int) -> Iterator[NamedField]:
         """Read a number under a name; nothing if a unit follows, because then it is no coordinate."""
@@ -287,8 +306,11 @@ class StatementReader:
                 for axis in own or (kind if known else "NE"):
                     yield HemisphereField(axis, letter in "SW" if known else None)
 
-    def _bare(self, first: int, end: int, *, decimal_comma: bool) -> Iterator[Statement | CoordinateError]:
-        """Read two numbers of which nothing states the order, if they stand out as a pair of coordinates."""
+    def _bare(self, first: int, end: int, spans: list[tuple[int, int]] | None) -> Iterator[Statement | CoordinateError]:
+        """Read two numbers of which nothing states the order, if they stand out as a pair of coordinates.
+
+        `spans` are theirs; None if nothing parts them clearly.
+        """
         kinds, beside = self.kinds, self.beside
         behind = kinds[end : end + 1]
         spelled = (at for at in range(first, min(end + 1, len(kinds))) if kinds[at] in "'\"")
@@ -303,7 +325,6 @@ class StatementReader:
         if _MARK_BEHIND.match(kinds, end):  # "48.85, 2.35 E"
             yield CoordinateError.incomplete
             return
-        spans = self._comma_halves(first, end) if decimal_comma else self._halves(first, end)
         unread = beside.unread(end, hemisphere=False, bare=True) or beside.cut(first, end)
         if spans is None or unread or beside.qualified(first, end):
             yield self._ambiguous(first, end)  # "48,85", "13.4, 52.52 Ost", "S 33.87, 151.21"

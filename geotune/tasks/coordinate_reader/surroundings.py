@@ -14,7 +14,7 @@ _BRACKETS = r"(?:[)\]}]{1,2}[,;aof]\n?[(\[{]{1,2}|o)"  # between two pairs of a 
 _IN_LIST = re.compile(rf"[id]\u00b0?(?:a|['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS})?s?\Z")
 _LIST_BEHIND = re.compile(rf"(?:['\"]?[,c;/][\n'\"j]{{0,3}}|-|{_BRACKETS}){NUMBER_NEXT}")
 _ALONE_BEFORE = re.compile(r"(?:\A|\n)s?[id]\u00b0?,?\n\Z")
-_ALONE_BEHIND = re.compile(r",?\ns?[id]\u00b0?,?(?:\n|\Z)")
+_ALONE_BEHIND = re.compile(r",?\ns?[id]\u00b0?[,)\]]?(?:\n|\Z)")
 _YEAR = re.compile("1[0-9]{3}|20[0-9]{2}")
 _GROUP = re.compile(r"\([^()\n]{0,25}\)")
 _PAIR_INSIDE = re.compile(r"[id][\u00b0'\"NE]{0,6}['\"]?[,;/ ]")
@@ -284,7 +284,7 @@ class Surroundings:
         decimals = self.decimals(first, end)
         precise = decimals >= _PRECISE or kinds[first:end].count("\u00b0") >= 2
         precise = precise or (decimals > 0 and self._in_brackets_behind_name(first, end))
-        if not decimals and not any(kind in ",;cNE" for kind in kinds[first:end]):
+        if not decimals and not precise and not any(kind in ",;cNE" for kind in kinds[first:end]):
             return False
         if not before or before[-1] == "e":
             after = kinds[end : end + 4].lstrip("'\"j)]}.")[:1]

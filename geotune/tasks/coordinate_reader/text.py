@@ -74,6 +74,7 @@ _ENTITIES = {
     "plusmn": "\u00b1",
 }
 _SPACED_DASH = re.compile(r"[\u2013\u2012](?=\s)")  # punctuation, never a sign
+_SPACED_DOT = re.compile(r"(?<=\S)[ ][\u00b7\u2022][ ]")
 _OTHER_DIGIT = re.compile(r"[^\x00-\x7f\W_]")
 _PARTS = {"pm": "\u00b1", "approx": "~", "sim": "~", "newline": "\n"}
 
@@ -86,6 +87,7 @@ def plain_text(text: str) -> str:
     """
     if not text.isascii():
         text = _SPACED_DASH.sub("\u2014", text)
+        text = _SPACED_DOT.sub(", ", text)
         text = text.translate(_CHARACTERS)
         text = _OTHER_DIGIT.sub(_ascii_digit, text)
         text = _TERM.sub(lambda match: _TERMS[match[0].lower()], text)

@@ -39,7 +39,8 @@ _TOKEN = re.compile(
     rf"""
     [^\S\n]*+ (?:
       (?P<newline> \n )
-    | (?P<number> (?: [0-9][0-9.]*+ | (?<![\w.])\.[0-9][0-9.]*+ ) (?:[eE][-+]?[0-9]++(?![.]?[0-9]))?+ )
+    | (?P<number> (?: [0-9][0-9.]*+ | (?<![\w.])\.[0-9][0-9.]*+ )
+        (?: (?: e[-+]?[0-9]++ | E(?:[-+][0-9]++|[0-9]{{1,2}}) ) (?![.]?[0-9]) )?+ )
     | (?P<letter>
         (?<![^\W_])[NSEWnsew](?=[0-9]|[.][0-9])
       | (?<=[0-9])[dms](?![^\W\d_NSEW])
@@ -297,7 +298,7 @@ class _Tokenizer:
         marked = self.kinds[-2] if len(self.kinds) > 1 else ""
         if letter == "d":
             return "\u00b0"
-        if letter == "m" and marked != "\u00b0":
+        if letter == "m" and marked not in ("\u00b0", "i"):
             runs_on = _DIGIT_AT.match(self.text, self.tokens[-1].end + 1) is not None
             self.kinds[-1] = "g" if runs_on else self.kinds[-1]  # "1m75"
             return "w" if runs_on else "u"
