@@ -270,8 +270,9 @@ class StatementReader:
         first, between = match["first"], match[0][1:-1]
         if first[0] not in "NE" or match[0][-1] not in "NE" or any(kind in between for kind in "\u00b0'\":,;/\nNE"):
             return False
-        numbers = sum(kind in "id" for kind in between) - between.count("c")
-        return numbers not in (2, 6) and not first.endswith("d")
+        numbers = sum(kind in "id" for kind in between)
+        commas = between.count("c")  # which may be decimal
+        return not {numbers, numbers - commas} & {2, 6} and not first.endswith("d")
 
     def _named(self, first: int, end: int) -> Iterator[NamedField]:
         """Read a number under a name; nothing if a unit follows, because then it is no coordinate."""
