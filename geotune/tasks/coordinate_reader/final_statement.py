@@ -232,7 +232,8 @@ class _Claim:
     @property
     def rank(self) -> int | None:
         """The place of the statement in a list of candidates, from 1, as its own line says."""
-        line = self.text[: self.statement.start][-_LEAD:].rpartition("\n")[2]
+        start = self.statement.start
+        line = self.text[max(0, start - _LEAD) : start].rpartition("\n")[2]
         line = line[max(0, len(line) - len(self.between)) :].lstrip(" ;,") if "\n" not in self.between else line
         found = list(_RANK.finditer(line))
         if not found:
