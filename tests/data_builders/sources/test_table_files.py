@@ -41,7 +41,7 @@ KINDS: list[tuple[bytes, str, str]] = [
     (archive(**{"photos.csv": CSV.encode()}), "zip archive", "unpack"),
     (archive(**{"xl/workbook.xml": b"<x/>"})[:40], "damaged", "unpack"),
     (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "Excel workbook", "export"),
-    (gzip.compress(CSV.encode()), "gzip", "unpack"),
+    (gzip.compress(CSV.encode(), mtime=0), "gzip", "unpack"),
     (bz2.compress(CSV.encode()), "bzip2", "unpack"),
     (lzma.compress(CSV.encode()), "compressed (xz)", "unpack"),
     (b"PAR1\x15\x04" + bytes(60), "Parquet", "pandas"),
