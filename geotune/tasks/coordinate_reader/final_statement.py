@@ -16,7 +16,6 @@ from geotune.tasks.coordinate_reader.statements import (
 )
 from geotune.tasks.coordinate_reader.structures import read_structures
 from geotune.tasks.coordinate_reader.text import plain_text
-from geotune.tasks.coordinate_reader.words import HEMISPHERES
 
 _DIGIT = re.compile(r"\d")
 _ONE_NUMBER = re.compile(r"[^\d]*+[0-9]++\.?[^\d]*+")
@@ -26,20 +25,6 @@ _HALF = re.compile(
     re.IGNORECASE,
 )
 """What a text with one number needs to give half of a place."""
-_LONG = 2000
-"""Number of characters from which it pays to look for what a statement cannot do without."""
-_HEMISPHERE_WORDS = "|".join(sorted(word for word in HEMISPHERES if len(word) > 1 and word.isascii()))
-_STATING = re.compile(
-    rf"""
-      [^\x00-\x7f] | [\\&{{}}\[\]|<>] | :// | www | geo | point | st_ | hemisphere | equator
-    | lat | lon | lng | bre[ie] | laen | nan | inf
-    | [0-9][^A-Za-z0-9]{{0,6}} (?: [dsnew](?![a-z]) | deg | gra | min | sec | {_HEMISPHERE_WORDS} )
-    | (?: \b[nsew] | {_HEMISPHERE_WORDS} | minus | neg(?:ative)? | plus | positive ) [^A-Za-z0-9]{{0,6}} [0-9]
-    | [0-9](?![0-9]|[.][0-9])[^A-Za-z0-9]{{0,9}} (?:and|y|et|to|by|or)? [^A-Za-z0-9]{{0,9}} [0-9]
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-"""Every statement has one of these: a name of an axis, a hemisphere or mark beside a number, two numbers together."""
 _ANSWER_TAG = re.compile(r"<\s?/?\s?(?:final[_ ])?answer\s?>", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"\b(?:final(?:ly)?|answer|therefore|thus|hence|so|actually|correct(?:ion|ed)?|wait|no|conclu\w{1,12}"
@@ -124,8 +109,6 @@ def final_statement(answer: str) -> Statement:
     if not _DIGIT.search(answer) and not NOT_A_NUMBER.search(answer):
         return Statement(reason=CoordinateError.missing)
     if _ONE_NUMBER.fullmatch(answer) and not _HALF.search(answer):
-        return Statement(reason=CoordinateError.missing)
-    if len(answer) > _LONG and not _STATING.search(answer):
         return Statement(reason=CoordinateError.missing)
     prose, structures = read_structures(plain_text(_ANSWER_TAG.sub(" ", answer)))
     statements, otherwise = _statements(prose, StatementReader(prose), structures)

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.tasks.coordinate_reader import final_statement
-from geotune.tasks.coordinates import CoordinateError, Coordinates, parse_coordinates
-from geotune.tasks.final_answer import final_answer
+from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from tests.geotune.tasks.cell_kinds import BAR
 from tests.geotune.tasks.kinds import KINDS, STATED, Verdict, cases_of, judge, near
 
@@ -85,14 +83,3 @@ def test_usual_notations_are_read(kind: str) -> None:
 def test_every_kind_has_a_name_of_its_own() -> None:
     assert len(KINDS) > 60
     assert READ_AT_LEAST.keys() < STATED.keys() < KINDS.keys()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_long_text_with_nothing_that_states_a_place_needs_no_reading(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = [final_answer(case.text) for case in cases_of(kind, EXAMPLES, number=1) if BAR not in case.text]
-    monkeypatch.setattr(final_statement, "_LONG", 10**9)
-    for answer in answers:
-        if not final_statement._STATING.search(answer):
-            assert final_statement.final_statement(answer).reason is CoordinateError.missing, answer
