@@ -42,8 +42,9 @@ _FORMAT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_SIGNS = re.compile(
-    r"://|www\.|geo[:=]|srid|st_|\{coord|<coord|<geo|<gml:|point|polygon|linestring|collection|envelope|box"
+_SIGNS = (
+    *("://", "www.", "geo:", "geo=", "srid", "st_", "{coord", "<coord", "<geo", "<gml:"),
+    *("point", "polygon", "linestring", "collection", "envelope", "box"),
 )
 _SIGNED_PAIR = re.compile(r"[+-][0-9]{2}[0-9.]{0,12}[+-][0-9]")
 """What every format has, to be looked for first: most texts have none."""
@@ -82,8 +83,13 @@ def read_formats(text: str) -> tuple[str, list[Statement]]:
 
     A link without a place is replaced by a blank: its numbers are identifiers.
     """
-    if not _SIGNS.search(text.lower()) and not _SIGNED_PAIR.search(text):
-        return text, []
+    lower = text.lower()
+    for sign in _SIGNS:  # many times as fast as a pattern on long texts
+        if sign in lower:
+            break
+    else:
+        if not _SIGNED_PAIR.search(text):
+            return text, []
     statements: list[Statement] = []
 
     def replaced(match: re.Match[str]) -> str:
