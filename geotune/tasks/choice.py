@@ -43,7 +43,7 @@ def yes_or_no(
     """Make the `Wording` of true and false.
 
     The arguments add alternatives to the pattern, such as "|correct", and filler words. A match of `places` means
-    false if one of its groups matches, with two groups true, and so on. `starts` holds the first characters of these
+    false if one of its groups matches, with two groups true, and so on. `starts` holds the beginnings of these
     alternatives and places, to save time. `exact` adds answers that count only if a sentence says nothing else.
     """
     yes, no = "true|yes|yeah|yep" + true, rf"false|{_NO}|nope" + false
@@ -56,7 +56,7 @@ def yes_or_no(
         opposite={"true": "false", "false": "true"},
         cue=r"(?!)",
         cue_words="-",  # which is no word
-        starts=f"tyfn{starts}" if starts or not (true or false or places) else "",
+        starts=f"t y f n {starts}" if starts or not (true or false or places) else "",
         explained=True,
     )
 

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from geotune.tasks.base import GoldError, entry
@@ -99,9 +100,15 @@ class CrossViewTask(ChoiceTask):
 
 def _heading(match: re.Match[str]) -> str | None:
     """Return the heading that a match names; None for any other direction or bearing."""
-    if number := match["degrees"] or match["bearing"]:
-        return _HEADING_AT.get(float(number) % 360 if float(number) <= 360 else -1.0)
-    name = match[0][len(match["not"] or "") :].replace(".", "").upper()
+    if match.lastgroup in ("degrees", "bearing"):
+        degrees = float(match[match.lastgroup])
+        return _HEADING_AT.get(degrees % 360 if degrees <= 360 else -1.0)
+    return _heading_of_name(match[0][len(match["not"] or "") :])
+
+
+@lru_cache(maxsize=1 << 10)
+def _heading_of_name(name: str) -> str | None:
+    name = name.replace(".", "").upper()
     if len(name) > 3 and (words := _SIDES.findall(name)):
         return words[0][0] if len(words) == 1 else None
     return name if name in HEADINGS else None
@@ -134,7 +141,7 @@ _HEADING_WORDS = wording(
     tail=r"\s+(?:towards?|along|down|up|across|onto|over|through)\s+(?:(?:the|a|an|this|that|its)\b|[A-Z])\D*+",
     cue=rf"{_OWN}(?:direction|heading|orientation|bearing)\b|{_CAMERA}(?:fac|look|point|head|orient)[a-z]{{0,5}}\b",
     cue_words="direction heading orientation bearing" + _CAMERA_WORDS,
-    starts="nsewhba0-9",
+    starts="s[oO] e[aA] w[eE] h[eE] b[eE] a[zZ] [0-9]",
 )
 
 
@@ -175,7 +182,7 @@ _LOCATION_WORDS = wording(
     """,
     cue=rf"{_OWN}(?:location|position)\b|{_CAMERA}(?:is|was|stands|lies|sits)\b",
     cue_words="location position" + _CAMERA_WORDS,
-    starts="tublrcm",
+    starts="t u b l r c m",
 )
 
 
@@ -211,7 +218,7 @@ _CANDIDATE_WORDS = wording(
     tail=r"\s+(?:has|shows|shares)\s+the\s+same\s\D*+",
     cue=r"\bmatched_aerial_index\b",
     cue_words="matched",
-    starts="ipsacmonft0-9+-",
+    starts="i p s a c m o n f t [0-9+-]",
 )
 
 # The photo was taken in the map or outside of it.
@@ -266,7 +273,7 @@ def _localization(name: str, where: str) -> CrossViewTask:
         wording=yes_or_no(
             places=_IN_MAP,
             fillers="range is_in_range map camera location photographer spot place position point",
-            starts="pciwo",
+            starts="p c i w o",
             exact=_WHERE,
         ),
         aliases=("inrange", "isinmap", "inmap", "withinrange"),

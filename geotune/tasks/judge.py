@@ -72,7 +72,7 @@ JUDGE = JudgeTask(
             is_correct predicted response location place coordinates are verdict judgment judgement estimate guess given
             assessment
         """,
-        starts="ciward",
+        starts="c i w a r d",
     ),
     aliases=("correct", "verdict", "judgment", "judgement"),
 )

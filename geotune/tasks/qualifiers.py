@@ -148,7 +148,8 @@ def mark_words(text: str, others: frozenset[str] = frozenset()) -> frozenset[str
     words = _WORDS.intersection(letters)
     if not others.isdisjoint(letters):
         words |= others.intersection(letters)
-    return words.union(stem for stem in _STEMS if stem in lower)
+    stems = [stem for stem in _STEMS if stem in lower]
+    return words.union(stems) if stems else words
 
 
 def clauses(sentence: str, words: frozenset[str]) -> list[str]:

@@ -59,6 +59,8 @@ _PARENTHESIS = re.compile(r"\(([^()\n]*)\)")
 _COMMA = re.compile(r"\s*,\s*(?:(?:and|or|nor)\s+)?")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:\.\d+)?")
 _LONGEST_DENIAL = 80
+_MANY_SENTENCES = 16
+"""Number of sentences from which it pays to look once through all of them for `mark_words`."""
 _SIGN = 12
 """Number of characters before an answer in which a sign that denies it is looked for."""
 _EXPLANATION = re.compile(r"(?:[^\w:]|_)*+:\s(?!\s*not(?:\W*\Z| really\b| at all\b| quite\b))\D*+")
@@ -131,9 +133,10 @@ class Wording:
         may_be_weak = "weak" in self.pattern.groupindex
         for match in self.pattern.finditer(text):
             option = self.option(match)
-            if match["not"] and option is not None:
+            if option is not None and match["not"]:
                 option = self.opposite.get(option, "")
-            found.append(Mention(match.start(), match.end(), option, may_be_weak and bool(match["weak"])))
+            start, end = match.span()
+            found.append(Mention(start, end, option, may_be_weak and bool(match["weak"])))
         return found
 
     def value(self, text: str) -> Parsed:
@@ -157,9 +160,11 @@ class Wording:
         rivals: list[frozenset[str | None]] = []
         doubt = False
         read: dict[str, _Said] = {"": _NOTHING}
-        for sentence in reversed(_sentences(self._first_rank(text))):
+        sentences = _sentences(self._first_rank(text))
+        unmarked = len(sentences) > _MANY_SENTENCES and not mark_words(text, self.cue.words)
+        for sentence in reversed(sentences):
             if (said := read.get(sentence)) is None:  # weak models repeat themselves
-                said = read[sentence] = self._sentence(sentence)
+                said = read[sentence] = self._sentence(sentence, unmarked=unmarked)
             if not asserted:  # what is asserted later outweighs these doubts
                 doubt = doubt or bool(said.doubted) or said.unsure or said.takes_back
                 doubted += said.doubted
@@ -173,11 +178,11 @@ class Wording:
         certain = not doubt and any(not mention.weak for mention in asserted)
         return agreed if certain or agreed.answer is None else rejected(Reason.NO_ANSWER)
 
-    def _sentence(self, sentence: str) -> _Said:
-        """Read one sentence."""
+    def _sentence(self, sentence: str, *, unmarked: bool) -> _Said:
+        """Read one sentence of a text; `unmarked` says that the text holds no `mark_words`."""
         if (":" in sentence or "=" in sentence) and (asked := ASKED_LABEL.match(sentence)):
             sentence = sentence[asked.end() :]
-        words = mark_words(sentence, self.cue.words)
+        words: frozenset[str] = frozenset() if unmarked else mark_words(sentence, self.cue.words)
         labelled = max(sentence.rfind(":"), sentence.rfind("=")) + 1
         label = sentence[:labelled]
         if (exact := self.exact.get(_bare(sentence[labelled:]))) and self._fills(label):
@@ -216,7 +221,7 @@ class Wording:
             doubted += said.doubted
             rivals += said.rivals
             concludes = concludes or said.concludes or (concluding and bool(said.asserted))
-        if any(SIGN_BEFORE.search(sentence[max(0, match.start() - _SIGN) : match.start() + 1]) for match in inner):
+        if inner and any(SIGN_BEFORE.search(sentence[max(0, match.start() - _SIGN) : match.start() + 1]) for match in inner):
             doubted = mentions
         takes_back = takes_back if asserted else self._takes_back(sentence)
         return _Said(asserted, doubted, takes_back, unsure, concludes, rivals)
@@ -261,7 +266,11 @@ class Wording:
 
     def _fills(self, text: str) -> bool:
         """Return whether a text holds filler words only."""
-        return all(word[0].lower().replace("\u2019", "'") in self.fillers for word in _WORD.finditer(text))
+        text = text.replace("\u2019", "'")
+        first = _WORD.search(text)
+        if first is None or first[0].lower() not in self.fillers:  # as with most texts
+            return first is None
+        return self.fillers.issuperset(map(str.lower, _WORD.findall(text)))
 
     def _first_rank(self, text: str) -> str:
         """Return the first item of a text that only ranks answers, the likeliest one first; else the text."""
@@ -352,9 +361,11 @@ def wording(
     """Make a `Wording` whose pattern also matches a denial before an answer.
 
     Two arguments only save time. One of the `cue_words` stands in every match of `cue` (see `Marks`). Every match of
-    `pattern` begins with one of the characters `starts`, in either case, as they are written in a set of characters.
+    `pattern` begins with a capital letter or as one of the expressions `starts`, which are separated by white space.
     """
-    start = f"(?=(?i:[n{starts}]))" if starts else ""  # every negation begins with an n
+    # Capital letters are let through, as are the letters that count as i, k and s if the case is ignored.
+    beginnings = "|".join(("[A-Z\u0130\u0131\u017f\u212a]", "n[oOeE']", *starts.split()))
+    start = f"(?={beginnings})" if starts else ""
     whole = re.compile(f"{start}{_NEGATION}(?:{pattern})")
     words = frozenset((_FILLERS + fillers).split())
     exact = exact or {}

@@ -264,7 +264,11 @@ class _Claim:
         stated = self.statement
         start = self.text.rfind("\n", 0, stated.start) + 1
         end = self.text.find("\n", stated.end)
-        for match in _HEMISPHERE.finditer(self.text, start, end if end >= 0 else len(self.text)):
+        line = self.text[start : end if end >= 0 else None]
+        lower = line.lower()
+        if "hemisphere" not in lower and "equator" not in lower:
+            return stated
+        for match in _HEMISPHERE.finditer(line):
             letter = (match[1] or "south")[0].lower()
             value = stated.lat if letter in "ns" else stated.lon
             if (letter in "sw" and value > 0) or (letter in "ne" and value < 0):

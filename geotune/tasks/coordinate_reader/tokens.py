@@ -38,7 +38,8 @@ _NUMBER = re.compile(r"(?:[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)(?:[eE][-+]?[0-9]++)?
 _TOKEN = re.compile(
     rf"""
     [^\S\n]*+ (?:
-      (?P<newline> \n )
+      (?P<plain_word> (?<=[ ])[a-z]{{2,}}+(?=[ ]) )
+    | (?P<newline> \n )
     | (?P<number> (?: [0-9][0-9.]*+ | (?<![\w.])\.[0-9][0-9.]*+ )
         (?: (?: e[-+]?[0-9]++ | E(?:[-+][0-9]++|[0-9]{{1,2}}) ) (?![.]?[0-9]) )?+ )
     | (?P<letter>
@@ -65,7 +66,8 @@ _TOKEN = re.compile(
     | (?P<plus> \+ )
     | (?P<percent> % )
     | (?P<currency> [$\u20ac\u00a3\u00a5] )
-    | (?P<mark> [;/()\[\]{{}}.] )
+    | (?P<mark> [().] )
+    | (?P<plain_mark> [;/\[\]{{}}] )
     | (?P<structure> {STRUCTURE} )
     | (?P<other> . )
     )
@@ -87,8 +89,13 @@ _KINDS = {
     "structure": "J",
     "other": "p",
 }
+_GROUPS = ("", *_TOKEN.groupindex)
+_KIND_OF_GROUP = [_KINDS.get(group) for group in _GROUPS]
+_WORD_GROUPS = (_TOKEN.groupindex["plain_word"], _TOKEN.groupindex["word"])
+_NUMBER_GROUP, _COMMA_GROUP, _PLAIN_MARK_GROUP = (_TOKEN.groupindex[name] for name in ("number", "comma", "plain_mark"))
 _STATES = re.compile(
-    rf"[0-9]++|{STRUCTURE}|(?<![^\W_])(?:lat|lon|lng|l\u00e4ng|laeng|leng|breit|breed)|latlon|latlng", re.IGNORECASE
+    rf"[0-9{STRUCTURE}LlBb](?:(?<=[0-9{STRUCTURE}])[0-9]*+|(?i:(?<![^\W_].)(?:(?<=l)(?:at|on"
+    r"|ng|\u00e4ng|aeng|eng)|(?<=b)(?:reit|reed))|(?<=l)at(?:lon|lng)))"
 )
 """What a statement cannot do without: a digit, or the name of an axis, which may have no value."""
 _REACH = (240, 120)
@@ -199,15 +206,25 @@ class _Tokenizer:
         """Add the tokens of `text[start:end]`."""
         tokens, kinds = self.tokens, self.kinds
         for match in _TOKEN.finditer(self.text, start, end):
-            group = match.lastgroup or "other"
-            word, at = match[group], match.start(group)
-            kind = _KINDS.get(group)
-            if kind is None and group == "word" and (not kinds or (kinds[-1] not in _JOINING and tokens[-1].end < at)):
-                kind = _kind_anywhere(word)
+            index = match.lastindex or 0  # a token is one group, at the end of the match
+            word, behind = match[index], match.end()
+            at = behind - len(word)
+            kind = _KIND_OF_GROUP[index]
+            if kind is None:  # what is written out here saves most tokens the way through `add`
+                last = kinds[-1] if kinds else ""
+                apart = not tokens or tokens[-1][2] < at
+                if index in _WORD_GROUPS:
+                    kind = _kind_anywhere(word) if apart and last not in _JOINING else None
+                elif index == _NUMBER_GROUP:
+                    kind = "i" if apart and word.isdecimal() and word[0] != "0" else None
+                elif index == _COMMA_GROUP:
+                    kind = "," if last != "i" else None
+                elif index == _PLAIN_MARK_GROUP:
+                    kind = word
             if kind is None:
-                self.add(group, word, at)
-            else:  # most tokens: written out for speed
-                tokens.append(_new_token(Token, (word, at, match.end())))
+                self.add(_GROUPS[index], word, at)
+            else:
+                tokens.append(_new_token(Token, (word, at, behind)))
                 kinds.append(kind)
 
     def add(self, group: str, word: str, start: int) -> None:
@@ -216,7 +233,7 @@ class _Tokenizer:
             self.add_number(word, start)
         elif group == "letter":
             self.put(self.mark_of_letter(word), word, start)
-        elif group == "word":
+        elif group in ("plain_word", "word"):
             self.add_word(word, start)
         elif group == "comma":
             self.put("c" if self.is_decimal_comma(start) else ",", word, start)
@@ -230,7 +247,7 @@ class _Tokenizer:
 
     def put(self, kind: str, word: str, start: int) -> None:
         """Append a token."""
-        self.tokens.append(Token(word, start, start + len(word)))
+        self.tokens.append(_new_token(Token, (word, start, start + len(word))))
         self.kinds.append(kind)
 
     def last(self) -> str:
@@ -339,8 +356,8 @@ class _Tokenizer:
         """Return the kind of a word for a hemisphere; "in the" before it joins it."""
         if lower in COMMON_WORDS and self.last() not in _BEHIND_NUMBER:
             return "f" if lower == "est" else "w"
-        words = [token.text.lower() for token in self.tokens[-2:]]
-        if len(words) == 2 and words[1] == "the" and words[0] in _BEFORE_HEMISPHERE:
+        in_the = self.last() == "k" and len(self.tokens) > 1 and self.tokens[-1].text.lower() == "the"
+        if in_the and self.tokens[-2].text.lower() in _BEFORE_HEMISPHERE:
             del self.tokens[-2:], self.kinds[-2:]
         joined = -1 if self.last() in ("N", "E") else -2 if self.kinds[-2:] in (["N", "-"], ["E", "-"]) else 0
         if joined and len(self.tokens[joined].text) > 1:
