@@ -221,7 +221,8 @@ class Wording:
             doubted += said.doubted
             rivals += said.rivals
             concludes = concludes or said.concludes or (concluding and bool(said.asserted))
-        if inner and any(SIGN_BEFORE.search(sentence[max(0, match.start() - _SIGN) : match.start() + 1]) for match in inner):
+        before = (sentence[max(0, match.start() - _SIGN) : match.start() + 1] for match in inner)
+        if inner and any(map(SIGN_BEFORE.search, before)):
             doubted = mentions
         takes_back = takes_back if asserted else self._takes_back(sentence)
         return _Said(asserted, doubted, takes_back, unsure, concludes, rivals)
