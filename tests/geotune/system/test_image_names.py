@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geotune.errors import BadRecord
@@ -58,8 +58,9 @@ def test_names_of_files_stay_as_they_are(name: str) -> None:
 @unhurried
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_an_address_of_a_file_is_its_path(start: str, name: str) -> None:
+    assume(name.strip("/"))
     path = "/" + name.lstrip("/")
-    assert file_name(start + quote(path)) == path or path == "/"
+    assert file_name(start + quote(path)) == path
 
 
 def said_of(path: Path) -> str:

@@ -256,10 +256,10 @@ def test_words_are_no_codes_of_countries() -> None:
 
 def test_long_texts_take_little_time() -> None:
     for piece in ("\n", "city: ", "| city |\n", "lat: 1\n", '{"city": ', "city: a. ", "- * ", "no a ", "(", "unknown "):
-        began = time.perf_counter()
+        began = time.process_time()
         TASK.parse(piece * (100_000 // len(piece)) + "x")
         TASK.parse("city: " + piece * (100_000 // len(piece)))
-        assert time.perf_counter() - began < 8, piece
+        assert time.process_time() - began < 8, piece
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,6 @@ def test_any_text_has_an_answer_within_it(text: str) -> None:
 )
 def test_long_hostile_texts_take_little_time(piece: str) -> None:
     for text in (piece * (100_000 // len(piece)), " " * 50_000 + piece * (50_000 // len(piece))):
-        began = time.perf_counter()
+        began = time.process_time()
         find_answer(text)
-        assert time.perf_counter() - began < 2
+        assert time.process_time() - began < 2

@@ -271,10 +271,10 @@ def test_words_that_name_no_option_are_no_answer(name: str, text: str) -> None:
 def test_long_texts_take_little_time(name: str, piece: str) -> None:
     task = TASKS[name]
     assert isinstance(task, ChoiceTask)
-    began = time.perf_counter()
+    began = time.process_time()
     task.parse(piece * (100_000 // len(piece)) + "1")
     task.wording.value(piece * (100_000 // len(piece)) + "1")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 QUALIFIERS = {name: found for name, found in vars(qualifiers).items() if isinstance(found, Marks)}
