@@ -182,7 +182,7 @@ def test_a_chain_means_its_last_finished_leg(whole: Path, here: Path, tmp_path: 
             "leg two now has stage.lr=2e-2; give these legs as they were",
         ),
         ("leg", ["resume=last"], "this is the folder of a chain; choose the chain's recipe"),
-        ("steps", ["chain.two.backbone.lora.r=2"], "it was trained with backbone.lora.r=8 (here 2)"),
+        ("steps", ["chain.two.backbone.lora.r=2", "dry_run=true"], "it was trained with backbone.lora.r=8 (here 2)"),
     ],
 )
 def test_mistakes(
