@@ -16,9 +16,9 @@ once. A new command needs an entry in `geotune.cli.commands.COMMANDS`, an entry 
 
 The function receives a complete config: every key of the schema in `geotune.config` is set, values are validated and
 interpolations are resolved, and reading an unknown key raises. Arguments below the `_target_` of a builder or a suite
-are checked against that target. For `train`, `cfg.run_dir` is set and the folder exists and is writable, unless
-`cfg.dry_run` is set; it is the same folder in the child processes of DDP. A recipe with `chain` gives the config of
-`geotune.config.chain` instead. The function's return value is ignored.
+are checked against that target. For `train`, `cfg.run_dir` is set and the folder exists and is claimed for this job,
+unless `cfg.dry_run` is set; it is the same folder in the child processes of DDP. A recipe with `chain` gives the config
+of `geotune.config.chain` instead. The function's return value is ignored.
 
 A ConfigError is a mistake of the user: its message goes to stderr without a traceback, and the exit status is 2. Ctrl-C
 gives the exit status 1. Any other exception propagates and gives a traceback and the exit status 1.

@@ -83,7 +83,8 @@ class TrainConfig(Options):
     """Name of the recipe: a file of recipes/recipe/, or any YAML file. One with `chain` trains several legs one after
     the other; --help with that recipe lists the keys of a chain."""
     run_dir: str | None = None
-    """Folder of the run; null means runs/<recipe>/<date-time>."""
+    """Folder of the run; null means runs/<recipe>/<date-time>. One with a complete checkpoint is only for a run that
+    resumes there."""
     dry_run: bool = False
     """Show the resolved recipe, the trainable modules and one sample, and stop."""
     resume: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +56,17 @@ def read_chain(folder: Path) -> list[Leg]:
 def write_chain(folder: Path, legs: Sequence[Leg]) -> None:
     """Write the legs of the chain in `folder`."""
     write_json(folder / CHAIN_FILE, {"legs": [asdict(leg) for leg in legs]})
+
+
+def time_of_chain(folder: Path) -> float:
+    """Return when the chain in `folder` last began or ended a leg, in seconds since 1970.
+
+    Raises ConfigError if its file can't be read.
+    """
+    times = [time for leg in read_chain(folder) for time in (leg.started_at, leg.ended_at) if time is not None]
+    if not times:
+        return (folder / CHAIN_FILE).stat().st_mtime
+    return max(datetime.fromisoformat(time).timestamp() for time in times)
 
 
 def run_in(folder: Path) -> Path | None:

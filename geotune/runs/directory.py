@@ -7,11 +7,14 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from geotune.errors import ConfigError, Problem
-from geotune.runs.chain import CHAIN_FILE, is_chain, run_in
+from geotune.runs.chain import is_chain, run_in, time_of_chain
+from geotune.system.files import make_folder
+from geotune.system.launchers import is_alone
 
 CHECKPOINTS = "checkpoints"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
@@ -55,6 +58,8 @@ class State:
     """Reasons why samples were left out as unreadable, by sample id."""
     best_figure: str | None = None
     """Name of the figure of `best`; None in a checkpoint of an older version, whose figure is `mean_accuracy`."""
+    written_at: str | None = None
+    """Time at which the checkpoint was written, in ISO 8601; None in a checkpoint of an older version."""
 
 
 def step_name(step: int) -> str:
@@ -124,20 +129,50 @@ def find_step(checkpoint: str) -> Path | None:
     return next((folder.resolve() for folder in candidates if (folder / STATE_FILE).is_file()), None)
 
 
+def written_at(step: Path) -> float:
+    """Return when the checkpoint `step` was written, in seconds since 1970.
+
+    The time is the one in its state, because that of a file changes when a folder is copied or tidied up.
+    """
+    try:
+        state = json.loads((step / STATE_FILE).read_text(encoding="utf-8"))
+        return datetime.fromisoformat(state["written_at"]).timestamp()
+    except (ValueError, TypeError, KeyError):
+        return step.stat().st_mtime  # older versions did not write the time down
+
+
+def time_of(run: Path) -> float | None:
+    """Return when `run` wrote its newest checkpoint (`written_at`), or None if it stands for no checkpoint.
+
+    A chain stands for its last finished leg.
+    """
+    named = run_in(run)
+    steps = checkpoint_steps(named) if named is not None else []
+    if named is not None and steps:
+        return written_at(named / CHECKPOINTS / step_name(steps[-1]))
+    found = find_step(str(run))
+    return None if found is None else written_at(found)
+
+
 def newest_run(recipe: str) -> Path | None:
     """Return the newest folder in runs/<recipe>/ that stands for a checkpoint; None if there is none."""
-    found = [(step.stat().st_mtime, run) for run in Path("runs", recipe).glob("*/") if (step := find_step(str(run)))]
+    found = [(time, run) for run in Path("runs", recipe).glob("*/") if (time := time_of(run)) is not None]
     return max(found)[1] if found else None
 
 
-def default_run_dir(recipe: str, resume: str | None, *, chain: bool = False) -> str:
+def default_run_dir(recipe: str, resume: str | None, *, chain: bool = False, make: bool = False) -> str:
     """Return `runs/<recipe>/<date-time>`, or for `resume=last` the recipe's newest run that has a checkpoint.
 
-    chain: whether the recipe is that of a chain, which resumes its newest chain. A child process of a distributed run
-    returns the folder that the first process chose. Raises ConfigError if no run has a checkpoint, or if a child
-    process was not told the folder.
+    A child process of a distributed run returns the folder that the first process chose.
+
+    Args:
+        chain: whether the recipe is that of a chain, which resumes its newest chain.
+        make: whether to create a new folder, so that no other process gets the same one.
+
+    Raises:
+        ConfigError: no run has a checkpoint, a child process was not told the folder, or it can't be created.
     """
-    if "LOCAL_RANK" in os.environ:  # all processes of a distributed run must use one folder
+    if not is_alone():  # all processes of a distributed run must use one folder
         if RUN_DIR_VARIABLE not in os.environ:
             raise ConfigError(
                 Problem("run_dir", None, "each rank would choose a dated folder of its own", "give run_dir=<folder>")
@@ -145,16 +180,27 @@ def default_run_dir(recipe: str, resume: str | None, *, chain: bool = False) -> 
         return os.environ[RUN_DIR_VARIABLE]
     runs = Path("runs", recipe)
     if resume == "last":
-        begun, mark, has = (
-            (is_chain, CHAIN_FILE, "is a chain") if chain else (has_checkpoint, CHECKPOINTS, "has a checkpoint")
+        begun, time, has = (
+            (is_chain, time_of_chain, "is a chain") if chain else (has_checkpoint, time_of, "has a checkpoint")
         )
-        saved = [run for run in runs.glob("*/") if begun(run)]
+        saved = [(time(run), run) for run in runs.glob("*/") if begun(run)]
         if not saved:
             raise ConfigError(Problem("resume", "last", f"no run in {runs} {has}", "give run_dir=<folder of the run>"))
-        return str(max(saved, key=lambda run: (run / mark).stat().st_mtime))
+        return str(max(saved)[1])
+    if make:
+        make_folder(runs, "run_dir")
     dated = runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    later = (dated.with_name(f"{dated.name}-{count}") for count in range(2, 100))
-    return str(dated if not dated.exists() else next(path for path in later if not path.exists()))
+    folders = (dated if number == 1 else dated.with_name(f"{dated.name}-{number}") for number in count(1))
+    return str(next(folder for folder in folders if (_is_made(folder) if make else not folder.exists())))
+
+
+def _is_made(folder: Path) -> bool:
+    """Create `folder`; return False if it is there already."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def evaluation_path(run_dir: Path, step: int) -> Path:

@@ -24,13 +24,13 @@ from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chai
 from geotune.runs.directory import (
     CHECKPOINTS,
     METRICS_FILE,
-    checkpoint_steps,
     find_checkpoint,
     has_checkpoint,
     is_finished,
     read_json,
     read_state,
 )
+from geotune.system.launchers import is_first_process
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
 from geotune.training.starting import differences, misfit, model_of
@@ -38,8 +38,6 @@ from geotune.training.starting import differences, misfit, model_of
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-"""Variables by which launchers tell a process its rank."""
 LONGEST_WAIT = 3600.0
 """Seconds that a process waits for the first one to end its leg, which may still have figures to upload."""
 POLL = 0.5
@@ -60,7 +58,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
     Raises ConfigError for a mistake of the user, KeyboardInterrupt after Ctrl-C once the running leg has written its
     checkpoint, and SystemExit with the exit status of a leg that failed.
     """
-    folder, rank = Path(cfg.run_dir).absolute(), _rank()
+    folder, is_first = Path(cfg.run_dir).absolute(), is_first_process()
     legs = [
         Leg(name, f"{number}_{name}", list(leg.own), list(leg.overrides))
         for number, (name, leg) in enumerate(cfg.chain.items(), 1)
@@ -75,23 +73,21 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         return {}
     if cfg.resume is not None and not is_chain(folder):
         raise ConfigError(Problem("resume", "last", f"{folder} holds no {CHAIN_FILE}", "start without resume"))
-    with _claimed(folder, rank) as lock, _Child(lock).signals() as child:
+    with _locked(folder, is_first=is_first) as lock, _Child(lock).signals() as child:
         if cfg.resume is not None:
             legs = _continued(legs, folder)
-        elif rank == 0:
-            _refuse_used(folder)
         _set_starts(legs, nodes, folder, cfg.start)
         for number, leg in enumerate(legs, 1):
             if leg.state == "finished":
                 continue
-            if rank == 0:
+            if is_first:
                 log.info("leg %d of %d, %s: %s", number, len(legs), leg.name, folder / leg.folder)
                 leg.state, leg.started_at, leg.exit_status = "running", leg.started_at or _now(), None
                 write_chain(folder, legs)
             group = as_overrides({"wandb.group": f"{cfg.recipe}-{folder.name}"})
             given = [*group, *leg.overrides, *_position(leg, folder)]
-            status = child.run(given, _rendezvous(leg, rank))
-            if rank == 0:
+            status = child.run(given, _rendezvous(leg, is_first=is_first))
+            if is_first:
                 # Lightning ends a training with status 0 when SIGTERM stops it before its end.
                 status = 1 if status == 0 and not _is_complete(folder / leg.folder) else status
                 leg.state = "finished" if status == 0 else "waiting" if child.stopped else "failed"
@@ -101,21 +97,21 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
                 status = _status_of_first(leg.name, folder)
             if status or child.stopped:
                 raise _stop(leg, number, len(legs), status, child.stopped, folder)
-    if rank == 0:
+    if is_first:
         log.info("the chain is finished; its last leg is %s", folder / legs[-1].folder)
     return read_json(folder / legs[-1].folder / METRICS_FILE) or {}
 
 
 @contextmanager
-def _claimed(folder: Path, rank: int) -> Iterator[int | None]:
+def _locked(folder: Path, *, is_first: bool) -> Iterator[int | None]:
     """Hold the lock of the chain's folder, which the process of a leg holds as well. Yields its file descriptor.
 
-    If the chain was killed, its last leg may still be writing a checkpoint: wait for it. Other processes than the first
-    follow that one, without a lock.
+    The claim of the folder keeps other chains out. But if an earlier chain was killed, its last leg may still be
+    writing a checkpoint: wait for it. Other processes than the first follow that one, without a lock.
     """
     import fcntl
 
-    if rank != 0:
+    if not is_first:
         yield None
         return
     with (folder / LOCK_FILE).open("w") as file:
@@ -215,15 +211,6 @@ def _is_complete(run: Path) -> bool:
     return state.step >= state.total_updates and is_finished(checkpoint, state.step)
 
 
-def _refuse_used(folder: Path) -> None:
-    """Raise ConfigError if the folder holds a chain or a run already."""
-    if is_chain(folder) or checkpoint_steps(folder):
-        what, remedy = "a run", "give another folder"
-        if is_chain(folder):
-            what, remedy = "a chain", "give resume=last, or another folder"
-        raise ConfigError(Problem("run_dir", folder, f"this folder holds {what} already", remedy))
-
-
 def _position(leg: Leg, folder: Path) -> list[str]:
     """Return the overrides that say where a leg writes and where it begins."""
     run = folder / leg.folder
@@ -294,7 +281,7 @@ class _Child:
 
 def _stop(leg: Leg, number: int, count: int, status: int, stopped: int, folder: Path | None) -> BaseException:
     """Say how a chain that stopped goes on. Returns the exception that ends this process with the right status."""
-    if _rank() == 0 and folder is not None:
+    if is_first_process() and folder is not None:
         how = "interrupted" if stopped else f"exit status {status}"
         log.warning(
             "the chain stopped in leg %d of %d, %s (%s); go on with resume=last run_dir=%s",
@@ -321,7 +308,7 @@ def _status_of_first(name: str, folder: Path) -> int:
     )
 
 
-def _rendezvous(leg: Leg, rank: int) -> dict[str, str]:
+def _rendezvous(leg: Leg, *, is_first: bool) -> dict[str, str]:
     """Return the environment variables by which the processes of a leg find each other.
 
     The processes of a job that torchrun started meet in a store of torchrun, which still holds the addresses of the leg
@@ -334,16 +321,11 @@ def _rendezvous(leg: Leg, rank: int) -> dict[str, str]:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=LONGEST_WAIT))
     key = f"geotune/{leg.folder}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if rank == 0:
+    if is_first:
         with socket.socket() as free:
             free.bind(("", 0))
             store.set(key, str(free.getsockname()[1]))
     return {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": store.get(key).decode()}
-
-
-def _rank() -> int:
-    """Return the rank of this process in the job of its launcher; 0 without a launcher."""
-    return next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
 
 
 def _now() -> str:

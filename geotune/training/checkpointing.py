@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import pickle
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from geotune.backbones.placement import placement_of
 from geotune.backbones.weights import save_processor, save_weights
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
+from geotune.runs.aside import set_aside_after
+from geotune.runs.claim import is_taken
 from geotune.runs.directory import (
     CHECKPOINTS,
     STATE_FILE,
@@ -38,6 +42,9 @@ from geotune.training.resuming import TRAINER_FILE, RunIdentity, SavedRun, resto
 
 if TYPE_CHECKING:
     from geotune.encoding.collate import Batch
+
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoints(Callback):
@@ -85,14 +92,17 @@ class Checkpoints(Callback):
         self.best = best or BestCheckpoint()
         # In another run directory, `best` starts anew: it is a link to a checkpoint in the same folder.
         own = resume.state if resume is not None and belongs_to(resume.folder, progress.run_dir) else None
+        self._steps = [step for step in checkpoint_steps(progress.run_dir) if own is not None and step <= own.step]
+        """Steps of the checkpoints of this run, ascending: no other one is ever deleted."""
+        if own is not None and own.best_step is not None and own.best_step not in self._steps:
+            log.warning("the best checkpoint, that of update %d, is gone: the best value starts anew", own.best_step)
+            own = replace(own, best=None, best_step=None)
         if own is not None:
             self.best.resume(own)
         self.schedule = EvaluationSchedule(progress, every=every)
         self._interruption = Interruption()
         self._random_state: dict[str, Any] | None = None
         """Random state to restore before the next micro-batch."""
-        self._saved: int | None = own.step if own else None
-        """Step of the newest checkpoint of this run."""
 
     @property
     def interrupted(self) -> bool:
@@ -114,6 +124,8 @@ class Checkpoints(Callback):
         stage = as_stage(pl_module)
         if self.resume is not None:
             self._random_state = restore_training(trainer, stage, self.resume)
+            if trainer.is_global_zero and belongs_to(self.resume.folder, self.progress.run_dir):
+                self._go_on_from(self.resume)
         if self.resume is None or not self.schedule.is_done(self.progress.step):
             self._evaluate(trainer, stage)
 
@@ -145,10 +157,20 @@ class Checkpoints(Callback):
         step = self.progress.step
         for result in self.schedule.run(trainer, stage):
             value = self.best.value_in(result)
-            if value is not None and step == self._saved and self.best.improves(value):
+            if value is not None and self._steps[-1:] == [step] and self.best.improves(value):
                 self.best.value, self.best.step = float(value), step
                 if trainer.is_global_zero:
                     self._mark_best(step)
+
+    def _go_on_from(self, resume: SavedRun) -> None:
+        """Move aside what this run wrote after the checkpoint that it resumes from, and restore the links."""
+        set_aside_after(self.progress.run_dir, resume.state.step)
+        folder = self.progress.run_dir / CHECKPOINTS
+        replace_symlink(folder / "last", resume.folder.name)
+        if self.best.step is None:
+            (folder / "best").unlink(missing_ok=True)
+        else:
+            replace_symlink(folder / "best", step_name(self.best.step))
 
     def _mark_best(self, step: int) -> None:
         """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""
@@ -169,6 +191,7 @@ class Checkpoints(Callback):
         Raises ConfigError in every process if one of them can't write its part.
         """
         step = self.progress.step
+        self._check_claim(trainer)
         folder = self.progress.run_dir / CHECKPOINTS
         partial = folder / f".{step_name(step)}.partial"
         if trainer.is_global_zero:
@@ -189,6 +212,7 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 shutil.rmtree(partial, ignore_errors=True)
             raise ConfigError(self._write_error(step, problem))
+        self._steps = [*(earlier for earlier in self._steps if earlier != step), step]
         if trainer.is_global_zero:
             final = folder / step_name(step)
             shutil.rmtree(final, ignore_errors=True)
@@ -196,7 +220,6 @@ class Checkpoints(Callback):
             replace_symlink(folder / "last", step_name(step))
             self._prune()
         trainer.strategy.barrier("checkpoint_end")
-        self._saved = step
 
     def _try_write(
         self,
@@ -251,16 +274,26 @@ class Checkpoints(Callback):
             best_figure=self.best.value_of,
             wandb_id=self.wandb_id(),
             left_out=progress.unreadable,
+            written_at=datetime.now().astimezone().isoformat(),
         )
         # The last file: a folder that holds it is a complete checkpoint.
         write_json(folder / STATE_FILE, asdict(state))
 
+    def _check_claim(self, trainer: Trainer) -> None:
+        """Raise ConfigError in every process if another run has taken the folder, as after a long standstill."""
+        is_lost = trainer.is_global_zero and is_taken(self.progress.run_dir)
+        if trainer.strategy.reduce_boolean_decision(is_lost, all=False):
+            remedy = "resume from its last checkpoint in another folder"
+            raise ConfigError(Problem("run_dir", self.progress.run_dir, "another run has taken this folder", remedy))
+
     def _prune(self) -> None:
-        """Delete all checkpoints but the newest `keep_last` and the best one."""
-        steps = checkpoint_steps(self.progress.run_dir)
-        for step in steps[: -self.keep_last]:
-            if step != self.best.step:
-                shutil.rmtree(self.progress.run_dir / CHECKPOINTS / step_name(step))
+        """Delete all checkpoints of this run but the newest `keep_last` and the best one."""
+        kept = {*self._steps[-self.keep_last :], self.best.step}
+        for step in self._steps:
+            folder = self.progress.run_dir / CHECKPOINTS / step_name(step)
+            if step not in kept and folder.is_dir():
+                shutil.rmtree(folder)
+        self._steps = [step for step in self._steps if step in kept]
 
 
 def checked_state(stage: Stage) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,12 @@ SUITES = {"geox": {"mean_accuracy": 0.5}}
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder of a process that is not one of several."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LOCAL_RANK", RUN_DIR_VARIABLE):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", RUN_DIR_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
-def a_checkpoint(run: Path, step: int, total: int = 10) -> Path:
+def a_checkpoint(run: Path, step: int, total: int = 10, written_at: str | None = None) -> Path:
     """Write a complete checkpoint without tensors."""
     state = State(
         step=step,
@@ -60,6 +61,7 @@ def a_checkpoint(run: Path, step: int, total: int = 10) -> Path:
         best_step=None,
         wandb_id=None,
         left_out={},
+        written_at=written_at,
     )
     folder = run / "checkpoints" / f"step_{step:06d}"
     folder.mkdir(parents=True)
@@ -85,41 +87,67 @@ def test_a_new_run_gets_a_dated_folder_of_its_own(alone: Path, monkeypatch: pyte
     assert default_run_dir("quickstart", "some/step_000002") == "runs/quickstart/2024-05-06_12-00-00-2"
 
 
+def test_several_processes_get_a_folder_each(alone: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: default_run_dir("quickstart", None, make=True), range(24)))
+    assert len(set(folders)) == 24
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
 def test_resume_last_means_the_newest_run_with_a_checkpoint(alone: Path) -> None:
     with pytest.raises(ConfigError, match=r"resume=last: no run in runs/quickstart has a checkpoint"):
         default_run_dir("quickstart", "last")
-    for age, name in ((10, "newer"), (50, "older")):
-        a_checkpoint(Path("runs/quickstart", name), 2)
-        os.utime(Path("runs/quickstart", name, "checkpoints"), (1e9 - age, 1e9 - age))
+    # The older one has the later clock time, in another zone, and its folder was changed later, as by a copy.
+    for name, time in (("newer", "2026-03-01T12:00:00+01:00"), ("older", "2026-03-01T12:30:00+02:00")):
+        a_checkpoint(Path("runs/quickstart", name), 2, written_at="2027-01-01T00:00:00+00:00")
+        a_checkpoint(Path("runs/quickstart", name), 4, written_at=time)
+    os.utime("runs/quickstart/newer/checkpoints/step_000004", (1e9, 1e9))
     Path("runs/quickstart/empty/checkpoints/step_000004").mkdir(parents=True)
     assert default_run_dir("quickstart", "last") == "runs/quickstart/newer"
+    assert newest_run("quickstart") == Path("runs/quickstart/newer")
+
+
+@pytest.mark.parametrize("time", [None, "yesterday", 3])
+def test_a_run_without_a_time_counts_by_its_folder(alone: Path, time: Any) -> None:
+    for age, name in ((10, "newer"), (50, "older")):
+        step = a_checkpoint(Path("runs/quickstart", name), 2, written_at=time)
+        os.utime(step, (1e9 - age, 1e9 - age))
+    assert default_run_dir("quickstart", "last") == "runs/quickstart/newer"
+    assert newest_run("quickstart") == Path("runs/quickstart/newer")
 
 
 def test_resume_last_of_a_chain_means_the_newest_chain(alone: Path) -> None:
     a_checkpoint(Path("runs/steps/single"), 2)
     with pytest.raises(ConfigError, match=r"resume=last: no run in runs/steps is a chain"):
         default_run_dir("steps", "last", chain=True)
-    for age, name in ((10, "newer"), (50, "older")):
+    for name in ("newer", "older"):
         write_chain(Path("runs/steps", name), [Leg("a", "1_a", [], [])])
-        os.utime(Path("runs/steps", name, "chain.json"), (1e9 - age, 1e9 - age))
+    os.utime("runs/steps/older/chain.json", (1e9, 1e9))
+    assert default_run_dir("steps", "last", chain=True) == "runs/steps/newer"
+    for name, time in (("newer", "2026-03-01T12:00:00+01:00"), ("older", "2026-03-01T12:30:00+02:00")):
+        legs = [Leg("a", "1_a", [], [], started_at="2026-02-01T12:00:00+00:00", ended_at=time), Leg("b", "2_b", [], [])]
+        write_chain(Path("runs/steps", name), legs)
     assert default_run_dir("steps", "last", chain=True) == "runs/steps/newer"
     assert default_run_dir("steps", "last") == "runs/steps/single"
 
 
 def test_the_newest_run_of_a_recipe_has_a_checkpoint(alone: Path) -> None:
     assert newest_run("steps") is None
-    for age, name in ((10, "newer"), (50, "older")):
-        step = a_checkpoint(Path("runs/steps", name), 2)
-        os.utime(step, (1e9 - age, 1e9 - age))
+    for hour, name in ((2, "newer"), (1, "older")):
+        a_checkpoint(Path("runs/steps", name), 2, written_at=f"2026-03-01T0{hour}:00:00+00:00")
     write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], [])])
     assert newest_run("steps") == Path("runs/steps/newer"), "no leg of the chain is finished"
     write_chain(Path("runs/steps/chain"), [Leg("a", "1_a", [], [], state="finished")])
-    a_checkpoint(Path("runs/steps/chain/1_a"), 2)
+    a_checkpoint(Path("runs/steps/chain/1_a"), 2, written_at="2026-03-01T03:00:00+00:00")
     assert newest_run("steps") == Path("runs/steps/chain")
 
 
-def test_a_child_process_takes_the_folder_that_it_is_told(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
+@pytest.mark.parametrize("told", [{"LOCAL_RANK": "1"}, {"SLURM_PROCID": "3"}, {"SLURM_STEP_NUM_TASKS": "2"}])
+def test_a_child_process_takes_the_folder_that_it_is_told(
+    told: dict[str, str], alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="run_dir=null"):
         default_run_dir("quickstart", None)
     monkeypatch.setenv(RUN_DIR_VARIABLE, "runs/told")

@@ -182,7 +182,7 @@ def test_a_chain_means_its_last_finished_leg(whole: Path, here: Path, tmp_path: 
             "leg two now has stage.lr=2e-2; give these legs as they were",
         ),
         ("leg", ["resume=last"], "this is the folder of a chain; choose the chain's recipe"),
-        ("steps", ["chain.two.backbone.lora.r=2"], "it was trained with backbone.lora.r=8 (here 2)"),
+        ("steps", ["chain.two.backbone.lora.r=2", "dry_run=true"], "it was trained with backbone.lora.r=8 (here 2)"),
     ],
 )
 def test_mistakes(
@@ -244,6 +244,27 @@ def test_a_chain_that_was_stopped_ends_like_one_that_was_not(
     assert "resumed from" in done.stderr
     for folder, step in (("1_one", 2), ("2_two", 4), ("3_three", 4)):
         assert equal(weights(run / folder, step), weights(whole / folder, step)), folder
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(here: Path) -> None:
+    run = here / "requeued"
+    (here / "stop_in").mkdir()
+    (here / "stop_in" / run.name).write_text("leg 9")
+    arguments = ["recipe=leg.yaml", f"run_dir={run}", "trainer.checkpoint_every=100"]
+    command = [sys.executable, "-m", "geotune.train", *arguments]
+    killed = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=400)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (run / ".claim").is_file()
+    (run / "slurm-7.out").write_text("of the launcher")
+    assert main(arguments) == 0
+    first, again = (len((path / "updates.jsonl").read_text().splitlines()) for path in (run / "aside" / "1", run))
+    assert (first, again) == (2, 4)
+    assert checkpoint_steps(run) == [4]
+    assert (run / "slurm-7.out").is_file()
+    assert not (run / ".claim").exists()
+    before = weights(run, 4)
+    assert main(arguments) == 2
+    assert equal(weights(run, 4), before)
 
 
 def test_a_leg_that_fails_stops_the_chain(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from safetensors.torch import load_file
 
 import geotune
 from geotune.errors import ConfigError
+from geotune.runs.claim import CLAIM_FILE, Claim
 from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.stages.sft import SFT
 from geotune.train import train
@@ -102,12 +105,62 @@ def test_muon_resumes_as_well(recipe: Callable[..., Any], tmp_path: Path, fail_a
     same_run(whole, broken, 6)
 
 
-def test_resume_from_an_older_checkpoint_drops_later_lines(recipe: Callable[..., Any], tmp_path: Path) -> None:
+def test_resume_from_an_older_checkpoint_moves_the_later_ones_aside(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     whole, other = tmp_path / "whole", tmp_path / "other"
-    train(recipe(run_dir=str(whole), **{"trainer.keep_last": 9}))
-    train(recipe(run_dir=str(other), **{"trainer.keep_last": 9}))
-    train(recipe(run_dir=str(other), resume=str(other / "checkpoints" / "step_000002")))
+    changes = evaluator.config() | {"trainer.keep_last": 2}
+    evaluator.accuracies = {2: 0.5, 4: 0.6, 6: 0.7}
+    train(recipe(run_dir=str(whole), **changes))
+    train(recipe(run_dir=str(other), **changes))
+    before = (other / "updates.jsonl").read_text()
+    evaluator.accuracies = {4: 0.6, 6: 0.3}
+    train(recipe(run_dir=str(other), resume=str(other / "checkpoints" / "step_000004"), **changes))
     same_run(whole, other, 6)
+    assert checkpoint_steps(other) == [4, 6]
+    assert os.readlink(other / "checkpoints" / "last") == "step_000006"
+    assert os.readlink(other / "checkpoints" / "best") == "step_000004", "not the one that was moved aside"
+    aside = other / "aside" / "1"
+    assert checkpoint_steps(aside) == [6]
+    assert read_state(aside / "checkpoints" / "step_000006").best_step == 6
+    assert (aside / "updates.jsonl").read_text() == before
+    assert (aside / "metrics.json").is_file()
+    assert f"after update 4 is now in {aside}" in caplog.text
+
+
+def test_a_best_checkpoint_that_is_gone_is_forgotten(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    evaluator.accuracies = {2: 0.9, 4: 0.3, 6: 0.4}
+    train(recipe(**evaluator.config(), **{"trainer.max_steps": 4}))
+    shutil.rmtree(run / "checkpoints" / "step_000002")
+    train(recipe(**evaluator.config(), resume="last"))
+    assert "the best checkpoint, that of update 2, is gone" in caplog.text
+    assert os.readlink(run / "checkpoints" / "best") == "step_000006"
+
+
+def test_pruning_leaves_what_this_run_has_not_written(recipe: Callable[..., Any], tmp_path: Path) -> None:
+    foreign = tmp_path / "run" / "checkpoints" / "step_000100"
+    foreign.mkdir(parents=True)
+    (foreign / "state.json").write_text("{}")
+    train(recipe(**{"trainer.keep_last": 1}))
+    assert checkpoint_steps(tmp_path / "run") == [6, 100]
+    assert os.readlink(foreign.parent / "last") == "step_000006"
+
+
+def test_a_run_whose_folder_was_taken_writes_no_checkpoint(
+    recipe: Callable[..., Any], tmp_path: Path, fail_at: Any
+) -> None:
+    run = tmp_path / "run"
+
+    def take() -> None:
+        (run / CLAIM_FILE).write_text(replace(Claim.of_this_process(), pid=1).text())
+
+    fail_at(2, take)
+    with pytest.raises(ConfigError, match="another run has taken this folder"):
+        train(recipe())
+    assert checkpoint_steps(run) == [2]
 
 
 def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
