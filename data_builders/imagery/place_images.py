@@ -22,7 +22,7 @@ from geotune.imagery.symmetry import IDENTITY, Symmetry
 from geotune.system.image_names import missing_image
 from geotune.system.images import load_image
 
-IMAGE_VERSION = "places 1"
+IMAGE_VERSION = "places 2"
 """Part of the digest in every image's path: change it when an image would come out differently."""
 _LEAST_ASPECT = 1.9
 """Width of a panorama divided by its height, at least."""
@@ -189,7 +189,7 @@ def _photo_view(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Ma
     name = next((point for point in COMPASS_POINTS if compass_to_heading(point) == job.centre_heading_deg), None)
     if name not in settings.headings:
         raise _UnusableError("heading_not_asked", f"{job.ground.name} looks towards {job.centre_heading_deg:g}")
-    image = load_image(job.ground, max_pixels=settings.max_pixels)
+    image = load_image(job.ground, max_pixels=settings.max_pixels, srgb=True)
     if not job.mirrored:
         return {name: job.ground}
     symmetry = Symmetry(0, mirrored=True)
@@ -214,7 +214,7 @@ def _panorama_views(job: ImageJob, settings: ImageSettings, folder: Path, maker:
 
     @cache
     def panorama() -> NDArray[np.uint8]:
-        return np.asarray(load_image(job.ground, max_pixels=settings.max_pixels))
+        return np.asarray(load_image(job.ground, max_pixels=settings.max_pixels, srgb=True))
 
     def draw(heading_deg: float) -> NDArray[np.uint8]:
         view = perspective_view(
@@ -252,7 +252,7 @@ def _map(job: ImageJob, settings: ImageSettings, folder: Path, maker: _Maker) ->
     path = base.with_name(f"{base.name}.png")
 
     def draw() -> NDArray[np.uint8]:
-        whole = load_image(satellite, max_pixels=settings.max_pixels)
+        whole = load_image(satellite, max_pixels=settings.max_pixels, srgb=True)
         return _rescaled(whole.crop(box), settings.map_size)
 
     maker.make(path, draw)

@@ -19,7 +19,7 @@ from geotune.system.images import check_image, load_image
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
-CROP_VERSION = b"crops 1: 2/3 x 2/3, one size, png\n"
+CROP_VERSION = b"crops 2: 2/3 x 2/3, one size, png, srgb on white\n"
 """Part of the digest in every crop's path: change it when the crops of a map would come out differently."""
 CHECK_VERSION = 1
 """Increase it when an image that passed the check would now be rejected."""
@@ -72,7 +72,7 @@ def prepare_image(path: Path, *, crops_root: Path | None, max_pixels: int) -> Im
 
 
 def _cut(path: Path, folder: Path, names: Sequence[str]) -> None:
-    image = load_image(path)
+    image = load_image(path, srgb=True)
     for name in names:
         write_image(folder / f"{name}.png", image.crop(crop_box(name, *image.size)))
 

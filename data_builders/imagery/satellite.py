@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geotune.geo import mercator_tile_xy
+from geotune.system.images import load_image
 
 TileReader = Callable[[int, int, int], NDArray[np.uint8]]
 """Maps (zoom, x, y) to the tile's pixels (tile_size, tile_size, 3)."""
@@ -51,17 +52,16 @@ def image_from_tiles(
 
 
 def tile_folder(root: str | Path, pattern: str = "{zoom}/{x}/{y}.png") -> TileReader:
-    """Return a reader of the tiles that are files under `root`, named by `pattern` (fields zoom, x, y)."""
-    from PIL import Image
+    """Return a reader of the tiles that are files under `root`, named by `pattern` (fields zoom, x, y).
 
+    The reader raises MissingTileError for a file that does not exist, and BadRecord for one that can't be read.
+    """
     base = Path(root)
 
     def read(zoom: int, x: int, y: int) -> NDArray[np.uint8]:
         path = base / pattern.format(zoom=zoom, x=x, y=y)
-        try:
-            with Image.open(path) as tile:
-                return np.asarray(tile.convert("RGB"))
-        except FileNotFoundError as error:
-            raise MissingTileError(f"no tile {path}") from error
+        if not path.is_file():
+            raise MissingTileError(f"no tile {path}")
+        return np.asarray(load_image(path, srgb=True))
 
     return read

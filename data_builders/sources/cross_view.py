@@ -38,7 +38,7 @@ class CrossView(CrossViewSettings, Builder):
         ConfigError: Files of the source are missing, it publishes no split, or a setting is impossible.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def build(self, writer: DatasetWriter) -> None:
         """Write the questions about all places of this side of the split; the report says what was left out."""

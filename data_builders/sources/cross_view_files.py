@@ -9,6 +9,7 @@ from data_builders.sources.cross_view_place import SourcePlace
 from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError, Problem
 from geotune.geo import TILE_SIZE_PX, mercator_tile_xy
+from geotune.system.image_names import name_on_disk
 from geotune.tasks.coordinates import Coordinates, check_coordinates
 
 Records = Iterator[SourcePlace | RejectedRecordError]
@@ -69,4 +70,4 @@ def path_inside(root: Path, name: PurePosixPath) -> Path:
     """The file `name` in `root`; raises ValueError if the name leads out of it."""
     if name.is_absolute() or ".." in name.parts or "\0" in str(name):
         raise ValueError(f"{str(name)!r} leaves the folder of images")
-    return root / name
+    return name_on_disk(root / name)

@@ -131,8 +131,8 @@ class CaptionRequest:
 
 
 def encode_photo(path: Path, max_side: int) -> bytes:
-    """A photo as JPEG: upright, at most `max_side` pixels a side, without the file's metadata."""
-    image = load_image(path)
+    """A photo as JPEG: upright, in sRGB, at most `max_side` pixels a side, without the file's metadata."""
+    image = load_image(path, srgb=True)
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=JPEG_QUALITY)

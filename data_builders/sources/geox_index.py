@@ -49,7 +49,7 @@ class GeoxIndex(Builder):
         ConfigError: A folder or file is missing, an index is not JSON, or a task or source is unknown.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     index_dir: Path
     """Folder of the published indices (Orin4_SameLocation, Location4_50_in_range, LocationSelection, ...)."""

@@ -13,6 +13,7 @@ from data_builders.questions.placed_view import CROSS_MAP, LOCALIZATION, OWN_MAP
 from data_builders.questions.sample import place_name
 from data_builders.sources.rejected import RejectedRecordError
 from geotune.errors import ConfigError, Problem
+from geotune.system.image_names import name_on_disk
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 from geotune.tasks.cross_view import HEADINGS, N_CANDIDATES
 
@@ -235,7 +236,7 @@ def _view(record: Any, fallback_id: str, kind: str, index: str, source: str, fam
         family=family,
         image_id=str(image_id),
         heading=heading,
-        ground=images / name,
+        ground=name_on_disk(images / name),
         panorama=panorama,
         lat=place.lat,
         lon=place.lon,
@@ -271,7 +272,7 @@ def _map(parent: _Fields, images: Path) -> MapRef:
     zoom = fields.get("zoom_level", int, type(None))
     in_path = _VIEW_IN_PATH.search(name)
     scale = f"zoom{zoom}" if zoom is not None else f"view{in_path[1]}" if in_path else ""
-    return MapRef(name, images / name, zoom, scale)
+    return MapRef(name, name_on_disk(images / name), zoom, scale)
 
 
 def _inside(fields: _Fields) -> str:

@@ -15,7 +15,7 @@ from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.geo import haversine_km
 from geotune.records import iter_json
 from geotune.sample import IMAGE_TAG
-from geotune.system.image_names import file_name
+from geotune.system.image_names import file_name, name_on_disk
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, CoordinateError, Coordinates
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -210,11 +210,11 @@ class GreImages:
         if ".." in parts or "\0" in name or not parts:
             return None
         if _is_absolute(name):
-            return self.folder / parts[-1]
+            return name_on_disk(self.folder / parts[-1])
         if parts[0] in IMAGE_FOLDERS:
-            return self.folder.joinpath(*parts[1:])
-        inside = self.folder.joinpath(*parts)
-        beside = self.root.joinpath(*parts)
+            return name_on_disk(self.folder.joinpath(*parts[1:]))
+        inside = name_on_disk(self.folder.joinpath(*parts))
+        beside = name_on_disk(self.root.joinpath(*parts))
         return beside if beside.is_file() and not inside.is_file() else inside
 
 

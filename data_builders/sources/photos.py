@@ -24,7 +24,7 @@ from data_builders.writer import DatasetWriter
 from geotune.config.rules import at_least
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import Sample, Turn
-from geotune.system.image_names import file_name
+from geotune.system.image_names import file_name, name_forms
 from geotune.system.images import CAMERA_ENDINGS, foreign_format
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
@@ -78,8 +78,7 @@ class PhotoFolder:
         """
         unopenable: list[Path] = []
         elsewhere: list[Path] = []
-        for name in row.files:
-            name = name.replace("\\", "/")
+        for name in (form.replace("\\", "/") for file in row.files for form in name_forms(file)):
             if ".." in name.split("/") or "\0" in name:
                 raise RejectedRecordError(row.id, "outside_folder", f"{name!r} leaves the folder of photos")
             exact = self.root / name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -42,6 +44,29 @@ def file_name(name: str) -> str:
     else:
         return name
     raise BadRecord("", f"image {shortened(name)} {text}", code=NOT_A_FILE)
+
+
+def name_forms(name: str) -> Iterator[str]:
+    """Yield a name as it is, and then its composed and decomposed Unicode forms (NFC, NFD) if they differ from it.
+
+    The forms look alike, and a copy between file systems may change one into the other.
+    """
+    yield name
+    if not name.isascii():
+        yield from {unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}
+
+
+def name_on_disk(path: Path) -> Path:
+    """Return `path`, or the path that exists where a part of it has another Unicode form, if only that one exists."""
+    if str(path).isascii() or os.path.exists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        there = next((form for form in name_forms(part) if os.path.lexists(found / form)), None)
+        if there is None:
+            return path
+        found /= there
+    return found
 
 
 def missing_image(path: Path) -> BadRecord:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from geotune.errors import BadRecord, shortened
-from geotune.system.image_names import missing_image
+from geotune.system.color_profiles import to_srgb
+from geotune.system.image_names import missing_image, name_on_disk
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are opened. Pillow knows others that are no photos or run programs, such as PostScript."""
@@ -46,19 +47,22 @@ _TURNS: dict[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """Transposition that makes an image upright, by its EXIF orientation."""
+_KEY_SCALES = {"1": 255, "L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+"""Factor from a PNG file's samples to 8 bits, by the raw mode in which Pillow decodes them; 1 for any other."""
 
 
 def resolve_image(dataset_dir: str | Path, name: str) -> Path:
     """Return the path of an image: a relative name below the dataset's folder with links resolved, or an absolute name.
 
-    Raises BadRecord for a relative name that leads out of the folder. The file need not exist.
+    A name in another Unicode form than the file's own (composed or decomposed) finds the file. Raises BadRecord for a
+    relative name that leads out of the folder. The file need not exist.
     """
     path = Path(name)
     if path.is_absolute():
-        return path
+        return name_on_disk(path)
     try:
         root = Path(dataset_dir).resolve()
-        resolved = (root / path).resolve()
+        resolved = name_on_disk(root / path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no file name
         raise BadRecord("", f"image {shortened(name)} can't be followed: {error}") from None
     if not resolved.is_relative_to(root):
@@ -100,19 +104,64 @@ def image_facts(path: str | Path) -> tuple[int, int, float]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
+            _scale_key(image)
             image.draft("L", (64, 64))
-            small = image.convert("L").resize((32, 32), Image.Resampling.BOX)
+            small = _on_white(_eight_bits(image)).convert("L").resize((32, 32), Image.Resampling.BOX)
     except (*_IMAGE_ERRORS, UnidentifiedImageError) as error:
         raise BadRecord("", f"image {path} can't be read: {error}", code="broken_image") from None
     return width, height, sum(small.tobytes()) / 1024
 
 
-def load_image(path: str | Path, *, max_pixels: int | None = None) -> Image.Image:
-    """Return the image in RGB, 8 bits per channel, upright by its EXIF orientation. Raises BadRecord."""
-    image = _decoded(Path(path), max_pixels)
-    if image.mode.startswith("I"):  # 16 bits of gray, of which Pillow's conversion would keep the lowest eight
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    return image.convert("RGB")
+def load_image(path: str | Path, *, max_pixels: int | None = None, srgb: bool = False) -> Image.Image:
+    """Return the image in RGB, 8 bits per channel, upright by its EXIF orientation, on white where it is transparent.
+
+    srgb: convert the colors of an embedded profile to sRGB, for images that are written anew. Training, evaluation and
+    locating take the values as they are stored, because inference servers do. Raises BadRecord.
+    """
+    image = _eight_bits(_decoded(Path(path), max_pixels))
+    if not srgb:
+        return _on_white(image)
+    converted = _on_white(to_srgb(image, str(path)))
+    converted.info.pop("icc_profile", None)  # else it would be written into the new file
+    return converted
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a decoded image with 8 bits per channel; of 16 bits of gray, Pillow's conversion would keep the lowest."""
+    if not image.mode.startswith("I"):
+        return image
+    gray = np.asarray(image).clip(0, 65535)
+    eight = Image.fromarray((gray // 256).astype(np.uint8))
+    if (key := image.info.get("transparency")) is not None:
+        eight.putalpha(Image.fromarray(np.where(gray == key, 0, 255).astype(np.uint8)))
+    eight.info["icc_profile"] = image.info.get("icc_profile")
+    return eight
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return an image in RGB; what lies below transparent pixels is white.
+
+    The arithmetic is that of vLLM (`rgba_to_rgb`) and of qwen_vl_utils (`to_rgb`), for every kind of transparency.
+    """
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white
+
+
+def _scale_key(image: Image.Image) -> None:
+    """Scale the transparent color of an opened PNG file to 8 bits, as its pixels will be; Pillow leaves it as stored.
+
+    The color of 16-bit gray stays as it is, because those pixels stay so.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or image.mode == "P" or key is None or not image.tile:
+        return
+    raw_mode = image.tile[0].args
+    scale = _KEY_SCALES.get(raw_mode if isinstance(raw_mode, str) else raw_mode[0], 1)
+    image.info["transparency"] = tuple(int(v * scale) for v in key) if isinstance(key, tuple) else int(key * scale)
 
 
 def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
@@ -138,6 +187,7 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
                     f"image {path} holds real numbers, no colors; save it with 8 bits a channel",
                     code="broken_image",
                 )
+            _scale_key(image)
             image.load()
             return _upright(image)
     except BadRecord:

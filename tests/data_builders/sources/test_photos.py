@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,12 @@ def test_names_that_several_rows_share_are_taken_exactly(tmp_path: Path) -> None
     for name in ("1.png", "a/1.jpg", "a/2.jpg"):
         with pytest.raises(RejectedRecordError):
             folder.find(row(name, shared=True))
+
+
+@pytest.mark.parametrize(("on_disk", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_unicode_form_find_their_photo(tmp_path: Path, on_disk: str, asked: str) -> None:
+    made = image(tmp_path / unicodedata.normalize(on_disk, "Zürich/é.jpg"))
+    image(tmp_path / "e.jpg")
+    folder = PhotoFolder(tmp_path)
+    for name in ("é", "é.jpg", "é.png"):
+        assert folder.find(row(unicodedata.normalize(asked, name))) == made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from geotune.errors import BadRecord
 from geotune.system.image_names import NOT_A_FILE, file_name, missing_image
+from geotune.system.images import resolve_image
 
 unhurried = settings(deadline=None)
 ADDRESSES = [
@@ -89,3 +91,29 @@ def test_a_missing_image_says_what_lies_there_instead(tmp_path: Path) -> None:
     assert said_of(tmp_path / "empty" / "a.jpg").endswith("its folder holds nothing")
     assert said_of(tmp_path / "empty").endswith("is not a file")
     assert said_of(tmp_path / ("x" * 400)).endswith("is missing (File name too long)")
+
+
+@pytest.mark.parametrize(("on_disk", "asked"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_a_name_in_another_unicode_form_finds_the_file(tmp_path: Path, on_disk: str, asked: str) -> None:
+    name = "Café/Zürich ñ.jpg"
+    file = tmp_path / unicodedata.normalize(on_disk, name)
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    named = unicodedata.normalize(asked, name)
+    assert resolve_image(tmp_path, named) == file
+    assert resolve_image("elsewhere", str(tmp_path / named)) == file
+    mixed = f"{unicodedata.normalize('NFC', 'Café')}/{unicodedata.normalize('NFD', 'Zürich ñ.jpg')}"
+    assert resolve_image(tmp_path, mixed) == file
+    # Both forms exist: each name finds its own.
+    other = tmp_path / unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[on_disk], name)
+    other.parent.mkdir()
+    other.write_bytes(b"y")
+    assert resolve_image(tmp_path, str(file.relative_to(tmp_path))) == file
+    assert resolve_image(tmp_path, str(other.relative_to(tmp_path))) == other
+
+
+def test_names_that_are_not_there_stay_as_they_are(tmp_path: Path) -> None:
+    for name in ("é.jpg", "é/ü.jpg", "\udce9.jpg"):
+        assert resolve_image(tmp_path, name) == tmp_path / name
+    (tmp_path / "\udce9.jpg").write_bytes(b"x")  # a file's name in Latin-1, as Python spells it
+    assert resolve_image(tmp_path, "\udce9.jpg").read_bytes() == b"x"
