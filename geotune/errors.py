@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -16,6 +17,8 @@ ABSENT = _Absent.ABSENT
 """Value of a `Problem` that is about no single value."""
 LONGEST_VALUE = 300
 """Characters of a value that a message shows at most."""
+LONGEST_REASON = 1000
+"""Characters of the reason why a record is bad that a message shows at most."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,14 @@ class BadRecord(ConfigError, ValueError):  # noqa: N818 - a record is bad, not t
         super().__init__(reason)
         self.args = (record_id, reason, where, code)
         self.record_id = record_id
-        self.reason = reason
+        self.reason = in_one_line(reason, LONGEST_REASON)
         self.where = where
         self.code = code
 
     def __str__(self) -> str:
-        named = f"record {self.record_id!r}" if self.record_id else ""
-        return ": ".join(part for part in (self.where, named, self.reason) if part)
+        named = f"record {in_one_line(repr(self.record_id), LONGEST_VALUE)}" if self.record_id else ""
+        where = in_one_line(self.where, LONGEST_VALUE)
+        return ": ".join(part for part in (where, named, self.reason) if part)
 
     def at(self, where: str, record_id: str) -> BadRecord:
         """Return the same error with a position and an id."""
@@ -88,7 +92,24 @@ def as_typed(value: Any, longest: int = 80) -> str:
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
     text = f"[{','.join(map(as_typed, value))}]" if isinstance(value, (list, tuple)) else str(value)
+    text = _escaped(text[:longest]) + text[longest:]
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def in_one_line(text: str, longest: int) -> str:
+    """Return `text` with its control characters escaped, and without its middle if it is longer than `longest`."""
+    if len(text) > longest:
+        half = (longest - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    """Return `text` with line breaks and other characters that a terminal would act on as escapes, such as \\n."""
+    if text.isprintable():
+        return text
+    acting = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in acting else letter for letter in text)
 
 
 def shortened(value: object) -> str:

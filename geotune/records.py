@@ -14,7 +14,9 @@ from geotune.system.files import open_atomically
 from geotune.system.images import check_image, resolve_image
 from geotune.system.strict_json import DECODER, NotJsonError, parse_json
 
-_BLANK = re.compile(r"[ \t\r\n]*+")
+_BLANK = re.compile(r"[\s\ufeff]*+")
+"""White space of every kind, and byte order marks, which joining files leaves between records."""
+_MARK = "\ufeff"
 
 
 def read_samples(
@@ -119,7 +121,7 @@ def _json_lines(path: Path) -> Iterator[_Placed]:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             try:
-                text = _line_text(line, where, "utf-8-sig" if number == 1 else "utf-8")
+                text = _line_text(line, where)
             except BadRecord as error:
                 yield where, error
             else:
@@ -132,18 +134,34 @@ def parse_line(line: bytes, *, where: str, default_id: str) -> Sample:
 
     where: position of the line, for messages. default_id: id for a record without one.
     """
-    record = _parsed(_line_text(line, where, "utf-8-sig"), where)
+    record = _parsed(_line_text(line, where), where)
     if isinstance(record, BadRecord):
         raise record.at(where, default_id)
     return sample_from_record(record, where=where, default_id=default_id)
 
 
-def _line_text(line: bytes, where: str, encoding: str) -> str:
-    """Decode one line and strip it. Raises BadRecord if it is not UTF-8."""
+def is_blank(line: bytes) -> bool:
+    """Return whether a line of a `.jsonl` file is nothing but white space, of any kind, and byte order marks.
+
+    A line that is not UTF-8 is not blank.
+    """
+    if line[:1] == b"{":
+        return False
     try:
-        return line.decode(encoding).strip()
+        return not _line_text(line, "")
+    except BadRecord:
+        return False
+
+
+def _line_text(line: bytes, where: str) -> str:
+    """Decode one line, without the blanks at its ends. Raises BadRecord if it is not UTF-8."""
+    try:
+        text = line.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise BadRecord("", f"not UTF-8 at byte {error.start} of the line", where) from None
+    while text.startswith(_MARK) or text.endswith(_MARK):
+        text = text.strip(_MARK).strip()
+    return text
 
 
 def _parsed(text: str, where: str) -> dict[str, Any] | BadRecord:

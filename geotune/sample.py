@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from geotune.errors import BadRecord, shortened
-from geotune.system.image_names import file_name
+from geotune.system.image_names import NOT_A_FILE, file_name
 from geotune.system.strict_json import NotJsonError, parse_json
 
 IMAGE_TAG = "<image>"
@@ -33,6 +33,11 @@ _IMAGE_KEYS = re.compile(
     re.IGNORECASE,
 )
 """Keys under which records of other projects hold their images."""
+_IN_PLACE = {
+    **dict.fromkeys(("bytes", "data", "base64", "b64_json"), "write it to a file"),
+    **dict.fromkeys(("url", "image_url", "uri"), "download it"),
+}
+"""Keys of an object that is an image or its address, in place of its name, and what to do about it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXT_FIELDS = ("system", "task", "answer", "source", "place", "meta")
 _KNOWN = frozenset({"id", "image", "images", *_SPELLINGS, *_TEXT_FIELDS})
@@ -199,6 +204,9 @@ def _image_name(key: str, image: object) -> str:
     """Return the file name of an image, which may be an object with its `path`, as Hugging Face datasets have it."""
     if isinstance(image, Mapping) and isinstance(image.get("path"), str) and image.get("bytes") is None:
         image = image["path"]
+    if isinstance(image, Mapping) and (other := next((name for name in _IN_PLACE if image.get(name)), None)):
+        text = f"`{key}` is {shortened(image)}, not the name of the image's file; {_IN_PLACE[other]} and name the file"
+        raise BadRecord("", text, code=NOT_A_FILE)
     if not isinstance(image, str):
         raise BadRecord("", f"`{key}` is {shortened(image)}; it must be a string, the name of the image's file")
     return file_name(image)

@@ -36,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.system.libraries import silence_libraries
     from geotune.training.monitor import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
-    from geotune.training.summary import plan_figures, plan_in_words, run_summary
+    from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
     from geotune.training.trainer import closing
 
     silence_libraries()
@@ -52,9 +52,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )
     if run.resume is not None:
         load_checkpoint(run, cfg.resume)
-    data_figures = plan_figures(run.plan)
+    data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
     if run.trainer.is_global_zero:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
+        for line, is_large in left_out.items():
+            log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
         write_config(progress.run_dir, cfg)
         write_rejected(progress.run_dir, run.dataset.rejected)
     with checkpoints.graceful_interrupt(), closing(run.loggers):
@@ -62,8 +64,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if checkpoints.interrupted:
         raise KeyboardInterrupt
     evaluation = checkpoints.schedule.result or {"step": progress.step}
-    result = {**evaluation, "train": monitor.last, "data": data_figures}
+    counts = {**run.dataset.left_out, "unreadable": len(progress.unreadable)}
+    result = {**evaluation, "train": monitor.last, "data": data_figures, "left_out": counts}
     if run.trainer.is_global_zero:
+        for line in (line for line, is_large in left_out.items() if is_large):
+            log.warning("%s: %s", cfg.data.path, line)
         write_json(progress.run_dir / METRICS_FILE, result)
     return result
 

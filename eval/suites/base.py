@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from geotune.sample import Sample
 from geotune.system.image_names import missing_image
 from geotune.system.images import resolve_image
 from geotune.tasks import Task, get_task
+
+log = logging.getLogger(__name__)
 
 ANSWER_MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
 """Ways to answer a question; `eval.evaluator.Evaluator` says what they mean."""
@@ -81,15 +85,21 @@ class DatasetSuite(Options):
         yield from at_least("samples_per_task", self.samples_per_task, 1, remedy)
         yield from is_builder("build", self.build)
 
-    def load_tasks(self, tasks: Sequence[str], key: str) -> list[Sample]:
-        """Load the chosen samples of `tasks`, in that order, with absolute image paths; raises ConfigError."""
+    def load_tasks(self, tasks: Sequence[str], key: str, *, needed: Sequence[str] = ()) -> list[Sample]:
+        """Load the chosen samples of `tasks`, in that order, with absolute image paths, and log what is left out.
+
+        needed: tasks of which there must be a sample. Raises ConfigError.
+        """
         path = ensure_dataset(self.path, self.build, key=f"{key}.path")
         by_task: dict[str, list[Sample]] = {name: [] for name in tasks}
+        others: Counter[str] = Counter()
         try:
             for sample in read_samples(path):
                 if sample.task in by_task:
                     self.check_gold(sample, get_task(sample.task), f"{key}.path={path}")
                     by_task[sample.task].append(sample)
+                else:
+                    others[sample.task or "(no task)"] += 1
             chosen = [sample for name in tasks for sample in self._subset(by_task[name], get_task(name))]
             _check_images(chosen, path.parent)
             chosen = [sample.in_folder(path.parent.absolute()) for sample in chosen]
@@ -103,6 +113,15 @@ class DatasetSuite(Options):
                     f"{key}.path", path, f"holds no sample of {', '.join(tasks)}", "choose another dataset or tasks"
                 )
             )
+        if missing := [name for name in needed if not by_task[name]]:
+            present = ", ".join(sorted({*others, *(name for name in tasks if by_task[name])}))
+            text = f"{path} holds no sample of {', '.join(missing)}, only of {present}"
+            raise ConfigError(Problem(f"{key}.tasks", list(needed), text, "leave these tasks out"))
+        beyond = sum(map(len, by_task.values())) - len(chosen)
+        left_out = [f"{beyond:,} beyond samples_per_task={self.samples_per_task}"] * bool(beyond)
+        left_out += [f"{count:,} of {name}" for name, count in others.items()]
+        if left_out:
+            log.info("suite %s: not asked are %s", key.rpartition(".")[2], ", ".join(left_out))
         return chosen
 
     def check_gold(self, sample: Sample, task: Task, where: str) -> None:

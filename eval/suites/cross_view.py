@@ -37,7 +37,7 @@ class CrossViewSuite(DatasetSuite):
 
     def load(self, key: str) -> list[Sample]:
         wanted = CROSS_VIEW_TASKS if self.tasks is None else self.tasks
-        return self.load_tasks([name for name in CROSS_VIEW_TASKS if name in wanted], key)
+        return self.load_tasks([name for name in CROSS_VIEW_TASKS if name in wanted], key, needed=self.tasks or ())
 
     def measure(self, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> SuiteResult:
         """Compute `mean_accuracy` (unweighted over the tasks present), its interval, and the figures of each task."""

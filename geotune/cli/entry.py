@@ -28,6 +28,7 @@ Overrides, which take precedence over the recipe:
     recipe=quickstart backbone=tiny      choose a file of recipes/<group>/, or any YAML file: builder=mine.yaml
     builder@data.build=synthetic         place a file of a group at a key; write `+builder@...` for a new key
     stage.lr=1e-4  data.tasks=[a,b]      set a value, which is read as the type of the key requires
+    data.mix={/photos (2024): 2, b: 0.5} set numbers by name; the name is any text, in quotes or not
     data.path=/photos (2024), a=b/{x}    set a text, which is everything after the first `=`
     evaluator=null  ~data.limit          set a key to null, and reset a key to its default
     places=200                           set a field of the builder, short for builder.places=200 (`build` only)

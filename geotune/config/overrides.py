@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import re
 import types
+import typing
 from collections.abc import Sequence
 from typing import Any
 
 from geotune.config.compositions import Composition
 from geotune.config.conversion import convert, hint_at
-from geotune.config.parameters import MISSING, parameters_of, union_members
+from geotune.config.parameters import MAPPINGS, MISSING, parameters_of, union_members, walk
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, register_file
 from geotune.errors import ConfigError, Problem
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./@-]*)(?:=(?P<text>.*))?", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan", re.IGNORECASE)
+_QUOTED = r"'[^']*'|\"[^\"]*\""
+_WEIGHT = re.compile(
+    rf"\s*(?P<name>{_QUOTED}|[^\s].*?)\s*:\s*(?P<number>{_NUMBER.pattern})\s*(?:,|$)", re.I | re.DOTALL
+)
+"""A name and its number in `{/photos (2024), a=b: 2, "c: d": 0.5}`; the name ends at the first colon before a number
+that ends the item."""
 DELETE = object()
 """Value that marks a key to be removed."""
 
@@ -28,7 +35,11 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
     groups: dict[str, str] = {}
     values: list[tuple[list[str], Any]] = []
     names = group_names()
+    mappings = [f"{key}." for key, parameter in walk(spec.schema) if _holds_values_by_name(parameter.hint)]
     for override in overrides:
+        if (named := _name_in_mapping(override, mappings)) is not None:
+            values.append(named)
+            continue
         match = _OVERRIDE.fullmatch(override)
         if match is None or (match["text"] is None) != (match["prefix"] == "~"):
             raise ConfigError(f"{override}: write key=value{_guess(override, spec)}; --help lists the keys")
@@ -65,6 +76,26 @@ def sort_overrides(overrides: Sequence[str], spec: Composition) -> tuple[dict[st
     return groups, values
 
 
+def _holds_values_by_name(hint: Any) -> bool:
+    """Return whether a key of this type holds single values by name, as the mix of datasets does by path."""
+    inner = typing.get_args(hint) if typing.get_origin(hint) in MAPPINGS else ()
+    return len(inner) == 2 and inner[1] in (int, float, str)
+
+
+def _name_in_mapping(override: str, mappings: Sequence[str]) -> tuple[list[str], Any] | None:
+    """Return path and value of an override `data.mix.<name>=<value>`, whose name is any text; None for any other.
+
+    mappings: the keys that hold values by name, each with a dot behind it.
+    """
+    bare = override.lstrip("+~")
+    key = next((key for key in mappings if bare.startswith(key)), None)
+    removed = override.startswith("~")
+    name, is_set, text = (bare, "", "") if removed else bare.rpartition("=")
+    if key is None or not (is_set or removed) or len(name) <= len(key):
+        return None
+    return [*key.rstrip(".").split("."), home(unquote(name.removeprefix(key)))], DELETE if removed else text
+
+
 def may_be_null(schema: Any, group: str) -> bool:
     """Return whether the node of `group` may be null.
 
@@ -99,11 +130,12 @@ def apply_value(tree: dict[str, Any], path: list[str], text: Any, schema: Any) -
 
 
 def _read(text: str, hint: Any) -> Any:
-    """Read `text` as a value, a list of strings or the bare string, whichever first suits the type `hint`.
+    """Read `text` as a value, a list of strings, numbers by name or the bare string, whichever first suits `hint`.
 
-    So `run_dir=2024` is a folder and `stage.lr=1` a number; `[a, b]` is a list if the key expects a list, else a name.
+    So `run_dir=2024` is a folder and `stage.lr=1` a number; `[a, b]` is a list if the key expects a list, else a name,
+    and `{a: 2, b: 1}` holds numbers by name if the key expects them.
     """
-    readings = [_literal(text), _literal(text, strings=True), home(text)]
+    readings = [_literal(text), _literal(text, strings=True), _numbers_by_name(text), home(text)]
     for reading in readings:
         problems: list[Problem] = []
         convert(reading, hint, "", problems)
@@ -134,6 +166,21 @@ def _literal(text: str, *, strings: bool = False) -> Any:
         if not whole.isdecimal():  # 007 is a name
             return float(stripped)
     return home(unquote(text))
+
+
+def _numbers_by_name(text: str) -> dict[str, Any] | str:
+    """Read `{<name>: <number>, ...}`; else the text. A name is any text, and quotes around it are removed."""
+    inner = text.strip()
+    if not (inner.startswith("{") and inner.endswith("}")):
+        return text
+    inner, found, at = inner[1:-1], dict[str, Any](), 0
+    while inner[at:].strip():
+        item = _WEIGHT.match(inner, at)
+        if item is None:
+            return text
+        found[home(unquote(item["name"]))] = _literal(item["number"])
+        at = item.end()
+    return found
 
 
 def _split(text: str) -> list[str] | None:

@@ -124,6 +124,8 @@ def type_in_words(hint: Any) -> str:
         return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
     if (origin or hint) in SEQUENCES:
         return "a list, [a, b]"
+    if origin in MAPPINGS and arguments[-1:] == (float,):
+        return "numbers by name, {<name>: <number>}"
     if (origin or hint) in MAPPINGS or dataclasses.is_dataclass(hint):
         return "keys of its own, not a single value"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from geotune.config.parts import DataConfig
 from geotune.data.building import ensure_dataset
-from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
+from geotune.data.dataset import SampleDataset, check_tasks, load_dataset, mix_datasets
 from geotune.data.row_plan import RowPlan
+from geotune.data.sample_file import SampleFile
 from geotune.data.sampler import MicroBatch, UpdatePlan, UpdateSampler
 from geotune.data.tree_plan import TreePlan
 from geotune.encoding.collate import Batch
@@ -56,10 +57,11 @@ class GeoData:
         Raises ConfigError if data is missing, bad or empty.
         """
         config = self.config
-        first = load_dataset(ensure_dataset(config.path, config.build, key="data.path"), encoder, config, seed=seed)
-        files = [ensure_dataset(path, None, key="data.mix") for path in config.mix]
-        others = [load_dataset(file, encoder, config, seed=seed) for file in files]
-        return mix_datasets([first, *others], [1.0, *config.mix.values()]) if others else first
+        files = [ensure_dataset(config.path, config.build, key="data.path")]
+        files += [ensure_dataset(path, None, key="data.mix") for path in config.mix]
+        check_tasks(config.tasks, [SampleFile(file) for file in files])
+        parts = [load_dataset(file, encoder, config, seed=seed) for file in files]
+        return mix_datasets(parts, [1.0, *config.mix.values()]) if config.mix else parts[0]
 
     @property
     def plan_name(self) -> str:

@@ -8,7 +8,7 @@ same.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from geotune.config.parts import DataConfig
+from geotune.config.wording import near
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
 from geotune.data.sample_file import ChosenSamples, SampleFile
@@ -61,6 +62,9 @@ class SampleDataset(Dataset[Batch]):
     """Id of each rejected sample, and the reason."""
     prefix_tree: bool = True
     """Whether a batch is one prefix tree; otherwise it has one row per sample."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Number of the file's samples that are left out: those of other `tasks`, those beyond `limit`, and those that are
+    `too_long`."""
     mix: tuple[tuple[int, float], ...] = ()
     """Number of samples and weight of each dataset, in the order of the samples; empty for a single dataset."""
 
@@ -125,23 +129,37 @@ class _Ids(Sequence[str]):
         return self.samples[index].id
 
 
+def check_tasks(tasks: Sequence[str] | None, files: Sequence[SampleFile]) -> None:
+    """Raise ConfigError unless each of `tasks` (None: all) has a sample in one of the files."""
+    known = {name for file in files for name in file.task_names}
+    missing = [name for name in tasks or () if name not in known]
+    if not missing:
+        return
+    held = ", ".join(name or "(no task)" for name in sorted(known))
+    where = " and ".join(str(file.path) for file in files)
+    meant = " ".join(filter(None, (near(name, known) for name in missing)))
+    text = f"{where} {'holds' if len(files) == 1 else 'hold'} no sample of {', '.join(missing)}, only {held}"
+    raise ConfigError(Problem("data.tasks", list(tasks or ()), text, meant))
+
+
 def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int | None, seed: int) -> np.ndarray:
     """Return the numbers of the samples of `tasks` (None: all), ascending; at most `limit`, chosen at random by `seed`.
 
     Raises ConfigError if the file holds none of the tasks, or if the limit is below 1.
     """
-    numbers = np.arange(len(file))
-    if tasks is not None:
-        wanted = [number for number, name in enumerate(file.task_names) if name in set(tasks)]
-        if not wanted:
-            present = ", ".join(sorted(file.task_names))
-            raise ConfigError(Problem("data.tasks", list(tasks), f"{file.path} holds none of them, only {present}"))
-        numbers = np.flatnonzero(np.isin(file.tasks, wanted))
+    numbers = np.arange(len(file)) if tasks is None else np.flatnonzero(_is_of(file, tasks))
+    if not len(numbers):
+        check_tasks(tasks, [file])
     if limit is not None and limit < len(numbers):
         if limit < 1:
             raise ConfigError(Problem("data.limit", limit, "must be at least 1, or null for all samples"))
         numbers = numbers[np.sort(np.random.default_rng([seed, 1]).choice(len(numbers), limit, replace=False))]
     return numbers
+
+
+def _is_of(file: SampleFile, tasks: Sequence[str]) -> np.ndarray:
+    """Return whether each sample of a file is of one of the tasks: bool (samples,)."""
+    return np.isin(file.tasks, [number for number, name in enumerate(file.task_names) if name in set(tasks)])
 
 
 def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int) -> SampleDataset:
@@ -150,6 +168,7 @@ def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int)
     Raises ConfigError for a bad record or an unreadable image, and if no sample is left to train on.
     """
     source = SampleFile(file)
+    of_tasks = len(source) if config.tasks is None else int(_is_of(source, config.tasks).sum())
     chosen = choose_samples(source, tasks=config.tasks, limit=config.limit, seed=seed)
     measure = Measure(source, encoder, chosen, config.max_length, config.max_image_pixels)
     try:
@@ -174,6 +193,11 @@ def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int)
         summary["fingerprint"],
         [(sample, reason) for sample, reason in summary["rejected"]],
         config.prefix_tree,
+        {
+            "tasks": len(source) - of_tasks,
+            "limit": of_tasks - len(chosen),
+            "too_long": len(summary["rejected"]),
+        },
     )
 
 
@@ -226,5 +250,6 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         fingerprint_of(mixed),
         [entry for part in parts for entry in part.rejected],
         parts[0].prefix_tree,
+        {reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},
         tuple((len(part), weight) for part, weight in zip(parts, weights, strict=True)),
     )

@@ -21,7 +21,7 @@ import numpy as np
 from geotune.data.cache import cache_folder, keep_newest, make_once
 from geotune.data.paths import number_by_appearance
 from geotune.errors import BadRecord, ConfigError, Problem
-from geotune.records import parse_line, read_samples, write_samples
+from geotune.records import is_blank, parse_line, read_samples, write_samples
 from geotune.sample import Sample
 from geotune.system.digests import digest64
 from geotune.system.parallel import parallel_map
@@ -280,7 +280,7 @@ def _check_block(path: Path, span: tuple[int, int]) -> _Block:
         while position < span[1]:
             line = file.readline()
             start, position = position, position + len(line)
-            if not line.strip() or line == b"\xef\xbb\xbf\n":
+            if is_blank(line):
                 continue
             try:
                 builder.add(start, parse_line(line, where="", default_id=NAMELESS))

@@ -20,6 +20,8 @@ _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 _DATA_ADDRESS = re.compile(r"data:[\w/+.;=-]*,", re.IGNORECASE)
 _ENCODED = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|TU0A)[A-Za-z0-9+/\s]{100,}={0,2}\s*")
 """The bytes of a JPEG, PNG, GIF, WebP or TIFF file in base64."""
+_LONG_ENCODED = re.compile(r"[A-Za-z0-9+/_\s-]{500,}={0,2}\s*")
+"""Any file in base64: a name of this length has a dot."""
 _BEFORE_THE_NUMBER = re.compile(r"[^0-9]*0*(?=[0-9])")
 _SHOWN = 3
 """Number of names that a message lists."""
@@ -39,7 +41,7 @@ def file_name(name: str) -> str:
         text = "is the address of a file on another machine; write file:///<absolute path>, or the path alone"
     elif address is not None:
         text = "is an address, and images are read from disk; download it and name the file"
-    elif _DATA_ADDRESS.match(name) or _ENCODED.fullmatch(name):
+    elif _DATA_ADDRESS.match(name) or _ENCODED.fullmatch(name) or _LONG_ENCODED.fullmatch(name):
         text = "is the image itself, and images are read from disk; write it to a file and name the file"
     else:
         return name

@@ -21,6 +21,8 @@ BINS = 12
 """Largest number of bars of a histogram."""
 WIDTH = 40
 """Length of the longest bar, in characters."""
+LARGE_SHARE = 0.1
+"""Share of the samples above which leaving them out is a warning that comes again at the end of a run."""
 
 
 def run_summary(
@@ -71,8 +73,35 @@ def data_table(dataset: SampleDataset, plan: UpdatePlan, total_updates: int) -> 
     lines = [f"{task:<{width}}  {count:>10,}" for task, count in tasks.items()]
     lines.append(f"{len(dataset):,} samples, {len(dataset.rejected):,} rejected, {total_updates:,} updates")
     lines.append(plan_in_words(plan_figures(plan)))
+    lines += [*left_out_in_words(dataset)]
     lines += [f"rejected {sample}: {reason}" for sample, reason in dataset.rejected[:5]]
     return "\n".join(lines)
+
+
+def left_out_in_words(dataset: SampleDataset) -> dict[str, bool]:
+    """Return a line for each filter that leaves samples out, and whether its share is large though nobody asked for it.
+
+    The filters are `data.tasks`, `data.limit` and `data.max_length`.
+    """
+    counts = dataset.left_out
+    too_long = counts.get("too_long", 0)
+    before = len(dataset) + too_long
+    lines = {}
+    if counts.get("tasks"):
+        lines[f"{counts['tasks']:,} samples are of other tasks than data.tasks and are left out"] = False
+    if counts.get("limit"):
+        lines[f"{counts['limit']:,} samples are beyond data.limit and are left out"] = False
+    if too_long:
+        # The reason of each begins with its number of tokens.
+        longest = max(int(reason.split()[0]) for _, reason in dataset.rejected)
+        limit = dataset.rejected[0][1].partition("data.max_length=")[2]
+        said = (
+            f"{too_long:,} of {before:,} samples ({too_long / before:.0%}) are longer than data.max_length={limit} "
+            f"and are left out; data.max_length={longest} keeps all, and a smaller backbone.max_pixels shortens images"
+        )
+        is_large = too_long > LARGE_SHARE * before
+        lines[f"WARNING: {said}" if is_large else said] = is_large
+    return lines
 
 
 def plan_figures(plan: UpdatePlan) -> dict[str, float]:

@@ -166,6 +166,14 @@ BAD_RECORDS = [
         r"`images\[0\]` is {'bytes'",
     ),
     (
+        {"images": [{"bytes": "iVBOR", "path": None}], "conversations": says("<image>?", "!")},
+        "write it to a file and name the file",
+    ),
+    (
+        {"images": [{"image_url": {"url": "https://x.org/a.jpg"}}], "conversations": says("<image>?", "!")},
+        "not the name of the image's file; download it and name the file",
+    ),
+    (
         {"images": [{"bytes": "iVBOR", "path": "a.jpg"}], "conversations": says("<image>?", "!")},
         "the name of the image",
     ),

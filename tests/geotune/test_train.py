@@ -61,11 +61,16 @@ def test_a_run_that_has_blown_up_stops(recipe: Callable[..., Any], tmp_path: Pat
     assert json.loads(text, parse_constant=pytest.fail)["train"]["train/loss"] is None
 
 
-def test_rejected_samples_are_listed(recipe: Callable[..., Any], tmp_path: Path) -> None:
+def test_rejected_samples_are_listed(
+    recipe: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train(recipe(**{"data.max_length": 90, "trainer.max_steps": 1}))
     lines = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text().splitlines()]
     assert lines
     assert all("data.max_length=90" in line["reason"] for line in lines)
+    left_out = json.loads((tmp_path / "run" / "metrics.json").read_text())["left_out"]
+    assert left_out == {"tasks": 0, "limit": 0, "too_long": len(lines), "unreadable": 0}
+    assert caplog.text.count(f"WARNING: {len(lines)} of 24 samples") == 2  # at the start and at the end
 
 
 def test_dry_run(recipe: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +37,18 @@ def test_takes_its_tasks_in_their_order(city: Path) -> None:
     some = CrossViewSuite(path=str(city), tasks=("cross_map", "pose_fixed")).load("s")
     assert list(dict.fromkeys(sample.task for sample in some)) == ["pose_fixed", "cross_map"]
     assert {s.task for s in DistanceSuite(path=str(city)).load("s")} == {"geolocate"}
+
+
+def test_says_what_it_leaves_out(city: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    CrossViewSuite(path=str(city), tasks=("pose_fixed",), samples_per_task=6).load("evaluator.suites.geox")
+    assert re.search(r"suite geox: not asked are [\d,]+ beyond samples_per_task=6, [\d,]+ of \w+", caplog.text)
+    rewrite(city, tmp_path, lambda sample: replace(sample, task=sample.task.replace("cross_map", "geolocate")))
+    suite = CrossViewSuite(path=str(tmp_path), tasks=("pose_fixed", "cross_map"))
+    with pytest.raises(
+        ConfigError, match=r"^s.tasks=\[pose_fixed,cross_map\]: .* no sample of cross_map, only of .*geolo"
+    ):
+        suite.load("s")
 
 
 def test_order_of_the_file_does_not_matter(city: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from geotune.config.composing import compose
+from geotune.config.override_text import as_overrides
 from geotune.config.overrides import apply_value
 from geotune.config.training import TrainConfig
 from tests.geotune.commands import BODY, NO_SUITES, recipe_file, status_and_message
@@ -100,6 +101,45 @@ def test_values_are_read_as_the_key_asks(override: str, key: str, value: Any) ->
     found = OmegaConf.select(cfg, key)
     assert found == value
     assert type(found) is type(value) or isinstance(value, list)
+
+
+@pytest.mark.parametrize(
+    ("override", "mix"),
+    [
+        ("data.mix={/a/b c/d.jsonl: 2}", {"/a/b c/d.jsonl": 2}),
+        ("data.mix={/a, b=c: 0.5, \"x: 1, z\": 1e-1,'q':3}", {"/a, b=c": 0.5, "x: 1, z": 0.1, "q": 3}),
+        ("data.mix={C:/a, b: 2,d/e:1,}", {"C:/a, b": 2, "d/e": 1}),
+        ("data.mix={[1]/{x}: 2, it's: 1}", {"[1]/{x}": 2, "it's": 1}),
+        ("data.mix={${x}: 1, 7: .5}", {"${x}": 1, "7": 0.5}),
+        ("data.mix={~/x: 1}", {os.path.expanduser("~/x"): 1}),
+        ("data.mix={}", {}),
+        ("data.mix./a.b/c d, e=f: g=2", {"/a.b/c d, e=f: g": 2}),
+        ("+data.mix.'../x'=0.5", {"../x": 0.5}),
+        ("data.mix.~/x=1", {os.path.expanduser("~/x"): 1}),
+    ],
+)
+def test_datasets_are_mixed_by_any_path(override: str, mix: dict[str, float]) -> None:
+    cfg = compose("train", [*NO_SUITES, override])
+    assert OmegaConf.to_container(cfg.data.mix, resolve=True) == mix
+    [again] = as_overrides({"data.mix": mix})
+    assert compose("train", [*NO_SUITES, again]).data.mix == cfg.data.mix
+    singly = as_overrides({f"data.mix.{path}": weight for path, weight in mix.items()})
+    assert compose("train", [*NO_SUITES, *singly]).data.mix == cfg.data.mix
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.mix={a: -1}", "data.mix.a=-1.0: give a weight above 0"),
+        ("data.mix={a: x}", "data.mix={a: x}: expected numbers by name, {<name>: <number>}"),
+        ("data.mix=/a", "data.mix=/a: expected numbers by name"),
+        ("data.mix./a=b", "data.mix./a=b: expected a number"),
+    ],
+)
+def test_a_mix_that_cant_be_read(override: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, message = status_and_message([*NO_SUITES, override], capsys)
+    assert status == 2
+    assert said in message
 
 
 def test_the_last_of_several_wins() -> None:

@@ -24,6 +24,7 @@ from geotune.data.sampler import MicroBatch, UpdateSampler
 from geotune.errors import ConfigError
 from geotune.records import write_samples
 from geotune.sample import Sample, Turn
+from geotune.training.summary import left_out_in_words
 
 City = tuple[Path, list[Sample]]
 
@@ -67,6 +68,37 @@ def test_tasks_and_limit(encoder: Any, city: City) -> None:
     assert len(load(folder, encoder, limit=99)) == 24
     with pytest.raises(ConfigError, match=r"data\.tasks=.*only pose_fixed, pose_random"):
         load(folder, encoder, tasks=["judge"])
+    longest = load(folder, encoder, tasks=["pose_fixed"], limit=5).lengths.max()
+    some = load(folder, encoder, tasks=["pose_fixed"], limit=5, max_length=int(longest) - 1)
+    assert some.left_out == {"tasks": 12, "limit": 7, "too_long": 5 - len(some)}
+    assert 0 < len(some) < 5
+    told, warned = zip(*left_out_in_words(some).items(), strict=True)
+    assert told[:2] == (
+        "12 samples are of other tasks than data.tasks and are left out",
+        "7 samples are beyond data.limit and are left out",
+    )
+    share = (
+        f"WARNING: {5 - len(some)} of 5 samples ({1 - len(some) / 5:.0%}) are longer than data.max_length={longest - 1}"
+    )
+    assert told[2].startswith(share)
+    assert f"data.max_length={longest} keeps all" in told[2]
+    assert warned == (False, False, True)
+
+
+def test_each_task_must_have_a_sample(encoder: Any, copy: City, tmp_path: Path) -> None:
+    """A name that is misspelled among others would go unnoticed."""
+    folder, samples = copy
+
+    def load_mix(*tasks: str) -> SampleDataset:
+        mix = {str(folder / "more.jsonl"): 2.0}
+        return GeoData(DataConfig(str(folder / "city.jsonl"), 1, mix=mix, tasks=list(tasks))).load(encoder, seed=0)
+
+    write_samples(folder / "more.jsonl", [replace(sample, task="pose_random") for sample in samples[:4]])
+    with pytest.raises(ConfigError, match=r"data\.tasks=.*no sample of pose_fixd, only .*did you mean pose_fixed"):
+        load_mix("pose_random", "pose_fixd")
+    assert load_mix("pose_random").left_out == {"tasks": 12, "limit": 0, "too_long": 0}
+    write_samples(folder / "more.jsonl", [replace(sample, task="address") for sample in samples[:4]])
+    assert len(load_mix("pose_fixed", "address")) == 16  # each is held by one of the datasets
     with pytest.raises(ConfigError, match=r"limit=0"):
         load(folder, encoder, limit=0)
 

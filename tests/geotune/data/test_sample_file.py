@@ -69,6 +69,32 @@ def test_quirks_that_the_slow_reader_allows(tmp_path: Path) -> None:
     assert [sample.id for sample in (file[0], file[1])] == ["quirks/0", "7"]
 
 
+BLANKS = [*map(chr, range(0x1C, 0x20)), *"\t\r\x0b\x0c\x85\xa0\u2028\u3000\ufeff", "\ufeff \ufeff\xa0"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_one_rule_says_which_lines_are_blank(tmp_path: Path, blank: str) -> None:
+    """The index, its reader and the sequential reader pass over the same lines, and strip the same ends of records."""
+    path = tmp_path / "data.jsonl"
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    records = [json.dumps({"id": name, "conversations": turns}) for name in "abc"]
+    path.write_bytes(
+        f"{blank}\n{records[0]}\n{blank}\n\n{blank}{records[1]}{blank}\n{blank}\n{records[2]}\n{blank}".encode()
+    )
+    file = SampleFile(path)
+    assert [sample.id for sample in read_samples(path)] == list("abc")
+    assert [file[number].id for number in range(len(file))] == list("abc")
+
+
+@pytest.mark.parametrize("line", [b"\xff", "\u200b".encode(), b"\0", b"\xc2\xa0."])
+def test_a_line_of_anything_else_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "data.jsonl"
+    write_samples(path, samples(2))
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(ConfigError, match=r"data\.jsonl:3"):
+        SampleFile(path)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -25,6 +25,7 @@ ADDRESSES = [
     ),
     *("s3://b/a.jpg", "gs://b/a.jpg", "hf://datasets/x/a.jpg", "az://b/a.jpg", "zip://a.jpg::/b.zip"),
     *("file://photos/a.jpg", "file://server/share/a.jpg", "data:image/png;base64,iVBORw0KGgo=", "data:,"),
+    *("Qk0" + "AbC+/" * 200, "AAAAIGZ0eXBhdmlm" + "A-_" * 200 + "=", "x" * 5000),
     *("/9j/" + "AbC+/" * 60, "iVBORw0KGgo" + "A" * 300 + "==", "UklGR" + "ab\n" * 100),
 ]
 
@@ -54,6 +55,14 @@ def test_what_names_no_file_is_refused_with_a_remedy(name: str) -> None:
 )
 def test_names_of_files_stay_as_they_are(name: str) -> None:
     assert file_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["a." * 4000, "a\nb\x1b[2J.jpg", "a/" * 3000 + "b.jpg", "\u202egpj.a"])
+def test_messages_stay_short_and_in_one_line(tmp_path: Path, name: str) -> None:
+    error = missing_image(tmp_path / name).at("data.jsonl:1", name)
+    assert len(str(error)) < 2000
+    assert not {"\n", "\x1b", "\u202e"} & set(str(error))
+    assert "is missing" in str(error)
 
 
 @pytest.mark.parametrize("start", ["file://", "FILE://", "file://localhost", "file:"])
