@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from geotune.cli.entry import run_command
 from geotune.system.files import make_folder
+from geotune.system.screen import as_text
 
 
 def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
@@ -20,8 +21,6 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     training: overrides that every trial passes to `geotune train`. An earlier sweep in the same folder is continued.
     After Ctrl-C, or `max_failed` failed trials in a row, the sweep can be continued later. Raises ConfigError.
     """
-    from rich.console import Console
-
     from geotune.sweeps.plan import make_plan
     from geotune.sweeps.processes import slots
     from geotune.sweeps.results import sweep_summary, table, write_results
@@ -51,8 +50,7 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         raise SystemExit(f"error: {error}") from None
     finally:
         summary = save(plots=True)
-        # Outside a terminal the table is wide enough for every column.
-        Console(width=None if sys.stdout.isatty() else 160).print(table(plan, rows(study.get_trials(deepcopy=False))))
+        print(as_text(table(plan, rows(study.get_trials(deepcopy=False)))))
     if summary["importance_note"] is not None:
         print(f"no importance plot: {summary['importance_note']}")
     if summary["best"] is not None:

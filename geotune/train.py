@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from geotune.cli.entry import run_command
+from geotune.cli.entry import run_command, show
 from geotune.runs.directory import METRICS_FILE
 from geotune.runs.logs import write_rejected
 from geotune.runs.saved_config import write_config
+from geotune.system.launchers import is_first_process
 from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -34,12 +36,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries
-    from geotune.training.monitor import ProgressBar
+    from geotune.training.closing_words import closing_words
+    from geotune.training.progress_bar import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import plan_figures, plan_in_words, run_summary
     from geotune.training.trainer import closing
 
     silence_libraries()
+    started = time.monotonic()
+    if is_first_process() and not cfg.dry_run:
+        log.info("run folder: %s", cfg.run_dir)
     seed_everything(cfg.seed, workers=True, verbose=False)
     run = build_run(cfg)
     progress = run.progress
@@ -52,7 +58,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )
     if run.resume is not None:
         load_checkpoint(run, cfg.resume)
-    data_figures = plan_figures(run.plan)
+    data_figures, begun_at = plan_figures(run.plan), progress.step
     if run.trainer.is_global_zero:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
         write_config(progress.run_dir, cfg)
@@ -65,6 +71,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     result = {**evaluation, "train": monitor.last, "data": data_figures}
     if run.trainer.is_global_zero:
         write_json(progress.run_dir / METRICS_FILE, result)
+        done, seconds = progress.step - begun_at, time.monotonic() - started
+        show(closing_words(progress.run_dir, checkpoints.best, updates=done, seconds=seconds))
     return result
 
 

@@ -17,10 +17,10 @@ from geotune.sweeps.rows import STATES, TrialRow, best_of, rows, short_names, sh
 from geotune.sweeps.space import VARIANT
 from geotune.system.files import open_atomically
 from geotune.system.strict_json import write_json
+from geotune.system.tables import FittingTable, TableColumn
 
 if TYPE_CHECKING:
     from optuna import Study
-    from rich.table import Table
 
     from geotune.sweeps.processes import Slot
 
@@ -77,29 +77,26 @@ def write_table(path: Path, trials: Sequence[TrialRow]) -> None:
             writer.writerow([*cells, *(row.figures.get(key) for key in figures), row.error.strip()])
 
 
-def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> Table:
+def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> FittingTable:
     """Make a table for the terminal with one line per trial, the best trial in bold."""
-    from rich import box
-    from rich.table import Table
-
     best = best_of(trials, plan.direction)
     names = short_names(list(dict.fromkeys(key for row in trials for key in row.params)))
     states = [row.state for row in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
-    result = Table(title=f"{plan.study}: {counts}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("trial", "state", "update", plan.metric, *names.values(), "time"):
-        result.add_column(column, justify="left" if column in ("state", *names.values()) else "right")
-    for row in trials:
-        result.add_row(
-            str(row.number),
-            row.state,
-            "" if row.step is None else str(row.step),
-            show_figure(row.value),
-            *(show_value(row.params[key]) if key in row.params else "" for key in names),
-            "" if row.seconds is None else f"{row.seconds:,.0f} s",
-            style="bold green" if row is best else STYLES[row.state],
-        )
-    return result
+    params = [
+        TableColumn(name, [show_value(row.params[key]) if key in row.params else "" for row in trials], right=False)
+        for key, name in names.items()
+    ]
+    columns = [
+        TableColumn("trial", [str(row.number) for row in trials]),
+        TableColumn("state", states, right=False),
+        TableColumn("update", ["" if row.step is None else str(row.step) for row in trials]),
+        TableColumn(plan.metric, [show_figure(row.value) for row in trials]),
+        *params,
+        TableColumn("time", ["" if row.seconds is None else f"{row.seconds:,.0f} s" for row in trials]),
+    ]
+    styles = ["bold green" if row is best else STYLES[row.state] for row in trials]
+    return FittingTable(f"{plan.study}: {counts}", columns, styles)
 
 
 def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:
