@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from geotune.sweeps.processes import Slot
 
 
+TABLE_FILE = "trials.csv"
+WAYS = (("checkpoint", "run_dir"), ("recipe", "recipe"))
+"""Keys that take the best trial, and the entries of sweep.json with their values."""
 STYLES = {"complete": "", "pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
@@ -35,7 +38,7 @@ def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -
     trials = rows(study.get_trials(deepcopy=False))
     best = best_of(trials, plan.direction)
     plan.sweep_dir.mkdir(parents=True, exist_ok=True)
-    write_table(plan.sweep_dir / "trials.csv", trials)
+    write_table(plan.sweep_dir / TABLE_FILE, trials)
     summary = {
         "sweep": plan.cfg.sweep,
         "recipe": plan.base.recipe,
@@ -97,6 +100,23 @@ def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> FittingTable:
     ]
     styles = ["bold green" if row is best else STYLES[row.state] for row in trials]
     return FittingTable(f"{plan.study}: {counts}", columns, styles)
+
+
+def sweep_words(plan: SweepPlan, summary: Mapping[str, Any]) -> str:
+    """Return the text about a sweep that has ended, given the content of sweep.json."""
+    folder, best = plan.sweep_dir, summary["best"]
+    lines = []
+    if best is not None:
+        run, recipe = (shlex.quote(f"{key}={folder / best[name]}") for key, name in WAYS)
+        lines += [
+            f"best: trial {best['trial']}, {plan.metric} {show_figure(best['value'])}: {folder / best['run_dir']}",
+            f"train with its settings: geotune train {recipe}",
+            f"locate photos: geotune locate {run} image=<file or folder>",
+        ]
+    if summary["importance_note"] is not None:
+        lines.append(f"no importance plot: {summary['importance_note']}")
+    lines += [f"plot: {folder / name}" for name in summary["plots"] if name.endswith(".html")]
+    return "\n".join([*lines, f"results: {folder / TABLE_FILE}"])
 
 
 def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,6 +32,28 @@ def as_text(renderable: RenderableType, stream: TextIO | None = None) -> str:
         console = Console(file=sheet, force_terminal=False, width=FILE_WIDTH)
     console.print(renderable)
     return "".join(f"{line.rstrip(' ')}\n" for line in sheet.getvalue().splitlines())
+
+
+def wrapped(text: str, stream: TextIO | None = None) -> str:
+    """Return `text` for `stream` (default: standard output) with its lines wrapped at spaces if that is a terminal.
+
+    What follows of a line is indented by two more columns than its start. A word that is too long, such as a path,
+    stays whole, so that it can be copied.
+    """
+    stream = sys.stdout if stream is None else stream
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(part for line in text.split("\n") for part in _wrapped_line(line, width))
+
+
+def _wrapped_line(line: str, width: int) -> list[str]:
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    if len(line) <= width:
+        return [line]
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
 
 
 class _Sheet(StringIO):
