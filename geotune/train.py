@@ -58,7 +58,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     )
     if run.resume is not None:
         load_checkpoint(run, cfg.resume)
-    data_figures, begun_at = plan_figures(run.plan), progress.step
+    data_figures = plan_figures(run.plan)
     if run.trainer.is_global_zero:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
         write_config(progress.run_dir, cfg)
@@ -71,8 +71,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     result = {**evaluation, "train": monitor.last, "data": data_figures}
     if run.trainer.is_global_zero:
         write_json(progress.run_dir / METRICS_FILE, result)
-        done, seconds = progress.step - begun_at, time.monotonic() - started
-        show(closing_words(progress.run_dir, checkpoints.best, updates=done, seconds=seconds))
+        done = progress.step - (run.resume.state.step if run.resume is not None else 0)
+        show(closing_words(progress.run_dir, checkpoints.best, updates=done, seconds=time.monotonic() - started))
     return result
 
 
