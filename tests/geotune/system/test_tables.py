@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from geotune.system.screen import FILE_WIDTH, as_text
+from geotune.system.screen import FILE_WIDTH, as_text, wrapped
 from geotune.system.tables import FittingTable, TableColumn, blocks_of
 from tests.terminal import terminal
 
@@ -89,3 +89,20 @@ def test_a_terminal_has_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch, 60) as screen:
         print(as_text(FittingTable("narrow", columns)))
     assert max(len(line.rstrip()) for line in screen.lines) in range(45, 61)
+
+
+def test_lines_are_wrapped_at_spaces_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/{'folder/' * 12}file"
+    text = f"usage: {'a word ' * 10}end\n  rejected: {path} of all\n\nshort"
+    assert wrapped(text, io.StringIO()) == text
+    with terminal(monkeypatch, 60):
+        lines = wrapped(text).split("\n")
+    assert lines == [
+        f"usage: {'a word ' * 7}a",
+        "  word a word a word end",
+        "  rejected:",
+        f"    {path}",
+        "    of all",
+        "",
+        "short",
+    ]
