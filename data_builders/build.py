@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
 from geotune.data.building import make_builder
+from geotune.system.screen import wrapped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,7 +21,7 @@ def build(cfg: DictConfig) -> dict[str, Any]:
     report = builder.make(
         cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
     )
-    show(build_summary(report, Path(cfg.out)))
+    show(wrapped(build_summary(report, Path(cfg.out))))
     return report
 
 
@@ -39,6 +41,8 @@ def build_summary(report: dict[str, Any], out: Path) -> str:
         scores = ((rule, score) for rule in rules for found in rules[rule].values() for score in found.values())
         leaks = sorted({rule for rule, score in scores if score["leaks"]})
         lines.append(f"  shortcuts: {', '.join(leaks) or 'none'}; see {out / 'build_report.html'}")
+        given = shlex.quote(f"data.path={out}")
+        lines.append(f"train on it: geotune train recipe=<name> {given} data.build=null")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from geotune.errors import ConfigError, Problem
 from geotune.records import parse_line
 from geotune.sample import Sample
 from geotune.system.progress import progress_bar
+from geotune.system.screen import wrapped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -144,7 +145,7 @@ def _joined_audit(audits: Sequence[dict[str, Any]], counts: Sequence[str]) -> di
 def merge(cfg: DictConfig) -> dict[str, Any]:
     """Join the parts that the config names, print a summary, and return the report."""
     report = merge_shards(cfg.out, cfg.name)
-    show(build_summary(report, Path(cfg.out)))
+    show(wrapped(build_summary(report, Path(cfg.out))))
     return report
 
 

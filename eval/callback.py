@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
 from geotune.runs.progress import RunProgress
 from geotune.system.ranks import gather_items
+from geotune.system.screen import as_text
 from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -108,9 +110,9 @@ class InLoopEvaluator(Callback):
                 self._log(logger, result, predictions)
 
     def _print(self, run_dir: Path, step: int, result: dict[str, Any]) -> None:
-        from rich.console import Console
-
-        Console().print(evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None))
+        tables = evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None)
+        sys.stdout.write(as_text(tables))
+        sys.stdout.flush()
 
     def _log(self, logger: WandbLogger, result: dict[str, Any], predictions: list[Prediction]) -> None:
         """Log an evaluation to W&B; its figures without a table of predictions if the table can't be made."""

@@ -23,6 +23,7 @@ from geotune.runs.predictions import Prediction
 from geotune.runs.reading import NOT_ASKED, predictions_from
 from geotune.runs.suite_results import FAILED, SuiteResult
 from geotune.sample import Sample, Turn
+from geotune.system.progress import progress_bar
 from geotune.tasks import Task, get_task
 
 log = logging.getLogger(__name__)
@@ -103,11 +104,13 @@ class Evaluator:
         started = time.perf_counter()
         for name, suite in self.suites.items():
             samples, suite_started = self.samples(name), time.perf_counter()
-            outcomes = []
-            for outcome in self.ask(name, answerer, rank=rank, world_size=world_size):
-                record(name, outcome)
-                outcomes.append(outcome)
-            predictions = gather(predictions_from(name, self.share(name, rank, world_size), outcomes))
+            own, outcomes = self.share(name, rank, world_size), []
+            with progress_bar(f"suite {name}", len(own)) as advance:
+                for outcome in self.ask(name, answerer, rank=rank, world_size=world_size):
+                    record(name, outcome)
+                    outcomes.append(outcome)
+                    advance()
+            predictions = gather(predictions_from(name, own, outcomes))
             position = {sample.id: index for index, sample in enumerate(samples)}
             predictions.sort(key=lambda prediction: position[prediction.id])
             assert len(predictions) == len(samples), f"{name}: {len(predictions)} answers to {len(samples)} questions"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError, Problem
+from geotune.system.screen import wrapped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,7 +38,7 @@ def export(cfg: DictConfig) -> dict[str, Any]:
             )
         backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
         report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)
-    show(summary(report, cfg.out))
+    show(wrapped(summary(report, cfg.out)))
     return report
 
 
@@ -47,6 +50,12 @@ def summary(report: Mapping[str, Any], out: str) -> str:
             f"  {check['subject']} = {check['reference']}: logits within {check['difference']:.1e} of the largest "
             f"({check['tolerance']:.0e} allowed), {'the same' if check['same_answers'] else 'different'} greedy answers"
         )
+    whole = Path(out, "merged")
+    lines += [
+        f"report: {Path(out, 'export_report.json')}",
+        f"locate photos: geotune locate {shlex.quote(f'checkpoint={whole}')} image=<file or folder>",
+        f"serve: vllm serve {shlex.quote(str(whole))}",
+    ]
     return "\n".join(lines)
 
 

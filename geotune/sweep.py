@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +13,9 @@ from omegaconf import DictConfig
 
 from geotune.cli.entry import run_command
 from geotune.system.files import make_folder
+from geotune.system.screen import as_text, wrapped
+
+log = logging.getLogger("geotune.sweep")  # not __name__, which is "__main__" under python -m
 
 
 def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
@@ -20,11 +24,9 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     training: overrides that every trial passes to `geotune train`. An earlier sweep in the same folder is continued.
     After Ctrl-C, or `max_failed` failed trials in a row, the sweep can be continued later. Raises ConfigError.
     """
-    from rich.console import Console
-
     from geotune.sweeps.plan import make_plan
     from geotune.sweeps.processes import slots
-    from geotune.sweeps.results import sweep_summary, table, write_results
+    from geotune.sweeps.results import sweep_summary, sweep_words, table, write_results
     from geotune.sweeps.rows import rows
     from geotune.sweeps.runner import Runner, TooManyFailuresError, training_command
     from geotune.sweeps.study import Queue, open_storage, open_study, require, without_password
@@ -41,6 +43,7 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         print(sweep_summary(plan, where))
         return {}
     make_folder(plan.sweep_dir, "sweep_dir")
+    log.info("sweep folder: %s", plan.sweep_dir)
     study = open_study(plan, open_storage(cfg.storage, plan.sweep_dir))
     storage = without_password(cfg.storage) if cfg.storage is not None else str(plan.sweep_dir / "study.journal")
     save = partial(write_results, plan, study, storage)
@@ -51,13 +54,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         raise SystemExit(f"error: {error}") from None
     finally:
         summary = save(plots=True)
-        # Outside a terminal the table is wide enough for every column.
-        Console(width=None if sys.stdout.isatty() else 160).print(table(plan, rows(study.get_trials(deepcopy=False))))
-    if summary["importance_note"] is not None:
-        print(f"no importance plot: {summary['importance_note']}")
-    if summary["best"] is not None:
-        print(f"best: trial {summary['best']['trial']}; train with it by recipe={plan.sweep_dir / 'best.yaml'}")
-    print(f"results: {plan.sweep_dir}")
+        print(as_text(table(plan, rows(study.get_trials(deepcopy=False)))))
+    print(wrapped(sweep_words(plan, summary)))
     return summary
 
 

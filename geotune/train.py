@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from geotune.cli.entry import run_command
+from geotune.cli.entry import run_command, show
 from geotune.runs.directory import METRICS_FILE
 from geotune.runs.logs import write_rejected
 from geotune.runs.saved_config import write_config
+from geotune.system.launchers import is_first_process
 from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -34,12 +36,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries
-    from geotune.training.monitor import ProgressBar
+    from geotune.training.closing_words import closing_words
+    from geotune.training.progress_bar import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
     from geotune.training.trainer import closing
 
     silence_libraries()
+    started = time.monotonic()
+    if is_first_process() and not cfg.dry_run:
+        log.info("run folder: %s", cfg.run_dir)
     seed_everything(cfg.seed, workers=True, verbose=False)
     run = build_run(cfg)
     progress = run.progress
@@ -70,6 +76,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         for line in (line for line, is_large in left_out.items() if is_large):
             log.warning("%s: %s", cfg.data.path, line)
         write_json(progress.run_dir / METRICS_FILE, result)
+        done = progress.step - (run.resume.state.step if run.resume is not None else 0)
+        show(closing_words(progress.run_dir, checkpoints.best, updates=done, seconds=time.monotonic() - started))
     return result
 
 

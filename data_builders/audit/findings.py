@@ -26,6 +26,7 @@ from geotune.errors import BadRecord
 from geotune.geo import haversine_km
 from geotune.system.images import image_facts, resolve_image
 from geotune.system.parallel import usable_cores
+from geotune.system.progress import progress_bar
 
 SAMPLES_WITH_IMAGES = 2000
 """Number of samples whose images are opened, over all tasks and sources."""
@@ -106,8 +107,12 @@ class Findings:
     def _open_images(self) -> dict[str, ImageFacts | None]:
         """The facts of all images of the examined samples, by name."""
         names = {name for group in self.examined.values() for entry in group for name in entry.sample.images}
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            return dict(zip(names, pool.map(self._facts, names), strict=True))
+        found = {}
+        with ThreadPoolExecutor(usable_cores()) as pool, progress_bar("auditing images", len(names)) as advance:
+            for name, facts in zip(names, pool.map(self._facts, names), strict=True):
+                found[name] = facts
+                advance()
+        return found
 
     def _facts(self, name: str) -> ImageFacts | None:
         """The facts of one image; None if it can't be opened, which the builder may have allowed."""

@@ -33,6 +33,7 @@ from geotune.config.rules import at_least, is_folder
 from geotune.errors import ConfigError, Problem
 from geotune.imagery.crops import CROPS
 from geotune.sample import Sample
+from geotune.system.progress import progress_bar
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 TRAINED_TASKS = ("pose_fixed", "localization_prior", "intra_map", "cross_map")
@@ -97,10 +98,13 @@ class GeoxIndex(Builder):
             distance_m = self.min_distance_m
             views = list(training_views(views, kinds, images, writer, seed=self.seed, min_distance_m=distance_m))
         answers: dict[str, Counter[str]] = {task: Counter() for task in tasks}
-        for task, view in _questions(views, tasks):
-            for sample in _samples(view, task, images, writer.images_dir):
-                writer.write(sample)
-                answers[task][sample.answer] += 1
+        asked = list(_questions(views, tasks))
+        with progress_bar("writing questions", len(asked)) as advance:
+            for task, view in asked:
+                for sample in _samples(view, task, images, writer.images_dir):
+                    writer.write(sample)
+                    answers[task][sample.answer] += 1
+                advance()
         writer.audit["shortcuts"] = {"zoom": scale_shortcut(views)}
         writer.audit["answers"] = {task: dict(sorted(counts.items())) for task, counts in answers.items()}
         writer.audit["repeated_candidates"] = [

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from geotune.runs.suite_results import rows_of
 from geotune.runs.suite_tables import SINCE_START, cell_text, changes_since
+from geotune.system.tables import FittingTable, TableColumn
 
 STYLES = {"above": "green", "below": "red", None: ""}
 """Color of a compared cell by the side of chance on which its whole 95% interval lies."""
 
 
 def evaluation_tables(result: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> RenderableType:
-    """Make one table for each suite of an evaluation.
+    """Make one table for each suite of an evaluation, as wide as there is room.
 
     Args:
         result: the evaluation, as in `eval/step_<N>.json`.
@@ -41,25 +40,16 @@ def evaluation_tables(result: Mapping[str, Any], baseline: Mapping[str, Any] | N
     return Group(*tables)
 
 
-def _table(title: str, entry: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Table:
-    """Make the table of a suite; the changes, if any, stand to the right of the column that they are about.
-
-    The tables of this package's suites fit into 80 columns, the width of a log file.
-    """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+def _table(title: str, entry: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> FittingTable:
+    """Make the table of a suite; the changes, if any, stand to the right of the column that they are about."""
     rows, changes = rows_of(entry), changes_since(entry, baseline)
     compared = next((row.compared for row, change in zip(rows, changes, strict=True) if change), None)
+    columns: list[TableColumn] = []
     for number, column in enumerate(rows[0].cells):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        styles = [STYLES[row.side_of_chance] if column == row.compared else "" for row in rows]
+        texts = [cell_text(row.cells[column]) for row in rows]
+        columns.append(TableColumn(column, texts, right=number > 0, styles=styles))
         if column == compared:
-            table.add_column(SINCE_START, justify="right", no_wrap=True)
-    for row, change in zip(rows, changes, strict=True):
-        if row.is_summary:
-            table.add_section()
-        cells: list[Text] = []
-        for column, cell in row.cells.items():
-            cells.append(Text(cell_text(cell), style=STYLES[row.side_of_chance] if column == row.compared else ""))
-            if column == compared:
-                cells.append(Text(change))
-        table.add_row(*cells, style="bold" if row.is_summary else None)
-    return table
+            columns.append(TableColumn(SINCE_START, changes))
+    summaries = [number for number, row in enumerate(rows) if row.is_summary]
+    return FittingTable(title, columns, ["bold" if row.is_summary else "" for row in rows], frozenset(summaries))

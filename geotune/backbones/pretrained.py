@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from torch import nn
 
 from geotune.backbones.adapters import Parts
 from geotune.errors import ConfigError, Problem, first_line
+
+LONG_TO_LOAD = 10**9
+"""Size of weights, in bytes, from which on a line in the log says that they are being loaded."""
+log = logging.getLogger(__name__)
 
 
 def load_model_config(path: str, *, family: str, backbone: str, trust_remote_code: bool) -> Any:
@@ -74,6 +79,9 @@ def load_model_weights(
     Raises ConfigError if the weights can't be read, or if a tensor is missing, unknown or of another shape than
     `config` says. Unknown tensors outside the three `parts` are ignored.
     """
+    size = sum(file.stat().st_size for file in Path(path).glob("*.safetensors"))
+    if size > LONG_TO_LOAD or not Path(path).is_dir():
+        log.info("loading the weights of %s%s", path, f" ({size / 1e9:.1f} GB)" if size else "")
     try:
         model, report = model_class.from_pretrained(
             path,

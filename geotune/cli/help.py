@@ -29,6 +29,7 @@ from geotune.config.parameters import (
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
 from geotune.config.targets import resolve_target
 from geotune.errors import as_typed
+from geotune.system.screen import wrapped
 
 MIN_TEXT_WIDTH = 24
 """Characters per line of the second column on a terminal that is too narrow for both columns."""
@@ -68,7 +69,7 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
         "keys, with their allowed values and default in brackets:",
         *_key_lines(keys_with_text, name_of_choice),
     ]
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
 
 
 def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,17 @@ from geotune.sweeps.rows import STATES, TrialRow, best_of, rows, short_names, sh
 from geotune.sweeps.space import VARIANT
 from geotune.system.files import open_atomically
 from geotune.system.strict_json import write_json
+from geotune.system.tables import FittingTable, TableColumn
 
 if TYPE_CHECKING:
     from optuna import Study
-    from rich.table import Table
 
     from geotune.sweeps.processes import Slot
 
 
+TABLE_FILE = "trials.csv"
+WAYS = (("checkpoint", "run_dir"), ("recipe", "recipe"))
+"""Keys that take the best trial, and the entries of sweep.json with their values."""
 STYLES = {"complete": "", "pruned": "yellow", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
@@ -35,7 +38,7 @@ def write_results(plan: SweepPlan, study: Study, storage: str, *, plots: bool) -
     trials = rows(study.get_trials(deepcopy=False))
     best = best_of(trials, plan.direction)
     plan.sweep_dir.mkdir(parents=True, exist_ok=True)
-    write_table(plan.sweep_dir / "trials.csv", trials)
+    write_table(plan.sweep_dir / TABLE_FILE, trials)
     summary = {
         "sweep": plan.cfg.sweep,
         "recipe": plan.base.recipe,
@@ -77,29 +80,43 @@ def write_table(path: Path, trials: Sequence[TrialRow]) -> None:
             writer.writerow([*cells, *(row.figures.get(key) for key in figures), row.error.strip()])
 
 
-def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> Table:
+def table(plan: SweepPlan, trials: Sequence[TrialRow]) -> FittingTable:
     """Make a table for the terminal with one line per trial, the best trial in bold."""
-    from rich import box
-    from rich.table import Table
-
     best = best_of(trials, plan.direction)
     names = short_names(list(dict.fromkeys(key for row in trials for key in row.params)))
     states = [row.state for row in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STYLES if state in states)
-    result = Table(title=f"{plan.study}: {counts}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("trial", "state", "update", plan.metric, *names.values(), "time"):
-        result.add_column(column, justify="left" if column in ("state", *names.values()) else "right")
-    for row in trials:
-        result.add_row(
-            str(row.number),
-            row.state,
-            "" if row.step is None else str(row.step),
-            show_figure(row.value),
-            *(show_value(row.params[key]) if key in row.params else "" for key in names),
-            "" if row.seconds is None else f"{row.seconds:,.0f} s",
-            style="bold green" if row is best else STYLES[row.state],
-        )
-    return result
+    params = [
+        TableColumn(name, [show_value(row.params[key]) if key in row.params else "" for row in trials], right=False)
+        for key, name in names.items()
+    ]
+    columns = [
+        TableColumn("trial", [str(row.number) for row in trials]),
+        TableColumn("state", states, right=False),
+        TableColumn("update", ["" if row.step is None else str(row.step) for row in trials]),
+        TableColumn(plan.metric, [show_figure(row.value) for row in trials]),
+        *params,
+        TableColumn("time", ["" if row.seconds is None else f"{row.seconds:,.0f} s" for row in trials]),
+    ]
+    styles = ["bold green" if row is best else STYLES[row.state] for row in trials]
+    return FittingTable(f"{plan.study}: {counts}", columns, styles)
+
+
+def sweep_words(plan: SweepPlan, summary: Mapping[str, Any]) -> str:
+    """Return the text about a sweep that has ended, given the content of sweep.json."""
+    folder, best = plan.sweep_dir, summary["best"]
+    lines = []
+    if best is not None:
+        run, recipe = (shlex.quote(f"{key}={folder / best[name]}") for key, name in WAYS)
+        lines += [
+            f"best: trial {best['trial']}, {plan.metric} {show_figure(best['value'])}: {folder / best['run_dir']}",
+            f"train with its settings: geotune train {recipe}",
+            f"locate photos: geotune locate {run} image=<file or folder>",
+        ]
+    if summary["importance_note"] is not None:
+        lines.append(f"no importance plot: {summary['importance_note']}")
+    lines += [f"plot: {folder / name}" for name in summary["plots"] if name.endswith(".html")]
+    return "\n".join([*lines, f"results: {folder / TABLE_FILE}"])
 
 
 def sweep_summary(plan: SweepPlan, slots: Sequence[Slot]) -> str:

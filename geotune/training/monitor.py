@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
 
 from geotune.backbones.quantization import weight_count
@@ -103,6 +102,8 @@ class Monitor(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and trainer.is_global_zero:
                 logger.experiment.define_metric("eval/*", step_metric="eval/step")
+                if not logger.experiment.offline:
+                    log.info("W&B: %s", logger.experiment.url)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint."""
@@ -224,19 +225,6 @@ def stage_figures(stage: Stage, sums: Mapping[str, float]) -> dict[str, float]:
 def columns_of(names: Iterable[str]) -> list[str]:
     """Return the columns of metrics.csv behind `step`, for the figures `names` of a stage."""
     return [*(f"train/{name}" for name in (*names, *RUN_FIGURES)), *(f"perf/{name}" for name in PERF_FIGURES)]
-
-
-class ProgressBar(RichProgressBar):
-    """A progress bar that shows the monitor's figures."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        super().__init__(leave=True)
-        self.monitor = monitor
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return the figures that are shown beside the bar."""
-        progress = self.monitor.progress
-        return {"step": f"{progress.step}/{progress.total}", **self.monitor.shown}
 
 
 def workload_of(backbone: Backbone) -> Workload:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from eval.evaluator import Evaluator
 from eval.report.terminal import evaluation_tables
 from eval.suites import CrossViewSuite, DistanceSuite
 from geotune.config.parts import EvaluatorConfig
-from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
+from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow, rows_of
+from geotune.runs.suite_tables import cell_text, changes_since
 from geotune.sample import Sample
-from geotune.tasks import get_task
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
 def shown(*arguments: Any) -> str:
@@ -60,6 +63,32 @@ def test_change_since_the_start(result: dict[str, Any]) -> None:
     fewer = copy.deepcopy(result)
     fewer["suites"]["geox"]["rows"][0]["n"] = 7
     assert "+12.5" not in shown(later, fewer)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_no_title_or_figure_is_cut(width: int) -> None:
+    """All tasks over many questions, with the changes since the start, and a suite of distances with its draws."""
+    task = {"n": 12_345, "accuracy": 1.0, "ci95": [0.9987, 1.0], "chance": 0.25, "parse_rate": 1.0}
+    tasks = dict.fromkeys((*CROSS_VIEW_TASKS, "a_task_of_somebody_else_with_a_name_that_is_very_long"), task)
+    geox = {"tasks": tasks, "mean_accuracy": 1.0, "mean_ci95": [0.9987, 1.0]}
+    names = ["n", "coverage", "acc@1km", "median_km", "geoscore", "medoid_median_km", "radius_coverage_50"]
+    geolocate = {"answered_only": dict.fromkeys(names, 20_015.1), **dict.fromkeys(names, 20_015.1)}
+    head = {"answer_mode": "explain_choice", "samples_per_second": 12_345.6}
+    suites = {"geox": head | geox, "a_suite_of_somebody_else_with_a_long_name": head | geolocate}
+    later = {"step": 123_456, "suites": suites}
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(evaluation_tables(later, {"step": 0, "suites": suites}))
+    text = console.export_text()
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    shown = Counter(text.split())
+    cells = [item for entry in suites.values() for row in rows_of(entry) for item in row.cells.items()]
+    assert all(Counter(column.split()) <= shown for column, _ in cells)
+    expected = Counter(cell_text(cell) for _, cell in cells)
+    for value in ("100.0%", "99.9%", "25.0%", "12,345"):
+        assert shown[value] == expected[value]
+    changes = sum(change != "" for entry in suites.values() for change in changes_since(entry, entry))
+    assert shown["+0.0"] == changes == 9 + 6
 
 
 def test_a_suite_with_a_kind_of_its_own_has_its_own_columns() -> None:

@@ -113,7 +113,11 @@ def test_search_with_pruning(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     best = max((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["value"]))
     assert (summary["best"]["trial"], summary["best"]["value"]) == (int(best["trial"]), float(best["value"]))
     said = capsys.readouterr().out
-    assert f"best: trial {best['trial']}; train with it by recipe={out / 'best.yaml'}" in said
+    assert f"best: trial {best['trial']}, {summary['metric']} " in said
+    assert f"{out / best['run_dir']}\n" in said
+    assert f"geotune train recipe={out / 'best.yaml'}\n" in said
+    assert f"geotune locate checkpoint={out / best['run_dir']} image=" in said
+    assert f"plot: {out / 'parallel.html'}\n" in said
     assert "pruned" in said
     recipe = yaml.safe_load((out / "best.yaml").read_text())
     assert recipe["stage"]["lr"] == float(best["stage.lr"])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import operator
 import os
 from functools import partial
 
 import pytest
 
-from geotune.system import progress
 from geotune.system.parallel import AHEAD, FEWEST_PER_PROCESS, parallel_map, usable_cores
 
 
@@ -39,24 +37,5 @@ def test_an_endless_source_is_taken_in_small_steps() -> None:
     assert next(taken) <= (AHEAD * 2 + 2) * 3
 
 
-def test_long_work_leaves_lines_with_the_time_left(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = iter([0.0, 10.0, 40.0, 50.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO, "geotune"), progress.progress_bar("maps", 1000) as advance:
-        for _ in range(3):
-            advance(100)
-    assert caplog.messages == ["maps: 200 of 1,000, 5.0/s, 3 min left"]
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "0 s"), (89, "89 s"), (200, "3 min"), (7500, "2 h 05 min")])
-def test_durations(seconds: float, said: str) -> None:
-    assert progress.duration(seconds) == said
-
-
-def test_no_bar_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_bar("work", 2) as advance:
-        advance()
-    assert capsys.readouterr().err == ""
+def test_this_machine_has_cores() -> None:
     assert usable_cores() >= 1

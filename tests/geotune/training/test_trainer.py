@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -29,11 +30,23 @@ def test_only_lightnings_own_complaints_are_the_users(
         trainer_from(recipe(), [], vision_trains=False)
 
 
-def test_no_progress_bar_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal in (True, False):
-        enable_progress_bar()
-        monkeypatch.setattr("sys.stderr.isatty", lambda shown=terminal: shown)
-        silence_libraries()
-        assert is_progress_bar_enabled() == terminal
+def test_libraries_show_neither_bars_nor_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_SHOW_INFO", raising=False)
     enable_progress_bar()
+    silence_libraries()
+    assert not is_progress_bar_enabled()
+    enable_progress_bar()
+    assert os.environ["WANDB_SHOW_INFO"] == "false"
     assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)
+    monkeypatch.setenv("WANDB_SHOW_INFO", "true")
+    silence_libraries()
+    assert os.environ["WANDB_SHOW_INFO"] == "true", "what the user has chosen stays"
+
+
+def test_only_the_first_process_shows_more_than_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = logging.StreamHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    for rank, level in (("0", logging.NOTSET), ("1", logging.WARNING)):
+        monkeypatch.setenv("RANK", rank)
+        silence_libraries()
+        assert handler.level == level
