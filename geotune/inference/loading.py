@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 from geotune.backbones.weights import load_adapter
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError, Problem, first_line
 from geotune.runs.chain import run_in
 from geotune.runs.directory import find_step, newest_run
 
@@ -28,6 +29,12 @@ FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotu
 RECIPE_FILE = "recipe.yaml"
 """File of an exported folder that holds the recipe of its training."""
 log = logging.getLogger(__name__)
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+"""Form of a model's name on the Hugging Face hub, <owner>/<name>."""
+HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model", "*.yaml")
+"""Patterns of the files of a model on the hub that are needed to load it."""
+HUB_SECONDS = 5.0
+"""Time to wait for the hub before the local cache is used."""
 FROZEN = {"tower": "frozen", "projector": "frozen", "language_model": "frozen"}
 
 
@@ -48,7 +55,8 @@ def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
     """Find the model that `checkpoint` names. None means the embedded backbone.
 
     It is the folder of a run (its best checkpoint or else its last), of a chain (its last finished leg), of a
-    checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint.
+    checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint; or
+    else the name of a model or an exported adapter on the hub, which is fetched unless the local cache holds it.
 
     key: key of the config that holds `checkpoint`, for messages.
 
@@ -76,6 +84,8 @@ def _folder_of(checkpoint: str, key: str) -> Path:
                 "%s=%s is the folder of this name, not the recipe; for its newest run give %s", key, checkpoint, newest
             )
         return named
+    if newest is None and HUB_ID.fullmatch(checkpoint):
+        return _fetched(checkpoint)
     if newest is None:
         tried = f", and no run in {Path('runs', checkpoint)} has a checkpoint" if is_name else ""
         raise ConfigError(
@@ -84,6 +94,34 @@ def _folder_of(checkpoint: str, key: str) -> Path:
             )
         )
     return newest
+
+
+def _fetched(name: str) -> Path:
+    """Return the folder of a model of the hub in the local cache; what is missing there is fetched.
+
+    Raises ConfigError if there is no such model, or if the hub can't be reached and the cache does not hold it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=HUB_SECONDS))
+    except GatedRepoError:
+        why = "the hub asks for an access token (set HF_TOKEN)"
+    except RepositoryNotFoundError:
+        why = "the hub has no model of this name"
+    except LocalEntryNotFoundError:
+        why = "the hub can't be reached and the local cache does not hold it"
+    except (OSError, HfHubHTTPError) as error:
+        why = f"the hub can't give it ({first_line(error)})"
+    raise ConfigError(
+        Problem(
+            "checkpoint",
+            name,
+            f"there is no such folder, and as a model of the hub it can't be loaded: {why}",
+            "name a checkpoint, an exported folder or another model",
+        )
+    )
 
 
 def _source_in(named: Path, checkpoint: str) -> Source:
