@@ -6,16 +6,20 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from geotune.backbones.base import Backbone
 from geotune.config.composing import compose
-from geotune.inference import locating
+from geotune.inference import loading, locating
+from geotune.inference.loading import find_source, open_backbone
 from geotune.inference.locating import Located
 from geotune.inference.partial import PartialResults, partial_path, weights_digest
 from geotune.locate import locate, main
@@ -54,6 +58,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return names
 
 
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model stays in memory between the commands of this file."""
+    monkeypatch.setattr(loading, "open_backbone", lambda source, **changes: _opened(source.folder, **changes))
+
+
+@cache
+def _opened(folder: Path, **changes: Any) -> Backbone:
+    return open_backbone(find_source(str(folder)), **changes)
+
+
 @pytest.fixture
 def arguments(qwen_path: Path) -> Callable[..., list[str]]:
     def of(*more: str, out: str = OUT) -> list[str]:
@@ -69,7 +84,7 @@ def stop_after(count: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseExce
 
     def interrupted(self: PartialResults, *given: object) -> None:
         append(self, *given)  # type: ignore[arg-type]
-        if len(PARTIAL.read_bytes().splitlines()) > count:
+        if len(self.path.read_bytes().splitlines()) > count:
             raise error
 
     monkeypatch.setattr(PartialResults, "append", interrupted)
@@ -133,6 +148,7 @@ def test_an_interruption_writes_what_is_there(
     stop_after(0, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         locate(compose("locate", arguments(out="out/none.csv")))
+    assert os.listdir("out") == ["places.csv"]
 
 
 def test_a_changed_photo_and_a_new_one_are_asked(
