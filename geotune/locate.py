@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError, Problem
-from geotune.system.strict_json import finite
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,7 +42,7 @@ def locate(cfg: DictConfig) -> dict[str, int]:
         log.warning("left out: %s", found.summary())
     if out is not None:
         check_out(out, overwrite=cfg.overwrite)
-    source = find_source(cfg.checkpoint)
+    source = find_source(cfg.checkpoint, hub=True)
     if cfg.checkpoint is None:
         log.warning(
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
@@ -57,7 +55,7 @@ def locate(cfg: DictConfig) -> dict[str, int]:
 def locate_and_print(cfg: DictConfig, backbone: Backbone, found: FoundPhotos) -> dict[str, int]:
     """Locate photos, print the results in the order of the photos, and return their totals."""
     from geotune.inference.locating import as_json
-    from geotune.inference.results import any_answers, as_table, check_readable, totals, totals_line
+    from geotune.inference.results import any_answers, as_table, check_readable, pretty_json, totals, totals_line
 
     located: dict[Path, Located] = {}
     try:
@@ -70,7 +68,7 @@ def locate_and_print(cfg: DictConfig, backbone: Backbone, found: FoundPhotos) ->
         counts = totals(rows, len(found.photos))
         if any_answers(counts) and cfg.format == "json":
             settings = {"checkpoint": cfg.checkpoint, **_sampling(cfg)}
-            _show_json({**settings, "totals": counts, "left_out": found.counts(), "photos": rows})
+            show(pretty_json({**settings, "totals": counts, "left_out": found.counts(), "photos": rows}))
         elif any_answers(counts):
             show(as_table(photos, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
             log.info("%s", totals_line(counts))
@@ -81,7 +79,7 @@ def locate_to_file(cfg: DictConfig, backbone: Backbone, found: FoundPhotos, out:
     """Locate photos, write the results to `out`, and return their totals; go on with what an interruption left."""
     from geotune.inference.locating import as_json
     from geotune.inference.partial import PartialResults, weights_digest
-    from geotune.inference.results import any_answers, check_readable, totals, totals_line, write_results
+    from geotune.inference.results import any_answers, check_readable, pretty_json, totals, totals_line, write_results
 
     settings = {
         "image": str(Path(cfg.image).absolute()),
@@ -106,7 +104,7 @@ def locate_to_file(cfg: DictConfig, backbone: Backbone, found: FoundPhotos, out:
             else:
                 partial.remove()
     if cfg.format == "json":
-        _show_json({"out": cfg.out, "totals": counts, "left_out": found.counts()})
+        show(pretty_json({"out": cfg.out, "totals": counts, "left_out": found.counts()}))
     else:
         show(f"{cfg.out}: {totals_line(counts)}")
     return counts
@@ -128,10 +126,6 @@ def _located(
         for photo in locate_photos(backbone, photos, **_sampling(cfg), **settings, done=done):
             yield photo
             advance(1)
-
-
-def _show_json(content: Any) -> None:
-    show(json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def device_of(accelerator: str) -> str:

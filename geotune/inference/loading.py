@@ -51,14 +51,14 @@ class Source:
     """The complete recipe of the training; empty if it is not known."""
 
 
-def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
+def find_source(checkpoint: str | None, key: str = "checkpoint", *, hub: bool = False) -> Source:
     """Find the model that `checkpoint` names. None means the embedded backbone.
 
     It is the folder of a run (its best checkpoint or else its last), of a chain (its last finished leg), of a
-    checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint; or
-    else the name of a model or an exported adapter on the hub, which is fetched unless the local cache holds it.
+    checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint.
 
-    key: key of the config that holds `checkpoint`, for messages.
+    key: key of the config that holds `checkpoint`, for messages. hub: whether it may also be the id of a model or of an
+    exported adapter on the hub, which is fetched unless the local cache holds it.
 
     Raises:
         ConfigError: there is no such folder, or it holds no model that this project can load.
@@ -67,14 +67,14 @@ def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
         node: Any = OmegaConf.to_container(OmegaConf.load(RECIPES / "backbone" / "tiny.yaml"), resolve=True)
         return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
     try:
-        return _source_in(_folder_of(checkpoint, key), checkpoint)
+        return _source_in(_folder_of(checkpoint, key, hub), checkpoint)
     except ConfigError as error:
         named = (replace(problem, key=key) if problem.key == "checkpoint" else problem for problem in error.problems)
         raise ConfigError(*named) from error
 
 
-def _folder_of(checkpoint: str, key: str) -> Path:
-    """Return the folder that `checkpoint` names; a folder comes before a recipe of the same name."""
+def _folder_of(checkpoint: str, key: str, hub: bool) -> Path:
+    """Return the folder that `checkpoint` names; a folder comes before a recipe of the same name and before a hub id."""
     named = Path(checkpoint)
     is_name = len(named.parts) == 1 and not named.is_absolute()
     newest = newest_run(checkpoint) if is_name and checkpoint not in (".", "..") else None
@@ -84,7 +84,7 @@ def _folder_of(checkpoint: str, key: str) -> Path:
                 "%s=%s is the folder of this name, not the recipe; for its newest run give %s", key, checkpoint, newest
             )
         return named
-    if newest is None and HUB_ID.fullmatch(checkpoint):
+    if newest is None and hub and HUB_ID.fullmatch(checkpoint):
         return _fetched(checkpoint)
     if newest is None:
         tried = f", and no run in {Path('runs', checkpoint)} has a checkpoint" if is_name else ""
@@ -99,7 +99,8 @@ def _folder_of(checkpoint: str, key: str) -> Path:
 def _fetched(name: str) -> Path:
     """Return the folder of a model of the hub in the local cache; what is missing there is fetched.
 
-    Raises ConfigError if there is no such model, or if the hub can't be reached and the cache does not hold it.
+    It takes no longer than a few seconds to find out that the hub can't be reached. Raises ConfigError if there is no
+    such model, or if the hub can't be reached and the cache does not hold it.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError

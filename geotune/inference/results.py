@@ -138,6 +138,11 @@ def flat(row: Row) -> dict[str, Any]:
     return cells
 
 
+def pretty_json(value: Any) -> str:
+    """Return a value as JSON for the terminal."""
+    return json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
 def _json(value: Any) -> bytes:
     return json.dumps(finite(value), ensure_ascii=False, allow_nan=False).encode()
 
