@@ -74,7 +74,7 @@ def find_source(checkpoint: str | None, key: str = "checkpoint", *, hub: bool = 
 
 
 def _folder_of(checkpoint: str, key: str, hub: bool) -> Path:
-    """Return the folder that `checkpoint` names; a folder comes before a recipe of the same name and before a hub id."""
+    """Return the folder that `checkpoint` names; a folder comes before a recipe of that name and before a hub id."""
     named = Path(checkpoint)
     is_name = len(named.parts) == 1 and not named.is_absolute()
     newest = newest_run(checkpoint) if is_name and checkpoint not in (".", "..") else None
