@@ -41,7 +41,7 @@ def take_turn(settings: dict[str, Any]) -> dict[str, Any]:
 
     import geotune.config.composing  # knows where the embedded backbone lies
     from geotune.inference.loading import find_source, open_backbone
-    from geotune.inference.locating import find_photos, locate_photos
+    from geotune.inference.locating import locate_photos
 
     imported = Path(geotune.__file__).resolve().parents[1]
     if imported != Path.cwd():  # an installed geotune would be measured instead
@@ -49,15 +49,17 @@ def take_turn(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["threads"])
     changes = {"dtype": settings["dtype"], "max_pixels": settings["max_pixels"]}
     backbone = open_backbone(find_source(settings["model"]), **changes)
-    photos = find_photos(settings["photos"])
+    photos = sorted(Path(settings["photos"]).iterdir())
     sampling: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "seed": 0, "explain": False}
     limits = {"batch_size": settings["batch_size"], "max_new_tokens": settings["max_new_tokens"]}
     list(locate_photos(backbone, photos[:1], samples=1, **sampling, **limits))
     backbone.clear_feature_cache()
     loaded, start = memory_gb("VmRSS"), time.perf_counter()
     located = list(locate_photos(backbone, photos, samples=settings["samples"], **sampling, **limits))
+    seconds = time.perf_counter() - start
+    located.sort(key=lambda photo: photo.image)
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
         "loaded_memory_gb": loaded,
         "peak_memory_gb": memory_gb("VmHWM"),
         "answers": [[[at.lat, at.lon] for at in photo.answers] for photo in located],

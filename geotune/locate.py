@@ -2,65 +2,130 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
 from geotune.errors import ConfigError, Problem
-from geotune.system.strict_json import finite
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from geotune.backbones.base import Backbone
     from geotune.inference.locating import Located
+    from geotune.inference.photos import FoundPhotos
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("geotune.locate")  # __name__ is __main__ under `python -m`
 PIPE_WIDTH = 160
 """Width of the table, in columns, outside a terminal."""
 
 
-def locate(cfg: DictConfig) -> list[Located]:
-    """Locate the photos that `cfg` names, print the result as `cfg.format` says, and return it.
+def locate(cfg: DictConfig) -> dict[str, int]:
+    """Locate the photos that `cfg` names, print the results or write them to `cfg.out`, and return their totals.
 
-    Raises ConfigError if the model can't be loaded or no photo can be read.
+    On Ctrl-C, what was found so far is printed or written. Raises ConfigError if the model can't be loaded, no photo
+    can be read, or `cfg.out` can't be written.
     """
     from geotune.inference.loading import find_source, open_backbone
-    from geotune.inference.locating import as_json, as_table, find_photos, locate_photos
+    from geotune.inference.partial import check_out, partial_path
+    from geotune.inference.photos import find_photos
     from geotune.system.libraries import silence_libraries
-    from geotune.system.progress import progress_bar
 
     silence_libraries()
-    photos = find_photos(cfg.image)
-    source = find_source(cfg.checkpoint)
+    out = None if cfg.out is None else Path(cfg.out)
+    found = find_photos(cfg.image, own=() if out is None else (out, partial_path(out)))
+    if found.left_out:
+        log.warning("left out: %s", found.summary())
+    if out is not None:
+        check_out(out, overwrite=cfg.overwrite)
+    source = find_source(cfg.checkpoint, hub=True)
     if cfg.checkpoint is None:
         log.warning(
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
         )
     device = device_of(cfg.accelerator)
     backbone = open_backbone(source, path=cfg.base_model, max_pixels=cfg.max_pixels, dtype=cfg.dtype).to(device)
-    sampling = {"samples": cfg.samples, "temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
-    settings = {"explain": cfg.explain, "batch_size": cfg.batch_size, "max_new_tokens": cfg.max_new_tokens}
-    located: list[Located] = []
-    with progress_bar("locating", len(photos)) as advance:
-        for photo in locate_photos(backbone, photos, **sampling, **settings):
-            located.append(photo)
-            advance(1)
-    bad = [photo for photo in located if photo.error is not None]
-    if len(bad) == len(located):
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise ConfigError(Problem("image", cfg.image, f"no image can be used: {bad[0].error}{more}", "name a photo"))
+    return locate_and_print(cfg, backbone, found) if out is None else locate_to_file(cfg, backbone, found, out)
+
+
+def locate_and_print(cfg: DictConfig, backbone: Backbone, found: FoundPhotos) -> dict[str, int]:
+    """Locate photos, print the results in the order of the photos, and return their totals."""
+    from geotune.inference.locating import as_json
+    from geotune.inference.results import any_answers, as_table, check_readable, pretty_json, totals, totals_line
+
+    located: dict[Path, Located] = {}
+    try:
+        for photo in _located(cfg, backbone, found.photos):
+            located[photo.image] = photo
+        check_readable((photo.error for photo in located.values()), cfg.image)
+    finally:  # an interruption too
+        photos = [located[photo] for photo in found.photos if photo in located]
+        rows = [as_json(photo) for photo in photos]
+        counts = totals(rows, len(found.photos))
+        if any_answers(counts) and cfg.format == "json":
+            settings = {"checkpoint": cfg.checkpoint, **_sampling(cfg)}
+            show(pretty_json({**settings, "totals": counts, "left_out": found.counts(), "photos": rows}))
+        elif any_answers(counts):
+            show(as_table(photos, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
+            log.info("%s", totals_line(counts))
+    return counts
+
+
+def locate_to_file(cfg: DictConfig, backbone: Backbone, found: FoundPhotos, out: Path) -> dict[str, int]:
+    """Locate photos, write the results to `out`, and return their totals; go on with what an interruption left."""
+    from geotune.inference.locating import as_json
+    from geotune.inference.partial import PartialResults, weights_digest
+    from geotune.inference.results import any_answers, check_readable, pretty_json, totals, totals_line, write_results
+
+    settings = {
+        "image": str(Path(cfg.image).absolute()),
+        "weights": weights_digest(backbone),
+        "prompt": backbone.encoder.fingerprint,
+        **{"max_pixels": backbone.max_pixels, "max_new_tokens": cfg.max_new_tokens, "explain": cfg.explain},
+        **_sampling(cfg),
+    }
+    with PartialResults(out, found.photos, settings) as partial:
+        if partial.done:
+            log.info("%s: %d of %d photos are located already", partial.path, len(partial.done), len(found.photos))
+        try:
+            for photo in _located(cfg, backbone, found.photos, partial.done):
+                partial.append(photo.image, as_json(photo))
+            check_readable((row.get("error") for row in partial.rows()), cfg.image)
+        finally:  # an interruption too
+            counts = totals(partial.rows(), len(found.photos))
+            if any_answers(counts):
+                write_results(out, partial.rows(), {"totals": counts, "left_out": found.counts()})
+            if any_answers(counts) and counts["not_asked"]:
+                log.warning("%s: %s; the same command goes on with the others", out, totals_line(counts))
+            else:
+                partial.remove()
     if cfg.format == "json":
-        report = {"checkpoint": cfg.checkpoint, **sampling, "photos": [as_json(photo) for photo in located]}
-        show(json.dumps(finite(report), indent=1, ensure_ascii=False, allow_nan=False))
+        show(pretty_json({"out": cfg.out, "totals": counts, "left_out": found.counts()}))
     else:
-        show(as_table(located, shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH))
-    if bad:
-        log.warning("%d of %d images could not be used", len(bad), len(located))
-    return located
+        show(f"{cfg.out}: {totals_line(counts)}")
+    return counts
+
+
+def _sampling(cfg: DictConfig) -> dict[str, Any]:
+    return {"samples": cfg.samples, "temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
+
+
+def _located(
+    cfg: DictConfig, backbone: Backbone, photos: Sequence[Path], done: Collection[Path] = ()
+) -> Iterator[Located]:
+    """Locate the photos that are not `done`, with a bar."""
+    from geotune.inference.locating import locate_photos
+    from geotune.system.progress import progress_bar
+
+    settings = {"explain": cfg.explain, "batch_size": cfg.batch_size, "max_new_tokens": cfg.max_new_tokens}
+    with progress_bar("locating", len(photos) - len(done)) as advance:
+        for photo in locate_photos(backbone, photos, **_sampling(cfg), **settings, done=done):
+            yield photo
+            advance(1)
 
 
 def device_of(accelerator: str) -> str:

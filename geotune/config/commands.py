@@ -10,6 +10,9 @@ from geotune.config.options import Options
 from geotune.config.rules import above_zero, at_least, is_builder, is_named
 from geotune.errors import ABSENT, Problem
 
+RESULT_ENDINGS = (".jsonl", ".csv", ".geojson")
+"""Endings of the files of results, each of which names a form."""
+
 
 @dataclass
 class BuildConfig(Options):
@@ -157,9 +160,14 @@ class LocateConfig(Options):
 
     image: str
     """Photo to locate, or a folder whose images are all located, at any depth."""
+    out: str | None = None
+    """File of the results, <name>.jsonl, <name>.csv or <name>.geojson. It is written at the end and on an interruption,
+    after which the same command goes on from <out>.partial.jsonl. null prints the results."""
+    overwrite: bool = False
+    """Replace the file of an earlier result in `out`."""
     checkpoint: str | None = None
-    """Checkpoint, run folder, exported folder, model folder, or the name of a recipe for its newest run; null means the
-    embedded backbone without training. A chain means its last finished leg."""
+    """Checkpoint, run folder, exported folder, model folder, hub id, or the name of a recipe for its newest run; null
+    means the embedded backbone without training. A chain means its last finished leg."""
     base_model: str | None = None
     """Folder or hub id of the backbone below a checkpoint or an adapter; null means the one that training used."""
     samples: int = 16
@@ -173,7 +181,7 @@ class LocateConfig(Options):
     explain: bool = True
     """Ask for a short explanation before the coordinates."""
     format: Literal["table", "json"] = "table"
-    """Format of the printed result."""
+    """Format of what is printed: the results, or the totals if `out` names a file."""
     batch_size: int = 32
     """Number of answers per forward pass."""
     max_new_tokens: int = 256
@@ -186,8 +194,10 @@ class LocateConfig(Options):
     """Kind of device."""
 
     def check(self) -> Iterator[Problem]:
-        for key in ("image", "checkpoint", "base_model"):
+        for key in ("image", "out", "checkpoint", "base_model"):
             yield from is_named(key, getattr(self, key))
+        if self.out and not self.out.lower().endswith(RESULT_ENDINGS):
+            yield Problem("out", self.out, f"its ending names no form; give {', '.join(RESULT_ENDINGS)}")
         yield from above_zero("temperature", self.temperature)
         if not 0 < self.top_p <= 1:
             yield Problem("top_p", self.top_p, "give a probability above 0 and up to 1")

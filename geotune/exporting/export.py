@@ -33,7 +33,7 @@ from geotune.exporting.parity import (
 )
 from geotune.inference.loading import RECIPE_FILE
 from geotune.runs.directory import find_evaluation, read_state
-from geotune.system.files import make_folder
+from geotune.system.files import end_of_link, make_folder
 from geotune.system.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -53,11 +53,16 @@ log = logging.getLogger(__name__)
 def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
     """Yield an empty folder that is renamed to `out` when the block succeeds and deleted when it fails.
 
+    A link keeps being one: the folder that it leads to is replaced, and created if it is missing.
+
     Raises:
         ConfigError: `out` exists and is neither an empty folder nor, with `overwrite`, an earlier export; or it can't
             be written.
     """
-    final = Path(out).absolute()
+    named = Path(out).absolute()
+    if named.is_symlink() and not named.exists():
+        make_folder(named, "out")
+    final = end_of_link(named)
     if final.exists() and not final.is_dir():
         raise ConfigError(Problem("out", out, "this is a file", "name a folder"))
     if final.is_dir() and any(final.iterdir()):
@@ -69,6 +74,8 @@ def replacing(out: str, *, overwrite: bool) -> Iterator[Path]:
             raise ConfigError(
                 Problem("out", out, "holds an export already", "set overwrite=true or name another folder")
             )
+    if final.is_mount():
+        raise ConfigError(Problem("out", out, "this is a mount point, which can't be replaced", "name a folder in it"))
     make_folder(final.parent, "out")
     partial, old = (final.with_name(f".{final.name}.{suffix}") for suffix in ("partial", "old"))
     _tidy(final, partial, old)

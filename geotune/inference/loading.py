@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 from geotune.backbones.weights import load_adapter
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError, Problem, first_line
 from geotune.runs.chain import run_in
 from geotune.runs.directory import find_step, newest_run
 
@@ -28,6 +29,12 @@ FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotu
 RECIPE_FILE = "recipe.yaml"
 """File of an exported folder that holds the recipe of its training."""
 log = logging.getLogger(__name__)
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+"""Form of a model's name on the Hugging Face hub, <owner>/<name>."""
+HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model", "*.yaml")
+"""Patterns of the files of a model on the hub that are needed to load it."""
+HUB_SECONDS = 5.0
+"""Time to wait for the hub before the local cache is used."""
 FROZEN = {"tower": "frozen", "projector": "frozen", "language_model": "frozen"}
 
 
@@ -44,13 +51,14 @@ class Source:
     """The complete recipe of the training; empty if it is not known."""
 
 
-def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
+def find_source(checkpoint: str | None, key: str = "checkpoint", *, hub: bool = False) -> Source:
     """Find the model that `checkpoint` names. None means the embedded backbone.
 
     It is the folder of a run (its best checkpoint or else its last), of a chain (its last finished leg), of a
     checkpoint, of an export or of any model; or else the name of a recipe, for its newest run with a checkpoint.
 
-    key: key of the config that holds `checkpoint`, for messages.
+    key: key of the config that holds `checkpoint`, for messages. hub: whether it may also be the id of a model or of an
+    exported adapter on the hub, which is fetched unless the local cache holds it.
 
     Raises:
         ConfigError: there is no such folder, or it holds no model that this project can load.
@@ -59,14 +67,14 @@ def find_source(checkpoint: str | None, key: str = "checkpoint") -> Source:
         node: Any = OmegaConf.to_container(OmegaConf.load(RECIPES / "backbone" / "tiny.yaml"), resolve=True)
         return Source(Path(node["path"]), "model", {**node, **FROZEN}, {})
     try:
-        return _source_in(_folder_of(checkpoint, key), checkpoint)
+        return _source_in(_folder_of(checkpoint, key, hub), checkpoint)
     except ConfigError as error:
         named = (replace(problem, key=key) if problem.key == "checkpoint" else problem for problem in error.problems)
         raise ConfigError(*named) from error
 
 
-def _folder_of(checkpoint: str, key: str) -> Path:
-    """Return the folder that `checkpoint` names; a folder comes before a recipe of the same name."""
+def _folder_of(checkpoint: str, key: str, hub: bool) -> Path:
+    """Return the folder that `checkpoint` names; a folder comes before a recipe of that name and before a hub id."""
     named = Path(checkpoint)
     is_name = len(named.parts) == 1 and not named.is_absolute()
     newest = newest_run(checkpoint) if is_name and checkpoint not in (".", "..") else None
@@ -76,6 +84,8 @@ def _folder_of(checkpoint: str, key: str) -> Path:
                 "%s=%s is the folder of this name, not the recipe; for its newest run give %s", key, checkpoint, newest
             )
         return named
+    if newest is None and hub and HUB_ID.fullmatch(checkpoint):
+        return _fetched(checkpoint)
     if newest is None:
         tried = f", and no run in {Path('runs', checkpoint)} has a checkpoint" if is_name else ""
         raise ConfigError(
@@ -84,6 +94,35 @@ def _folder_of(checkpoint: str, key: str) -> Path:
             )
         )
     return newest
+
+
+def _fetched(name: str) -> Path:
+    """Return the folder of a model of the hub in the local cache; what is missing there is fetched.
+
+    It takes no longer than a few seconds to find out that the hub can't be reached. Raises ConfigError if there is no
+    such model, or if the hub can't be reached and the cache does not hold it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES), etag_timeout=HUB_SECONDS))
+    except GatedRepoError:
+        why = "the hub asks for an access token (set HF_TOKEN)"
+    except RepositoryNotFoundError:
+        why = "the hub has no model of this name"
+    except LocalEntryNotFoundError:
+        why = "the hub can't be reached and the local cache does not hold it"
+    except (OSError, HfHubHTTPError) as error:
+        why = f"the hub can't give it ({first_line(error)})"
+    raise ConfigError(
+        Problem(
+            "checkpoint",
+            name,
+            f"there is no such folder, and as a model of the hub it can't be loaded: {why}",
+            "name a checkpoint, an exported folder or another model",
+        )
+    )
 
 
 def _source_in(named: Path, checkpoint: str) -> Source:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotune.backbones.generation import sample
-from geotune.errors import BadRecord, ConfigError, Problem
+from geotune.backbones.generation import sample, similar_batches
+from geotune.backbones.sampling import Sampling
+from geotune.errors import BadRecord
 from geotune.gazetteer import nearest_entry
 from geotune.geo import geodesic_km
+from geotune.inference.photos import text_of
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.coordinates import Coordinates
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
     from geotune.encoding.segments import Encoded
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
-"""Suffixes, in lower case, of the files in a folder that count as images."""
-BATCHES_PER_CALL = 4
-"""Number of batches of answers that the backbone gets at a time, so that photos of similar size share a batch."""
+BATCHES_PER_GROUP = 4
+"""Number of batches of answers whose photos are read together, so that photos of similar size share a batch."""
+FEWEST_FOR_RADIUS = 4
+"""Number of readable answers below which their scatter says nothing, so that there is no radius."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Estimate:
 
     at: Coordinates
     """The medoid of the answers: the one with the smallest sum of geodesic distances to the others."""
-    radius_50_km: float
-    """Radius around `at` that contains half of the answers, the medoid included."""
-    radius_90_km: float
-    """Radius around `at` that contains 90% of the answers."""
+    radius_50_km: float | None
+    """Radius around `at` that contains half of the answers, the medoid included; None below `FEWEST_FOR_RADIUS`."""
+    radius_90_km: float | None
+    """Radius around `at` that contains 90% of the answers; None below `FEWEST_FOR_RADIUS`."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +65,20 @@ class Located:
 
 
 def estimate(answers: Sequence[Coordinates]) -> Estimate | None:
-    """Return the medoid of `answers` (the first one of a tie) and the radii around it; None if there are no answers."""
+    """Return the medoid of `answers` (the first one of a tie) and the radii around it; None if there are no answers.
+
+    There are no radii if there are fewer answers than `FEWEST_FOR_RADIUS`.
+    """
     if not answers:
         return None
     lat, lon = np.array([[at.lat, at.lon] for at in answers]).T
     distances = geodesic_km(lat[:, None], lon[:, None], lat, lon)
     medoid = int(np.argmin(distances.sum(axis=1)))
+    if len(answers) < FEWEST_FOR_RADIUS:
+        return Estimate(answers[medoid], None, None)
     sorted_km = np.sort(distances[medoid])
     radius_50_km, radius_90_km = (float(sorted_km[math.ceil(share * len(answers)) - 1]) for share in (0.5, 0.9))
     return Estimate(answers[medoid], radius_50_km, radius_90_km)
-
-
-def find_photos(image: str) -> list[Path]:
-    """List the file `image`, or the images in the folder `image` at any depth, sorted, without hidden files.
-
-    Raises:
-        ConfigError: there is no such file or folder, or the folder holds no image.
-    """
-    named = Path(image)
-    if named.is_file():
-        return [named]
-    if not named.is_dir():
-        raise ConfigError(
-            Problem("image", image, "there is no such file or folder", "name a photo or a folder of photos")
-        )
-    images = (path for path in named.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    photos = sorted(path for path in images if not any(part.startswith(".") for part in path.relative_to(named).parts))
-    if not photos:
-        raise ConfigError(
-            Problem(
-                "image", image, f"this folder holds no image ({', '.join(sorted(SUFFIXES))})", "name another folder"
-            )
-        )
-    return photos
 
 
 def question(photo: Path, *, explain: bool) -> Sample:
@@ -117,8 +100,12 @@ def locate_photos(
     explain: bool,
     batch_size: int,
     max_new_tokens: int,
+    done: Collection[Path] = (),
 ) -> Iterator[Located]:
-    """Locate each photo in turn. The answers to a photo do not depend on the other photos.
+    """Locate the photos batch by batch, those of one group not in their order.
+
+    The answers to a photo do not depend on the other photos, but their rounding may depend on those of its batch. So a
+    batch always holds the same photos, also if some of them are `done`.
 
     Args:
         samples: number of answers to draw for each photo.
@@ -128,33 +115,37 @@ def locate_photos(
         explain: whether to ask for an explanation before the coordinates.
         batch_size: answers per forward pass.
         max_new_tokens: largest number of tokens in an answer.
+        done: photos that were located before, for which nothing is yielded.
     """
-    from geotune.backbones.sampling import Sampling
-
-    step = max(1, batch_size * BATCHES_PER_CALL // samples)
+    step = max(1, batch_size * BATCHES_PER_GROUP // samples)
     for start in range(0, len(photos), step):
-        chosen = photos[start : start + step]
-        prompts: dict[Path, Encoded] = {}
-        errors: dict[Path, str] = {}
-        for photo in chosen:
+        group = photos[start : start + step]
+        if all(photo in done for photo in group):
+            continue
+        readable: list[Path] = []
+        prompts: list[Encoded] = []
+        for photo in group:
             try:
-                prompts[photo] = backbone.encode(question(photo, explain=explain), answer=False)
+                prompts.append(backbone.encode(question(photo, explain=explain), answer=False))
+                readable.append(photo)
             except BadRecord as error:
-                errors[photo] = error.reason
-        completions = sample(
-            backbone,
-            list(prompts.values()),
-            n=samples,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            sampling=Sampling([(seed,)] * len(prompts), temperature, top_p),
-        )
-        texts = {
-            photo: [completion.text(backbone.encoder) for completion in of_photo]
-            for photo, of_photo in zip(prompts, completions, strict=True)
-        }
-        for photo in chosen:
-            yield Located(photo, error=errors[photo]) if photo in errors else read_answers(photo, texts[photo])
+                yield Located(photo, error=error.reason)
+        with backbone.evaluation_mode():  # entered once for all batches, since it may merge the adapters
+            for batch in similar_batches(prompts, max(1, batch_size // samples)):
+                if all(readable[index] in done for index in batch):
+                    continue
+                completions = sample(
+                    backbone,
+                    [prompts[index] for index in batch],
+                    n=samples,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                    sampling=Sampling([(seed,)] * len(batch), temperature, top_p),
+                )
+                for index, of_photo in zip(batch, completions, strict=True):
+                    if readable[index] not in done:
+                        texts = [completion.text(backbone.encoder) for completion in of_photo]
+                        yield read_answers(readable[index], texts)
 
 
 def read_answers(photo: Path, texts: Sequence[str]) -> Located:
@@ -166,58 +157,29 @@ def read_answers(photo: Path, texts: Sequence[str]) -> Located:
 
 
 def as_json(located: Located) -> dict[str, Any]:
-    """Return the result for one photo as JSON, in degrees (WGS84) and kilometers."""
+    """Return the result for one photo as JSON, in degrees (WGS84) to a tenth of a meter and kilometers to a meter."""
+    image = text_of(located.image)
     if located.error is not None:
-        return {"image": str(located.image), "error": located.error}
-    row: dict[str, Any] = {"image": str(located.image), "latitude": None, "longitude": None}
-    if found := located.estimate:
+        return {"image": image, "error": text_of(located.error)}
+    found = located.estimate
+    place = None
+    if found is not None:
         town, distance_km = nearest_entry(found.at.lat, found.at.lon)
-        row |= {
-            "latitude": found.at.lat,
-            "longitude": found.at.lon,
-            "radius_50_km": round(found.radius_50_km, 3),
-            "radius_90_km": round(found.radius_90_km, 3),
-            "nearest_place": {"name": town.name, "country": town.country, "distance_km": round(distance_km, 3)},
-        }
-    answers = [[at.lat, at.lon] for at in located.answers]
-    return row | {"read_rate": located.read_rate, "answers": answers, "unread": dict(Counter(located.unread))}
+        place = {"name": town.name, "country": town.country, "distance_km": round(distance_km, 3)}
+    latitude, longitude = (None, None) if found is None else _rounded(found.at)
+    return {
+        "image": image,
+        "latitude": latitude,
+        "longitude": longitude,
+        "radius_50_km": None if found is None or found.radius_50_km is None else round(found.radius_50_km, 3),
+        "radius_90_km": None if found is None or found.radius_90_km is None else round(found.radius_90_km, 3),
+        "nearest_place": place,
+        "read_rate": located.read_rate,
+        "answers": [_rounded(at) for at in located.answers],
+        "unread": dict(sorted(Counter(located.unread).items())),
+    }
 
 
-def as_table(rows: Sequence[Located], width: int) -> str:
-    """Write the results as a table of at most `width` columns for the terminal."""
-    from io import StringIO
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("photo", overflow="fold")
-    for title in ("latitude, longitude", "50% within", "90% within", "answers read"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("nearest town")
-    for located in rows:
-        name, found, total = Text(str(located.image)), located.estimate, len(located.answers) + len(located.unread)
-        if found is None:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(located.unread).items())
-            why = Text(located.error or f"no answer could be read: {reasons}", style="red")
-            table.add_row(name, "", "", "", f"0/{total}" if total else "", why)
-            continue
-        town, distance_km = nearest_entry(found.at.lat, found.at.lon)
-        table.add_row(
-            name,
-            f"{found.at.lat:.4f}, {found.at.lon:.4f}",
-            format_km(found.radius_50_km),
-            format_km(found.radius_90_km),
-            f"{len(located.answers)}/{total}",
-            Text(f"{format_km(distance_km)} from {town.name}, {town.country}"),
-        )
-    text = StringIO()
-    Console(file=text, width=width).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
-
-
-def format_km(distance_km: float) -> str:
-    """Write a distance with one decimal below 10 km and with none from there on: `0.4 km`, `12 km`, `1,234 km`."""
-    return f"{distance_km:,.1f} km" if distance_km < 10 else f"{distance_km:,.0f} km"
+def _rounded(at: Coordinates) -> list[float]:
+    """Return latitude and longitude to six decimals, without a negative zero."""
+    return [round(at.lat, 6) + 0.0, round(at.lon, 6) + 0.0]

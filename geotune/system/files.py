@@ -20,11 +20,13 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     """Open a file for writing, of bytes or UTF-8 text, that takes its name only if the block ends without an error.
 
-    Missing folders are created. Raises ConfigError if the file can't be created.
+    Missing folders are created. A link keeps being one: the file appears where it leads. Raises ConfigError if the file
+    can't be created.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path = end_of_link(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
@@ -40,6 +42,14 @@ def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[An
         raise
 
 
+def end_of_link(path: Path) -> Path:
+    """Return where a link leads, which need not exist, or any other path as it is. Raises OSError for a circle."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+
+
 def replace_symlink(link: Path, target: str) -> None:
     """Make `link` a symbolic link to `target` in the same folder, atomically replacing an older link."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
@@ -49,12 +59,19 @@ def replace_symlink(link: Path, target: str) -> None:
 
 
 def make_folder(folder: Path, key: str) -> None:
-    """Create the folder that a user named by `key`. Raises ConfigError if it can't be created or written."""
+    """Create the folder that a user named by `key`. Raises ConfigError if it can't be created or written.
+
+    A link that leads to a missing folder keeps being one: the folder is created where it leads, if the folder around
+    that is there, as it is not where a disk is not mounted.
+    """
     try:
+        for link in (path for path in (folder, *folder.parents) if path.is_symlink() and not path.exists()):
+            end_of_link(link).mkdir(exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        reason = error.strerror or error
+        dangling = isinstance(error, FileNotFoundError) and error.filename is not None
+        reason = f"{error.strerror}: {error.filename}" if dangling else error.strerror or error
         raise ConfigError(
             Problem(key, folder, f"this folder can't be written ({reason})", f"give another {key}")
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from geotune.errors import BadRecord, shortened
 from geotune.system.color_profiles import to_srgb
 from geotune.system.image_names import missing_image, name_on_disk
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Formats that are opened. Pillow knows others that are no photos or run programs, such as PostScript."""
 IMAGE_ENDINGS = ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff")
 """Endings of the names of images that are opened."""
@@ -22,7 +23,7 @@ CAMERA_ENDINGS = (
     *("dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "rwl", "raf", "pef", "srw", "raw"),
     *("3fr", "iiq", "x3f", "gpr", "mrw", "kdc", "dcr", "erf"),
 )
-"""Endings of the names of images that phones and cameras write and that are not opened."""
+"""Endings of the names of images that phones and cameras write and that not every tool opens."""
 _IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -71,7 +72,7 @@ def resolve_image(dataset_dir: str | Path, name: str) -> Path:
 
 
 def foreign_format(path: Path) -> str | None:
-    """Return the format of an image that can't be opened, by its ending and its content; None if it may be opened.
+    """Return the format of an image that not every tool opens, by its ending and its content; None for any other.
 
     A raw photo begins like a TIFF file, whose first image is often only a thumbnail, so its ending decides. Any other
     file may have a wrong ending, so its content decides.
@@ -102,7 +103,7 @@ def image_facts(path: str | Path) -> tuple[int, int, float]:
     """
     path = Path(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _opened(path) as image:
             width, height = image.size
             _scale_key(image)
             image.draft("L", (64, 64))
@@ -171,13 +172,15 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
             raise missing_image(path)
         if not path.stat().st_size:
             raise BadRecord("", f"image {path} is empty (0 bytes)", code="broken_image")
-        with Image.open(path, formats=_FORMATS) as image:
+        if path.suffix.lower().removeprefix(".") in CAMERA_ENDINGS:
+            _refuse_raw(path)
+        with _opened(path) as image:
             width, height = image.size
             if max_pixels is not None and width * height > max_pixels:
                 size = f"{width} x {height} pixels, more than the {max_pixels} allowed"
                 raise BadRecord("", f"image {path} has {size}", code="image_too_large")
-            # The MPO files of phones hold a second view for depth; the first one is the photo.
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            # The MPO and HEIC files of phones hold more views, for depth; the first one is the photo.
+            if image.format not in ("MPO", "HEIF") and getattr(image, "n_frames", 1) > 1:
                 raise BadRecord(
                     "", f"image {path} is animated or has pages; save the one that is meant", code="broken_image"
                 )
@@ -193,14 +196,47 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     except BadRecord:
         raise
     except UnidentifiedImageError:
-        known, foreign = ", ".join(_FORMATS), foreign_format(path)
-        why = f"is {foreign}, which can't be opened here; convert it" if foreign else "is no image in a known format"
-        raise BadRecord("", f"image {path} {why} ({known})", code="broken_image") from None
+        raise _unknown(path) from None
     except Image.DecompressionBombError as error:  # Pillow's own limit may be lower than ours
         why = f"can't be read: {error.args[0]} More pixels than allowed"
         raise BadRecord("", f"image {path} {why}", code="image_too_large") from None
     except _IMAGE_ERRORS as error:
         raise BadRecord("", f"image {path} can't be read: {error}", code="broken_image") from None
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open an image in a known format, or in HEIC if the library for it is installed. Raises what Pillow raises."""
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except UnidentifiedImageError:
+        if foreign_format(path) != "HEIC" or not _opens_heic():
+            raise
+        return Image.open(path, formats=("HEIF",))
+
+
+@cache
+def _opens_heic() -> bool:
+    """Make Pillow open HEIC files, and return whether the library for it is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _refuse_raw(path: Path) -> None:
+    """Raise BadRecord for a raw photo, of which Pillow would open the small preview as if it were the photo."""
+    if foreign_format(path) not in (None, "AVIF", "HEIC"):
+        raise _unknown(path)
+
+
+def _unknown(path: Path) -> BadRecord:
+    """Return the error for an image in a format that is not opened; it names the format where that is known."""
+    foreign = foreign_format(path)
+    why = f"is {foreign}, which can't be opened here; convert it" if foreign else "is no image in a known format"
+    library = ", or install the extra geotune[heif]" if foreign == "HEIC" and not _opens_heic() else ""
+    return BadRecord("", f"image {path} {why}{library} ({', '.join(_FORMATS)})", code="broken_image")
 
 
 def _upright(image: Image.Image) -> Image.Image:

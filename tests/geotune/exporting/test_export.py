@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from geotune.encoding.collate import collate
+from geotune.errors import ConfigError
 from geotune.export import main
 from geotune.exporting import export as exporter
 from geotune.exporting.model_card import evaluation_text
@@ -314,6 +315,28 @@ def test_an_existing_folder_at_out_is_respected(
     assert "holds files that are not an export" in message
     message = refused(capsys, f"checkpoint={run}", f"out={run / 'config.yaml'}")
     assert "this is a file" in message
+
+
+def test_an_export_goes_where_a_link_leads(tmp_path: Path) -> None:
+    """The folder alone is tested here, without a model."""
+    (tmp_path / "disk" / "exports").mkdir(parents=True)
+    (tmp_path / "out").symlink_to("disk/exports")
+    (tmp_path / "new").symlink_to(tmp_path / "disk" / "new")
+    (tmp_path / "parent").symlink_to(tmp_path / "disk")
+    for name, place in (("out", "exports"), ("new", "new"), ("parent/below", "below")):
+        for text in ("one", "two"):
+            with exporter.replacing(str(tmp_path / name), overwrite=True) as folder:
+                (folder / exporter.REPORT_FILE).write_text(text)
+            assert (tmp_path / "disk" / place / exporter.REPORT_FILE).read_text() == text
+    with pytest.raises(KeyError), exporter.replacing(str(tmp_path / "out"), overwrite=True) as folder:
+        raise KeyError
+    assert (tmp_path / "disk" / "exports" / exporter.REPORT_FILE).read_text() == "two"
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["below", "exports", "new"]
+    assert all((tmp_path / name).is_symlink() for name in ("out", "new", "parent"))
+    (tmp_path / "gone").symlink_to(tmp_path / "unmounted" / "run")
+    for name in ("gone", "gone/out", "/proc"):
+        with pytest.raises(ConfigError, match=r"^out="), exporter.replacing(str(tmp_path / name), overwrite=True):
+            pass
 
 
 def test_mistakes(

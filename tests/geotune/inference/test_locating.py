@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from geotune.geo import geodesic_km
-from geotune.inference.locating import Located, as_json, as_table, estimate, find_photos, format_km, read_answers
+from geotune.inference.locating import FEWEST_FOR_RADIUS, Located, as_json, estimate, read_answers
+from geotune.inference.results import as_table, format_km
 from geotune.locate import main
 from geotune.tasks.coordinates import Coordinates
 from geotune.train import train
@@ -59,7 +61,7 @@ def test_estimate_is_the_medoid_and_its_radii() -> None:
 
 
 def test_estimate_across_the_date_line() -> None:
-    found = estimate([Coordinates(0, 179.9), Coordinates(0, -179.9), Coordinates(0, 180.0)])
+    found = estimate([Coordinates(0, 179.9), Coordinates(0, -179.9), Coordinates(0, 180.0), Coordinates(0, 180.0)])
     assert found is not None
     assert found.at == Coordinates(0, 180.0), "not longitude 60, the mean of the numbers"
     assert found.radius_90_km == pytest.approx(11.13, abs=0.01)
@@ -67,10 +69,12 @@ def test_estimate_across_the_date_line() -> None:
 
 def test_radii_hold_the_share_they_state() -> None:
     random = np.random.default_rng(0)
-    for count in (1, 2, 3, 7, 10, 16, 20):
+    for count in (4, 5, 7, 10, 16, 20):
         answers = [Coordinates(lat, lon) for lat, lon in random.normal(40, 5, (count, 2))]
         found = estimate(answers)
         assert found is not None
+        assert found.radius_50_km is not None
+        assert found.radius_90_km is not None
         distances = np.array([apart_km(found.at, answer) for answer in answers])
         assert (distances <= found.radius_50_km + 1e-9).mean() >= 0.5
         assert (distances <= found.radius_90_km + 1e-9).mean() >= 0.9
@@ -78,10 +82,14 @@ def test_radii_hold_the_share_they_state() -> None:
     assert estimate([]) is None
 
 
-def test_one_answer_is_no_certainty_of_a_range() -> None:
-    found = estimate([PARIS])
+def test_few_answers_give_a_place_and_no_radius() -> None:
+    for count in range(1, FEWEST_FOR_RADIUS):
+        found = estimate([PARIS] * count)
+        assert found is not None
+        assert (found.at, found.radius_50_km, found.radius_90_km) == (PARIS, None, None)
+    found = estimate([PARIS] * FEWEST_FOR_RADIUS)
     assert found is not None
-    assert (found.at, found.radius_50_km, found.radius_90_km) == (PARIS, 0, 0)
+    assert (found.radius_50_km, found.radius_90_km) == (0, 0)
 
 
 def test_reading_answers() -> None:
@@ -100,39 +108,38 @@ def test_reading_answers() -> None:
     assert row["nearest_place"]["distance_km"] < 1
     assert row["answers"] == [[48.857, 2.352], [48.86, 2.35]]
     assert sum(row["unread"].values()) == 3
+    assert (row["radius_50_km"], row["radius_90_km"]) == (None, None)
+    few = as_json(read_answers(Path("a.jpg"), ["a wall"]))
+    assert few.keys() == row.keys(), "every row has the same keys"
+    assert [few[name] for name in ("latitude", "longitude", "radius_50_km", "nearest_place")] == [None] * 4
+    rounded = as_json(read_answers(Path("a.jpg"), ["-0.0000001, 2.123456789"]))
+    assert str([rounded["latitude"], rounded["longitude"]]) == "[0.0, 2.123457]"
 
 
 def test_table() -> None:
     rows = [
-        read_answers(Path("[bold]a.jpg"), ['{"latitude": 48.857, "longitude": 2.352}', "a wall"]),
+        read_answers(Path("[bold]a.jpg"), ['{"latitude": 48.857, "longitude": 2.352}'] * 4 + ["a wall"]),
         read_answers(Path("b.jpg"), ["a wall", "a wall"]),
         Located(Path("c.jpg"), error="can't be opened"),
     ]
     lines = as_table(rows, 160).splitlines()
-    assert lines[2].split() == [
-        "[bold]a.jpg",
-        "48.8570,",
-        "2.3520",
-        "0.0",
-        "km",
-        "0.0",
-        "km",
-        "1/2",
-        *lines[2].split()[8:],
-    ]
+    assert lines[2].split()[:8] == ["[bold]a.jpg", "48.8570,", "2.3520", "0.0", "km", "0.0", "km", "4/5"]
     assert lines[2].endswith("from Paris, France")
     assert "0/2" in lines[3]
     assert "no answer could be read" in lines[3]
     assert lines[4].endswith("can't be opened")
-    assert [format_km(km) for km in (0.42, 12.3, 1234.5)] == ["0.4 km", "12 km", "1,234 km"]
+    assert len(lines) == 5
+    lines = as_table([*rows, read_answers(Path("d.jpg"), ["48.857, 2.352", "a wall"])], 160).splitlines()
+    assert lines[5].split()[:6] == ["d.jpg", "48.8570,", "2.3520", "-", "-", "1/2"]
+    assert lines[6] == "-  no radius: fewer than 4 answers could be read"
+    assert [format_km(km) for km in (0.42, 12.3, 1234.5, None)] == ["0.4 km", "12 km", "1,234 km", "-"]
 
 
-def test_images_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b/2.JPG", "a.png", ".hidden/x.png", "._a.png", "notes.txt", "b/1.webp"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert find_photos(str(tmp_path)) == [tmp_path / "a.png", tmp_path / "b" / "1.webp", tmp_path / "b" / "2.JPG"]
-    assert find_photos(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"], "what is named is tried"
+def test_the_table_shows_any_name_on_one_line() -> None:
+    names = (b"M\xfcnchen.png", b"new\nline.png", b"\x1b[31mred.png", "東京.png".encode())
+    rows = [Located(Path(os.fsdecode(name)), error="is empty") for name in names]
+    shown = [line.split()[0] for line in as_table(rows, 160).splitlines()[2:]]
+    assert shown == [r"M\xfcnchen.png", r"new\nline.png", r"\x1b[31mred.png", "東京.png"]
 
 
 # The command
@@ -143,7 +150,7 @@ def test_the_tiny_default_on_a_synthetic_photo(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = photo(Path("my photo (1), a=b.jpg"))
-    settings = ("samples=4", "max_new_tokens=60", "explain=false")
+    settings = ("samples=4", "max_new_tokens=30", "explain=false")
     report = located(capsys, f"image={file}", *settings)
     assert report["samples"] == 4
     (row,) = report["photos"]

@@ -48,6 +48,27 @@ def test_a_link_is_replaced(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["last", "one", "two"]
 
 
+def test_a_file_and_a_folder_go_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "note.txt").symlink_to(tmp_path / "disk" / "there.txt")
+    for text in ("one", "two"):
+        with open_atomically(tmp_path / "note.txt") as file:
+            file.write(text)
+        assert (tmp_path / "disk" / "there.txt").read_text() == text
+    (tmp_path / "run").symlink_to(tmp_path / "disk" / "run")
+    make_folder(tmp_path / "run" / "a", "run_dir")
+    assert sorted(os.listdir(tmp_path / "disk")) == ["run", "there.txt"]
+    (tmp_path / "gone").symlink_to(tmp_path / "unmounted" / "run")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("gone", "gone/a", "circle"):
+        with pytest.raises(ConfigError, match=r"^run_dir=.*: this folder can't be written \("):
+            make_folder(tmp_path / name, "run_dir")
+    with pytest.raises(ConfigError, match="can't be written"), open_atomically(tmp_path / "circle"):
+        pass
+    assert all((tmp_path / name).is_symlink() for name in ("note.txt", "run", "gone", "circle"))
+    assert not (tmp_path / "unmounted").exists()
+
+
 def test_a_folder_is_made_or_its_key_is_named(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b", "out")
     assert os.listdir(tmp_path / "a" / "b") == []
