@@ -16,7 +16,7 @@ from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import accuracy_plots, plot_accuracy
 from eval.report.terminal import evaluation_tables
-from geotune.backbones.placement import Placement, placement_of
+from geotune.backbones.copies import is_sharded
 from geotune.config.parts import EvaluatorConfig
 from geotune.errors import ConfigError
 from geotune.runs.directory import (
@@ -77,7 +77,7 @@ class InLoopEvaluator(Callback):
             outcomes_of(run_dir, step, trainer.global_rank, trainer.world_size) as writer,
             evaluation_mode(stage),
             torch.no_grad(),
-            asking(alone=placement_of(trainer).name == Placement.name) as gather,
+            asking(alone=not is_sharded(stage.parameters())) as gather,
         ):
             result, predictions = self.evaluator.run(
                 answerer,

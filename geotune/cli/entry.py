@@ -106,7 +106,9 @@ def show(text: str) -> None:
     try:
         check_output()
     except OutputLostError as error:
-        raise ConfigError(f"standard output can't be written ({error}); make room there, or send it elsewhere") from None
+        raise ConfigError(
+            f"standard output can't be written ({error}); make room there, or send it elsewhere"
+        ) from None
 
 
 def _interrupted(number: int, error: BaseException) -> str:

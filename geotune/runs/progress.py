@@ -82,7 +82,7 @@ class RunProgress:
         try:
             yield
         except DiskFullError as error:
-            self.problem = error
+            self.problem = self.problem or error
 
     def working_time(self) -> float:
         """Return the seconds on a clock that stands still within `pause`; only differences have a meaning."""

@@ -17,7 +17,7 @@ SAME_REQUEST = 1.0
 """Seconds within which further signals belong to the first one: launchers pass on what their processes also get."""
 
 Answer = Literal["raise", "note", "count"]
-"""What a request does: it raises Stopped; it is noted, and the next one raises; it is counted, however many there are."""
+"""What a request does: it raises Stopped; it is noted, and the next one raises; it is counted, like all others."""
 
 
 class Stopped(KeyboardInterrupt):

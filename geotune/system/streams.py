@@ -28,8 +28,10 @@ class _Tolerant(io.RawIOBase):
     After its reader is gone, output has nowhere to go, which is no loss. Other reasons are.
     """
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    def __init__(self, raw: io.RawIOBase, owner: TextIO) -> None:
         self.raw = raw
+        self.owner = owner
+        """The stream that would close the file if nothing referred to it."""
         self.lost: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int | None:
@@ -76,19 +78,19 @@ def check_output() -> None:
 
 def _tolerant(stream: TextIO | None) -> TextIO:
     if stream is None:
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
+        return open(os.devnull, "w", encoding="utf-8")
     raw = _raw(stream)
     if raw is None or isinstance(raw, _Tolerant):
         return stream
     stream.flush()
-    tolerant: Any = _Tolerant(raw)
+    tolerant: Any = _Tolerant(raw, stream)
+    is_buffered = hasattr(stream.buffer, "raw")  # not with python -u
     return io.TextIOWrapper(
-        # Unbuffered streams (python -u) have no buffer between text and file.
-        tolerant if stream.buffer is raw else io.BufferedWriter(tolerant),
+        io.BufferedWriter(tolerant) if is_buffered else tolerant,
         encoding=stream.encoding,
         errors=ESCAPES,
-        line_buffering=stream.line_buffering,
-        write_through=stream.buffer is raw,
+        line_buffering=bool(stream.line_buffering),
+        write_through=not is_buffered,
     )
 
 

@@ -110,9 +110,8 @@ class Checkpoints(Callback):
         stage = as_stage(pl_module)
         if self.resume is not None:
             self._random_state = restore_training(trainer, stage, self.resume)
-        if self.resume is None or not self.schedule.is_done(self.progress.step):
-            self._evaluate(trainer, stage)
-        if self.stopped:
+        is_due = self.resume is None or not self.schedule.is_done(self.progress.step)
+        if is_due and self._evaluate(trainer, stage):
             raise Stopped(self.stopped)
         self.interruption.answer = "note"
 
@@ -125,7 +124,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """At the end of an update, write a checkpoint and evaluate if they are due; stop if any process was asked to."""
+        """At the end of an update, write a checkpoint and evaluate if they are due; stop if a process was asked to."""
         stage = as_stage(pl_module)
         if not stage.ends_update:
             return
@@ -134,12 +133,12 @@ class Checkpoints(Callback):
             self._agree(trainer)
             if self.stopped or step == self.progress.total or step % self.every == 0:
                 self.save(trainer, stage)
-            if not self.stopped:
-                self._evaluate(trainer, stage)
-                if self.stopped and self._saved != step:
-                    self.save(trainer, stage)
             if self.stopped:
                 trainer.should_stop = True
+            elif self._evaluate(trainer, stage):
+                trainer.should_stop = True
+                if self._saved != step:
+                    self.save(trainer, stage)
 
     def _agree(self, trainer: Trainer) -> None:
         """Agree with the other processes on whether to stop. Raises ConfigError if one of them found the disk full."""
@@ -150,10 +149,10 @@ class Checkpoints(Callback):
         if agreed["problem"]:
             raise problem or ConfigError("another process of the run found the disk full")
 
-    def _evaluate(self, trainer: Trainer, stage: Stage) -> None:
+    def _evaluate(self, trainer: Trainer, stage: Stage) -> bool:
         """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one.
 
-        A request to stop ends the evaluation at once; a resumed run does it again.
+        A request to stop ends the evaluation at once; a resumed run does it again. Returns whether there was one.
         """
         step = self.progress.step
         try:
@@ -162,7 +161,7 @@ class Checkpoints(Callback):
                 results = self.schedule.run(trainer, stage)
         except Stopped as stop:
             self.stopped = stop.number
-            return
+            return True
         for result in results:
             value = self.best.value_in(result)
             if value is not None and step == self._saved and self.best.improves(value):
@@ -172,6 +171,7 @@ class Checkpoints(Callback):
                         self._mark_best(step)
         if results:
             self._agree(trainer)
+        return bool(self.stopped)
 
     def _mark_best(self, step: int) -> None:
         """Note in the checkpoint of `step` that it is the best one, and move the link `best` to it."""

@@ -70,7 +70,9 @@ def _say_how_to_go_on(checkpoints: Checkpoints) -> None:
     steps = checkpoint_steps(run_dir)
     if steps:
         given = shlex.quote(f"run_dir={run_dir}")
-        log.warning("the run stopped; update %d is kept: go on with the same command and resume=last %s", steps[-1], given)
+        log.warning(
+            "the run stopped; update %d is kept: go on with the same command and resume=last %s", steps[-1], given
+        )
     else:
         log.warning("the run stopped before its first checkpoint: start again")
 
