@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 import geotune
 from geotune.errors import ConfigError
-from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.runs import logs
+from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.stages.sft import SFT
 from geotune.system.files import DiskFullError
 from geotune.system.interruption import SIGNALS, Stopped
