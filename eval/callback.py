@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -17,7 +17,9 @@ from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import accuracy_plots, plot_accuracy
 from eval.report.terminal import evaluation_tables
+from geotune.backbones.copies import is_sharded
 from geotune.config.parts import EvaluatorConfig
+from geotune.errors import ConfigError
 from geotune.runs.directory import (
     evaluation_path,
     has_evaluation,
@@ -29,6 +31,7 @@ from geotune.runs.directory import (
 from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
 from geotune.runs.progress import RunProgress
+from geotune.system.interruption import Stopped, stoppable
 from geotune.system.ranks import gather_items
 from geotune.system.screen import as_text
 from geotune.system.strict_json import write_json
@@ -63,7 +66,8 @@ class InLoopEvaluator(Callback):
 
         Returns the content of `eval/step_<N>.json`, whose `mean_accuracy` is None without a multiple-choice suite.
         Raises RuntimeError if a suite can't measure its predictions at the first evaluation of the run, when nothing
-        is lost yet; at later evaluations the suite's entry is marked as failed.
+        is lost yet; at later evaluations the suite's entry is marked as failed. Raises Stopped in every process if one
+        of them was asked to stop while it asked; what was answered stays in the file of outcomes.
         """
         progress: RunProgress = cast(Any, stage).progress
         run_dir = progress.run_dir
@@ -75,18 +79,20 @@ class InLoopEvaluator(Callback):
             outcomes_of(run_dir, step, trainer.global_rank, trainer.world_size) as writer,
             evaluation_mode(stage),
             torch.no_grad(),
+            asking(alone=not is_sharded(stage.parameters())) as gather,
         ):
             result, predictions = self.evaluator.run(
                 answerer,
                 step,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
-                gather=gather_items,
+                gather=gather,
                 record=lambda suite, outcome: writer.append([outcome], suite),
                 strict=is_first,
             )
         if trainer.is_global_zero:
-            self._report(trainer, run_dir, step, result, predictions)
+            with stoppable() as interruption, interruption.answering("note"), progress.noting_a_full_disk():
+                self._report(trainer, run_dir, step, result, predictions)
         return result
 
     def _report(
@@ -123,6 +129,40 @@ class InLoopEvaluator(Callback):
             table = prediction_table(samples, predictions)
         with going_on(f"step {result['step']}: logging to W&B"):
             log_evaluation(logger.experiment, result, table)
+
+
+@contextmanager
+def asking(*, alone: bool) -> Iterator[Callable[[list[Prediction]], list[Prediction]]]:
+    """Provide `gather` for a block in which each process asks its share, and have the processes stop together.
+
+    A request to stop ends the asking of a process at once. At its next `gather` it tells the others, and all raise
+    Stopped. A ConfigError of one process ends the others in the same way.
+
+    alone: whether a process answers without the others, so that it can stop between any two of its lines.
+    """
+    agreed = False
+
+    def gather(predictions: list[Prediction]) -> list[Prediction]:
+        nonlocal agreed
+        with interruption.answering("note"):
+            found = gather_items([(predictions, interruption.number, False)])
+            agreed = any(number or failed for _, number, failed in found)
+        if number := max(number for _, number, _ in found):
+            raise Stopped(number)
+        if agreed:
+            raise ConfigError("another process of the run can't go on with the evaluation")
+        return [prediction for part, _, _ in found for prediction in part]
+
+    with stoppable() as interruption:
+        try:
+            with interruption.answering("raise" if alone else "note"):
+                yield gather
+            gather([])
+        except (Stopped, ConfigError) as error:
+            if not agreed:
+                with interruption.answering("note"):
+                    gather_items([([], error.number if isinstance(error, Stopped) else 0, True)])
+            raise
 
 
 @contextmanager

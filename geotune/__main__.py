@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from geotune.cli.commands import COMMANDS
+from geotune.system.streams import make_streams_tolerant
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: `sys.argv[1:]`) begins with on the rest of it; return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    make_streams_tolerant()
     known = "\n".join(f"  {name:<8}{command.summary}" for name, command in COMMANDS.items())
     if not arguments or arguments[0] in ("--help", "-h"):
         print(f"usage: geotune <command> [key=value ...]\n   or: geotune <command> --help\n\ncommands:\n{known}")

@@ -26,8 +26,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Build everything that `cfg` names, train it, and return the last evaluation with the run's own figures.
 
     With `cfg.dry_run` the function prints what would run and returns an empty dict. A config with `chain` trains its
-    legs one after the other, each in a process of its own. Raises ConfigError for a mistake of the user, and
-    KeyboardInterrupt once an interrupted run has written its checkpoint.
+    legs one after the other, each in a process of its own. Raises ConfigError for a mistake of the user, and Stopped
+    once a run that was asked to stop has written its checkpoint.
     """
     if "chain" in cfg:
         from geotune.training.chain import run_chain
@@ -35,8 +35,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return run_chain(cfg, show=partial(print, flush=True))
     from lightning.pytorch import seed_everything
 
+    from geotune.system.interruption import stoppable
     from geotune.system.libraries import silence_libraries
     from geotune.training.closing_words import closing_words
+    from geotune.training.ending import told_how_it_ends
     from geotune.training.progress_bar import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
@@ -52,23 +54,22 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if cfg.dry_run:
         print(run_summary(cfg, run.backbone, run.dataset, run.plan, progress.total))
         return {}
-    monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg)
-    run.trainer.callbacks.extend(  # type: ignore[attr-defined]
-        [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
-    )
-    if run.resume is not None:
-        load_checkpoint(run, cfg.resume)
-    data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
-    if run.trainer.is_global_zero:
-        log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
-        for line, is_large in left_out.items():
-            log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
-        write_config(progress.run_dir, cfg)
-        write_rejected(progress.run_dir, run.dataset.rejected)
-    with checkpoints.graceful_interrupt(), closing(run.loggers):
-        run.trainer.fit(run.stage, datamodule=run.data)
-    if checkpoints.interrupted:
-        raise KeyboardInterrupt
+    with stoppable() as interruption:
+        monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg, interruption)
+        run.trainer.callbacks.extend(  # type: ignore[attr-defined]
+            [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
+        )
+        if run.resume is not None:
+            load_checkpoint(run, cfg.resume)
+        data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
+        if run.trainer.is_global_zero:
+            log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
+            for line, is_large in left_out.items():
+                log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
+            write_config(progress.run_dir, cfg)
+            write_rejected(progress.run_dir, run.dataset.rejected)
+        with closing(run.loggers), told_how_it_ends(run, checkpoints):
+            run.trainer.fit(run.stage, datamodule=run.data)
     evaluation = checkpoints.schedule.result or {"step": progress.step}
     counts = {**run.dataset.left_out, "unreadable": len(progress.unreadable)}
     result = {**evaluation, "train": monitor.last, "data": data_figures, "left_out": counts}

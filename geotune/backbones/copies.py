@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -62,9 +62,14 @@ def _point(parameters: Mapping[str, nn.Parameter], values: Mapping[str, torch.Te
     torch.clear_autocast_cache()
 
 
+def is_sharded(parameters: Iterable[nn.Parameter]) -> bool:
+    """Return whether FSDP2 (`full_tensor`) or ZeRO-3 (`ds_id`) gives each process a part of some parameters."""
+    return any(hasattr(parameter, "full_tensor") or hasattr(parameter, "ds_id") for parameter in parameters)
+
+
 def _refuse_sharded(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Raise ConfigError if FSDP2 (`full_tensor`) or ZeRO-3 (`ds_id`) gives each process a part of the parameters."""
-    if any(hasattr(parameter, "full_tensor") or hasattr(parameter, "ds_id") for parameter in parameters.values()):
+    """Raise ConfigError if each process has a part of the parameters."""
+    if is_sharded(parameters.values()):
         raise ConfigError(
             Problem(
                 "trainer.strategy",

@@ -20,8 +20,11 @@ are checked against that target. For `train`, `cfg.run_dir` is set and the folde
 unless `cfg.dry_run` is set; it is the same folder in the child processes of DDP. A recipe with `chain` gives the config
 of `geotune.config.chain` instead. The function's return value is ignored.
 
-A ConfigError is a mistake of the user: its message goes to stderr without a traceback, and the exit status is 2. Ctrl-C
-gives the exit status 1. Any other exception propagates and gives a traceback and the exit status 1.
+A ConfigError is a mistake of the user: its message goes to stderr without a traceback, and the exit status is 2. So is
+a full disk. A signal that asks the process to stop raises `Stopped`, a KeyboardInterrupt, in the function: the exit
+status is 130 after Ctrl-C, 143 after SIGTERM and 129 after the terminal was closed, with one line and no traceback. Any
+other exception propagates and gives a traceback and the exit status 1. Output that nobody reads, or that the terminal
+can't show, is no error (`geotune.system.streams`).
 
 Overrides, which take precedence over the recipe:
 
@@ -45,8 +48,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -56,42 +61,77 @@ from geotune.cli.help import help_text
 from geotune.cli.run_folder import claimed_run_dir
 from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, first_line
+from geotune.system.files import DISK_FULL
+from geotune.system.interruption import signal_behind, stoppable
 from geotune.system.python_path import see_working_directory
+from geotune.system.streams import OutputLostError, check_output, make_streams_tolerant
 
 
 def run_command(command: str, function: Callable[[DictConfig], Any], argv: Sequence[str] | None = None) -> int:
     """Run `function` on the config of the command line `argv` (default: `sys.argv[1:]`) and return the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    see_working_directory()
-    try:
-        if {"--help", "-h"} & set(arguments):
-            show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
-            return 0
-        _configure_logging()
-        is_chain = composition_of(command, arguments) == "chain"
-        cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
-        with claimed_run_dir(cfg):
-            function(cfg)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # On Ctrl-C Lightning shuts down and raises SystemExit(1).
-        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+    make_streams_tolerant()
+    with stoppable() as interruption, _no_screen():
+        try:
+            _run(command, function, list(sys.argv[1:] if argv is None else argv))
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except BaseException as error:
+            if number := signal_behind(error, interruption):
+                print(_interrupted(number, error), file=sys.stderr)
+                return 128 + number
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                where = f"{error.filename}: " if error.filename else ""
+                print(f"error: {where}{error.strerror}; make room there and run the command again", file=sys.stderr)
+                return 2
             raise
-        print("interrupted", file=sys.stderr)
-        return 1
     return 0
 
 
+def _run(command: str, function: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
+    see_working_directory()
+    if {"--help", "-h"} & set(arguments):
+        show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
+        return
+    _configure_logging()
+    is_chain = composition_of(command, arguments) == "chain"
+    cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
+    with claimed_run_dir(cfg):
+        function(cfg)
+
+
 def show(text: str) -> None:
-    """Print `text`; a reader that closes the pipe early, such as `head`, is no error."""
+    """Print the result of a command. Raises ConfigError if it could not be written and somebody may miss it."""
+    print(text)
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Python flushes standard output again when it exits, which would fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        check_output()
+    except OutputLostError as error:
+        raise ConfigError(
+            f"standard output can't be written ({error}); make room there, or send it elsewhere"
+        ) from None
+
+
+def _interrupted(number: int, error: BaseException) -> str:
+    """Return the line that says that a signal has stopped the command, and which error came of it, if any."""
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return f"interrupted{by}"
+    return f"interrupted{by}; then {type(error).__name__}: {first_line(error)}"
+
+
+@contextmanager
+def _no_screen() -> Iterator[None]:
+    """Have matplotlib draw to files alone: a notebook's MPLBACKEND names a module that exists in its process only."""
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
 
 
 def _configure_logging() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +23,25 @@ from geotune.data.tree_plan import TreePlan
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.errors import ConfigError, as_typed
+from geotune.system.interruption import SIGNALS
 
 
 def _identity(batch: Any) -> Any:
     return batch
+
+
+def _outlive_signals(in_use: Any, worker: int) -> None:
+    """Have a worker leave signals to the main process, which may get them together with its workers.
+
+    The main process finishes its update first. It ends its workers itself, if need be by SIGTERM.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        if not in_use.value:
+            os._exit(0)
+
+    for number in SIGNALS:
+        signal.signal(number, end if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 class _Reporting(Dataset[Batch | ConfigError]):
@@ -119,6 +139,17 @@ class TrainingData(LightningDataModule):
         self.start = start
         self.stop = stop
         self.num_workers = num_workers
+        self._in_use = torch.multiprocessing.get_context().Value("b", 0, lock=False)
+        """1 while the workers of the loader are in use; they read it."""
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Have the workers of the loader outlive signals within the block, which may need them once more."""
+        self._in_use.value = 1
+        try:
+            yield
+        finally:
+            self._in_use.value = 0
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Raise the ConfigError that a data worker returned in place of a micro-batch."""
@@ -136,6 +167,7 @@ class TrainingData(LightningDataModule):
             batch_size=None,
             collate_fn=_identity,
             num_workers=self.num_workers,
+            worker_init_fn=partial(_outlive_signals, self._in_use),
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own, so that starting the loader does not change the random state of the run.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geotune.system.files import open_atomically
+from geotune.system.files import append_whole, open_atomically
 from geotune.system.strict_json import finite
 
 
 def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Append `lines` to a JSON-lines file; a number that is not finite becomes null. Writes nothing for no lines."""
     if lines:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(finite(line)) + "\n" for line in lines))
+        append_whole(path, "".join(json.dumps(finite(line)) + "\n" for line in lines))
 
 
 def write_rejected(run_dir: Path, rejected: Sequence[tuple[str, str]]) -> None:
@@ -42,14 +42,15 @@ def append_row(path: Path, columns: Sequence[str], row: Mapping[str, object]) ->
             wanted.insert(wanted.index(columns[number - 1]) + 1 if number else 0, column)
     if found and wanted != found:
         with path.open(newline="", encoding="utf-8") as file, open_atomically(path) as fresh:
-            writer = csv.DictWriter(fresh, wanted)
+            writer = csv.DictWriter(fresh, wanted, lineterminator="\n")
             writer.writeheader()
             writer.writerows(csv.DictReader(file))
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, wanted)
-        if not found:
-            writer.writeheader()
-        writer.writerow(row)
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, wanted, lineterminator="\n")
+    if not found:
+        writer.writeheader()
+    writer.writerow(row)
+    append_whole(path, lines.getvalue())
 
 
 def figures_at(path: Path, step: int) -> dict[str, float]:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, get_args
 
 from geotune.errors import ConfigError
+from geotune.system.files import naming_a_full_disk, write_whole
 from geotune.system.strict_json import finite
 
 Status = Literal["answered", "refused", "cut_off", "failed"]
@@ -105,7 +106,7 @@ class OutcomeWriter:
         sync_seconds: seconds between two waits for the disk; 0 waits at every call, for answers that cost money.
 
     Raises:
-        ConfigError: the file can't be written.
+        ConfigError: the file can't be written; DiskFullError if no space is left.
     """
 
     def __init__(self, path: Path, *, fresh: bool = False, sync_seconds: float = 1.0) -> None:
@@ -124,8 +125,9 @@ class OutcomeWriter:
         lines = [_line(outcome, suite) for outcome in outcomes]
         if not lines:
             return
-        self._file.write(b"".join(lines))
-        self._file.flush()
+        with naming_a_full_disk(self.path):
+            # Not through the file's buffer, which would keep what can't be written and try it again when it is closed.
+            write_whole(self._file.fileno(), b"".join(lines))
         if time.monotonic() - self._synced >= self.sync_seconds:
             self._sync()
 
@@ -139,7 +141,8 @@ class OutcomeWriter:
             self._sync()
 
     def _sync(self) -> None:
-        os.fsync(self._file.fileno())
+        with naming_a_full_disk(self.path):
+            os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
     def _drop_torn_line(self) -> None:

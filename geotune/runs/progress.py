@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from geotune.system.files import DiskFullError
+
 
 class RunProgress:
     """How far a training run has come: one object that its stage and its callbacks share.
@@ -47,6 +49,8 @@ class RunProgress:
         """Learning rate of the last update."""
         self.grad_norm = math.nan
         """Global norm of the last update's gradient before clipping."""
+        self.problem: DiskFullError | None = None
+        """Why this process could not write a file of the run; all processes end together at the end of the update."""
         self._paused = 0.0
 
     @property
@@ -71,6 +75,14 @@ class RunProgress:
     def note_unreadable(self, samples: Mapping[str, str]) -> None:
         """Add samples that were left out, as reasons by id."""
         self.unreadable.update(samples)
+
+    @contextmanager
+    def noting_a_full_disk(self) -> Iterator[None]:
+        """Note that the block found the disk full, instead of raising: the other processes would wait for this one."""
+        try:
+            yield
+        except DiskFullError as error:
+            self.problem = self.problem or error
 
     def working_time(self) -> float:
         """Return the seconds on a clock that stands still within `pause`; only differences have a meaning."""

@@ -71,7 +71,7 @@ def write_table(path: Path, trials: Sequence[TrialRow]) -> None:
     params = list(dict.fromkeys(key for row in trials for key in row.params))
     figures = list(dict.fromkeys(key for row in trials for key in row.figures))
     with open_atomically(path) as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["trial", "state", "value", "step", "seconds", "run_dir", *params, *figures, "error"])
         for row in trials:
             seconds = None if row.seconds is None else round(row.seconds, 1)

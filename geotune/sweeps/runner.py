@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +17,13 @@ from geotune.runs.figures import figure, table_figures
 from geotune.sweeps.plan import SweepPlan
 from geotune.sweeps.processes import ProcessTree, Slot, start, stderr_tail
 from geotune.sweeps.study import Queue, TrialAttribute
+from geotune.system.interruption import Interruption, Stopped, stoppable
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 
+NOTICE = "interrupted: waiting for the trials to write a checkpoint; interrupt again to kill them"
 POLL = 0.5
 """Seconds between two checks of the running trials."""
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Runner:
         self.command = command
         self.settled = settled
         self.running: list[Running] = []
-        self.stop_requests = 0
-        """Number of requests to stop this process: the first ends the trials gently, the second kills them."""
+        self.interruption = Interruption()
+        """Requests to stop this process: the first one ends the trials gently, the second one kills them."""
         self.failed_in_a_row = 0
 
     def run(self) -> None:
@@ -84,13 +84,13 @@ class Runner:
         No process is left behind, whatever ends the run, and unfinished trials are queued again.
 
         Raises:
-            KeyboardInterrupt: the user pressed Ctrl-C, or the process received SIGTERM or SIGHUP.
+            Stopped: the process was asked to stop, by Ctrl-C, SIGTERM or SIGHUP.
             TooManyFailuresError: `max_failed` trials in a row have failed.
             ConfigError: the evaluations have no such metric.
         """
-        with self._stoppable():
+        with stoppable() as self.interruption, self.interruption.answering("count", NOTICE):
             try:
-                while self.stop_requests == 0:
+                while not self.interruption.requests:
                     self._take_over()
                     self._fill()
                     if not self.running and not self.queue.has_more():
@@ -100,8 +100,8 @@ class Runner:
                     time.sleep(POLL)
             finally:
                 self._end_all()
-        if self.stop_requests:
-            raise KeyboardInterrupt
+        if self.interruption.requests:
+            raise Stopped(self.interruption.number)
 
     def _end_all(self) -> None:
         """End the running trials, gently until a second request to stop arrives, and queue them again."""
@@ -111,7 +111,7 @@ class Runner:
         left = list(self.running)
         while left:
             for running in left:
-                if self.stop_requests > 1:
+                if self.interruption.requests > 1:
                     running.process.kill()
             left = [running for running in left if running.process.poll() is None]
             time.sleep(0.1)
@@ -124,7 +124,7 @@ class Runner:
 
     def _fill(self) -> None:
         """Start trials until every slot is busy or no trial is left."""
-        while self.stop_requests == 0 and self.free:
+        while not self.interruption.requests and self.free:
             trial = self.queue.ask(self._new_folder)
             if trial is None:
                 return
@@ -270,26 +270,6 @@ class Runner:
         if self.failed_in_a_row >= self.plan.cfg.max_failed:
             failed = f"max_failed={self.failed_in_a_row}: this many trials in a row have failed"
             raise TooManyFailuresError(f"{failed}, the last one with {how}:\n{tail}")
-
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """Count Ctrl-C, SIGTERM and a closed terminal as requests to stop, instead of raising at any line."""
-
-        def stop(number: int, frame: Any) -> None:
-            self.stop_requests += 1
-            if self.stop_requests == 1:
-                log.warning("interrupted: waiting for the trials to write a checkpoint; interrupt again to kill them")
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-        before = {number: signal.signal(number, stop) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def training_command(overrides: Sequence[str], processes: int) -> list[str]:

@@ -10,10 +10,54 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ABSENT, ConfigError, Problem
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 """Folder of the package data: the embedded backbone, the gazetteer, outlines of the land."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing: no space is left, the user's quota or the largest size of a file is reached."""
+
+
+class DiskFullError(ConfigError):
+    """A file could not be written because no space is left. `path` names it, and `reason` is the system's."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "make room there and run the command again") -> None:
+        super().__init__(Problem(None, ABSENT, f"{path}: can't be written ({reason})", remedy))
+        self.path = path
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """Raise DiskFullError if no space is left while the block writes to `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise DiskFullError(path, error.strerror or str(error)) from error
+
+
+def append_whole(path: Path, text: str) -> None:
+    """Append UTF-8 text to a file, all of it or nothing: on an error the file is cut to its earlier length.
+
+    Raises DiskFullError if no space is left.
+    """
+    with naming_a_full_disk(path), path.open("ab") as file:
+        write_whole(file.fileno(), text.encode())
+
+
+def write_whole(descriptor: int, content: bytes) -> None:
+    """Write `content` at the end of an open file, all of it or nothing: on an error the file is cut again."""
+    before = os.lseek(descriptor, 0, os.SEEK_END)
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
 
 
 @contextlib.contextmanager
@@ -21,7 +65,7 @@ def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[An
     """Open a file for writing, of bytes or UTF-8 text, that takes its name only if the block ends without an error.
 
     Missing folders are created. A link keeps being one: the file appears where it leads. Raises ConfigError if the file
-    can't be created.
+    can't be created, and DiskFullError if no space is left.
     """
     path = Path(path)
     try:
@@ -34,9 +78,10 @@ def open_atomically(path: str | Path, *, binary: bool = False) -> Iterator[IO[An
     except OSError as error:
         raise ConfigError(f"{path}: can't be written ({error.strerror})") from None
     try:
-        with file:
-            yield file
-        partial.replace(path)
+        with naming_a_full_disk(path):
+            with file:
+                yield file
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -6,11 +6,14 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from typing import Any
 
 FEWEST_PER_PROCESS = 32
@@ -43,14 +46,33 @@ def parallel_map(
         return
     # Not fork: the caller may run threads (torch), which do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of a terminal, but only this process handles it.
-    executor = ProcessPoolExecutor(
-        count, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    )
+    stop = context.Event()
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(stop,))
     try:
         yield partial(_map, executor, AHEAD * count, chunk)
+    except BaseException:
+        stop.set()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+_stop: Event | None = None
+"""In a worker process: set once the results are no longer wanted."""
+
+
+def _begin(stop: Event) -> None:
+    """Prepare a worker process, which leaves signals to its parent and ends with it, even if that is killed."""
+    global _stop
+    _stop = stop
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all its processes
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _map(
@@ -69,5 +91,5 @@ def _map(
 
 
 def _each(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
-    """Return the results of `function` for the items of one chunk."""
-    return [function(item) for item in items]
+    """Return the results of `function` for the items of one chunk, or of its first ones once nobody wants them."""
+    return [function(item) for item in itertools.takewhile(lambda _: _stop is None or not _stop.is_set(), items)]

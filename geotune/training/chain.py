@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from geotune.runs.directory import (
     read_json,
     read_state,
 )
+from geotune.system.interruption import SIGNALS, Interruption, Stopped, stoppable
 from geotune.system.launchers import is_first_process
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
@@ -55,7 +54,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
 
     cfg: config of `geotune.config.chain`. show: prints a text.
 
-    Raises ConfigError for a mistake of the user, KeyboardInterrupt after Ctrl-C once the running leg has written its
+    Raises ConfigError for a mistake of the user, Stopped after a request to stop once the running leg has written its
     checkpoint, and SystemExit with the exit status of a leg that failed.
     """
     folder, is_first = Path(cfg.run_dir).absolute(), is_first_process()
@@ -88,9 +87,10 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
             given = [*group, *leg.overrides, *_position(leg, folder)]
             status = child.run(given, _rendezvous(leg, is_first=is_first))
             if is_first:
-                # Lightning ends a training with status 0 when SIGTERM stops it before its end.
                 status = 1 if status == 0 and not _is_complete(folder / leg.folder) else status
-                leg.state = "finished" if status == 0 else "waiting" if child.stopped else "failed"
+                leg.state = (
+                    "finished" if status == 0 else "waiting" if child.stopped or _is_interrupted(status) else "failed"
+                )
                 leg.exit_status, leg.ended_at = status, _now()
                 write_chain(folder, legs)
             elif status == 0:
@@ -233,36 +233,36 @@ def _show_legs(legs: Sequence[Leg], child: _Child, show: Callable[[str], None]) 
 
 
 class _Child:
-    """The process of the running leg, to which this process passes Ctrl-C and SIGTERM, both as SIGINT.
+    """The process of the running leg, to which this process passes the signals that ask it to stop.
 
-    SIGINT lets the leg write a checkpoint. The leg has a session of its own: a terminal sends Ctrl-C to this process
-    alone, so the leg gets it exactly once.
+    They let the leg write a checkpoint. The leg has a session of its own: a terminal sends Ctrl-C to this process
+    alone.
     """
 
     def __init__(self, lock: int | None = None) -> None:
         self.lock = lock
         """File descriptor that the process of a leg inherits."""
-        self.stopped: int = 0
-        """Number of the first signal that asked the chain to stop; 0 if none did."""
+        self.interruption = Interruption()
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def stopped(self) -> int:
+        """Number of the first signal that asked the chain to stop; 0 if none did."""
+        return self.interruption.number
 
     @contextmanager
     def signals(self) -> Iterator[_Child]:
-        """Pass signals on within the block; outside the main thread, which alone receives signals, change nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Pass signals on within the block."""
+        with stoppable() as self.interruption, self.interruption.answering("count"):
+            self.interruption.pass_on = self._send
+            try:
+                yield self
+            finally:
+                self.interruption.pass_on = None
 
-    def _pass_on(self, number: int, frame: Any) -> None:
-        self.stopped = self.stopped or number
+    def _send(self, number: int) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(number)
 
     def run(self, overrides: Sequence[str], variables: Mapping[str, str]) -> int:
         """Train with these overrides and environment variables. Returns the exit status, as a shell would see it."""
@@ -274,22 +274,27 @@ class _Child:
             preexec_fn=follow_parent(),
         )
         if self.stopped:  # before there was a process to pass the signal on to
-            self._process.send_signal(signal.SIGINT)
+            self._send(self.stopped)
         status = self._process.wait()
         return status if status >= 0 else 128 - status
 
 
+def _is_interrupted(status: int) -> bool:
+    """Return whether a leg ended with this exit status because it was asked to stop."""
+    return status - 128 in SIGNALS
+
+
 def _stop(leg: Leg, number: int, count: int, status: int, stopped: int, folder: Path | None) -> BaseException:
     """Say how a chain that stopped goes on. Returns the exception that ends this process with the right status."""
+    if not stopped and _is_interrupted(status):
+        stopped = status - 128
     if is_first_process() and folder is not None:
         how = "interrupted" if stopped else f"exit status {status}"
         log.warning(
             "the chain stopped in leg %d of %d, %s (%s); go on with resume=last run_dir=%s",
             *(number, count, leg.name, how, folder),
         )
-    if stopped == signal.SIGINT:
-        return KeyboardInterrupt()
-    return SystemExit(128 + stopped if stopped else status)
+    return Stopped(stopped) if stopped else SystemExit(status)
 
 
 def _status_of_first(name: str, folder: Path) -> int:

@@ -7,7 +7,6 @@ import logging
 import pickle
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -33,10 +32,11 @@ from geotune.runs.directory import (
 from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
+from geotune.system.interruption import Interruption, Stopped
+from geotune.system.ranks import reduce_figures
 from geotune.system.strict_json import write_json
 from geotune.training.best import BestCheckpoint
 from geotune.training.evaluation_schedule import EvaluationSchedule
-from geotune.training.interruption import Interruption
 from geotune.training.random_state import rng_state, set_rng_state
 from geotune.training.resuming import TRAINER_FILE, RunIdentity, SavedRun, restore_training, rng_file
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints(Callback):
-    """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C.
+    """Writes checkpoints, runs the evaluations that are due, and stops the run cleanly on Ctrl-C or SIGTERM.
 
     Of the checkpoints, the newest `keep_last` and the best one are kept; the links `last` and `best` point to the
     newest and the best one. Best is the checkpoint whose evaluation had the best value of the figure of `best`.
@@ -65,9 +65,11 @@ class Checkpoints(Callback):
         best: The figure that decides which checkpoint is the best.
         resume: Checkpoint that the run resumes from; None for a new run.
         wandb_id: Returns the id of the W&B run, or None.
+        interruption: Requests to stop this process; while updates are computed, the first one is only noted.
 
     Raises:
-        ConfigError: In training, a checkpoint can't be written or restored.
+        ConfigError: In training, a checkpoint can't be written or restored, or a process can't write its records.
+        Stopped: A request to stop came during the first evaluation of this process, before any update.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Checkpoints(Callback):
         best: BestCheckpoint | None = None,
         resume: SavedRun | None = None,
         wandb_id: Callable[[], str | None] = lambda: None,
+        interruption: Interruption | None = None,
     ) -> None:
         self.progress = progress
         self.identity = identity
@@ -100,18 +103,11 @@ class Checkpoints(Callback):
         if own is not None:
             self.best.resume(own)
         self.schedule = EvaluationSchedule(progress, every=every)
-        self._interruption = Interruption()
+        self.interruption = interruption or Interruption()
+        self.stopped = 0
+        """Number of the signal on which the processes of the run agreed to stop; 0 if there was none."""
         self._random_state: dict[str, Any] | None = None
         """Random state to restore before the next micro-batch."""
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C was pressed in this process."""
-        return self._interruption.requested
-
-    def graceful_interrupt(self) -> AbstractContextManager[None]:
-        """Return a context in which the first Ctrl-C ends the run after its update, with a checkpoint."""
-        return self._interruption.handled()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Run the last evaluation of a finished run if it is missing: Lightning calls no hook of training there."""
@@ -126,8 +122,10 @@ class Checkpoints(Callback):
             self._random_state = restore_training(trainer, stage, self.resume)
             if trainer.is_global_zero and belongs_to(self.resume.folder, self.progress.run_dir):
                 self._go_on_from(self.resume)
-        if self.resume is None or not self.schedule.is_done(self.progress.step):
-            self._evaluate(trainer, stage)
+        is_due = self.resume is None or not self.schedule.is_done(self.progress.step)
+        if is_due and self._evaluate(trainer, stage):
+            raise Stopped(self.stopped)
+        self.interruption.answer = "note"
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Restore the random state, as late as possible: starting the data loaders may have changed it."""
@@ -138,29 +136,54 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """At the end of an update, write a checkpoint and evaluate if they are due; stop if Ctrl-C was pressed."""
+        """At the end of an update, write a checkpoint and evaluate if they are due; stop if a process was asked to."""
         stage = as_stage(pl_module)
         if not stage.ends_update:
             return
         with self.progress.pause():
             step = self.progress.step
-            stop = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
-            if stop or step == self.progress.total or step % self.every == 0:
+            self._agree(trainer)
+            if self.stopped or step == self.progress.total or step % self.every == 0:
                 self.save(trainer, stage)
-            if stop:
+            if self.stopped:
                 trainer.should_stop = True
-            else:
-                self._evaluate(trainer, stage)
+            elif self._evaluate(trainer, stage):
+                trainer.should_stop = True
+                if self._steps[-1:] != [step]:
+                    self.save(trainer, stage)
 
-    def _evaluate(self, trainer: Trainer, stage: Stage) -> None:
-        """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one."""
+    def _agree(self, trainer: Trainer) -> None:
+        """Agree with the other processes on whether to stop. Raises ConfigError if one of them found the disk full."""
+        problem = self.progress.problem
+        told = {"signal": self.interruption.number, "problem": float(problem is not None)}
+        agreed = reduce_figures(trainer, told, "max")
+        self.stopped = int(agreed["signal"])
+        if agreed["problem"]:
+            raise problem or ConfigError("another process of the run found the disk full")
+
+    def _evaluate(self, trainer: Trainer, stage: Stage) -> bool:
+        """Run the evaluators that are due; if there is a checkpoint of this step, it may become the best one.
+
+        A request to stop ends the evaluation at once; a resumed run does it again. Returns whether there was one.
+        """
         step = self.progress.step
-        for result in self.schedule.run(trainer, stage):
+        try:
+            # Several processes stop together, which an evaluator must see to.
+            with self.interruption.answering("raise" if trainer.world_size == 1 else "note"):
+                results = self.schedule.run(trainer, stage)
+        except Stopped as stop:
+            self.stopped = stop.number
+            return True
+        for result in results:
             value = self.best.value_in(result)
             if value is not None and self._steps[-1:] == [step] and self.best.improves(value):
                 self.best.value, self.best.step = float(value), step
                 if trainer.is_global_zero:
-                    self._mark_best(step)
+                    with self.progress.noting_a_full_disk():
+                        self._mark_best(step)
+        if results:
+            self._agree(trainer)
+        return bool(self.stopped)
 
     def _go_on_from(self, resume: SavedRun) -> None:
         """Move aside what this run wrote after the checkpoint that it resumes from, and restore the links."""
@@ -195,7 +218,8 @@ class Checkpoints(Callback):
         folder = self.progress.run_dir / CHECKPOINTS
         partial = folder / f".{step_name(step)}.partial"
         if trainer.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
+            for stale in folder.glob(".step_*.partial"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
             partial.mkdir(parents=True)
         trainer.strategy.barrier("checkpoint_begin")
         # The collective calls come before anything that can fail in one process: the others would wait for it.
@@ -243,12 +267,15 @@ class Checkpoints(Callback):
 
     def _write_error(self, step: int, problem: Exception | None) -> str:
         reason = "another process could not write its part" if problem is None else str(problem).partition("\n")[0]
-        kept = checkpoint_steps(self.progress.run_dir)
-        remedy = f"continue with resume=last from {step_name(kept[-1])}" if kept else "start again"
         return (
             f"run_dir={self.progress.run_dir}: the checkpoint of update {step} could not be written ({reason}); "
-            f"make room there, then {remedy}"
+            f"make room there, then {self.way_on()}"
         )
+
+    def way_on(self) -> str:
+        """Return what the user can do after this run has ended before its end."""
+        kept = checkpoint_steps(self.progress.run_dir)
+        return f"continue with resume=last from {step_name(kept[-1])}" if kept else "start again"
 
     def _write(self, stage: Stage, folder: Path, trained: dict[str, torch.Tensor], tensors: dict[str, Any]) -> None:
         """Write what the first process alone writes of a checkpoint."""

@@ -150,11 +150,12 @@ class Monitor(Callback):
         if unreadable:
             line["left_out"] = [sample for sample, _ in unreadable]
         if trainer.is_global_zero:
-            append_lines(progress.run_dir / "updates.jsonl", [line])
-            append_lines(
-                progress.run_dir / UNREADABLE_FILE,
-                [{"step": step, "id": sample, "reason": why} for sample, why in unreadable],
-            )
+            with progress.noting_a_full_disk():
+                append_lines(progress.run_dir / "updates.jsonl", [line])
+                append_lines(
+                    progress.run_dir / UNREADABLE_FILE,
+                    [{"step": step, "id": sample, "reason": why} for sample, why in unreadable],
+                )
             for sample, why in unreadable:
                 log.warning("update %d: sample %s is left out: %s", step, sample, why)
         if step % self.every == 0 or step == progress.total:
@@ -203,7 +204,8 @@ class Monitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=progress.step)
         columns = ["step", *columns_of(of_stage)]
-        append_row(progress.run_dir / "metrics.csv", columns, {"step": progress.step, **figures})
+        with progress.noting_a_full_disk():
+            append_row(progress.run_dir / "metrics.csv", columns, {"step": progress.step, **figures})
         self.shown = dict(list(of_stage.items())[:1]) | {"tokens/s": figures["perf/tokens_per_second"]}
 
 

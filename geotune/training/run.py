@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.stages.base import Stage
+    from geotune.system.interruption import Interruption
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def monitor_of(run: TrainingRun, cfg: DictConfig) -> Monitor:
     )
 
 
-def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
+def checkpoints_of(run: TrainingRun, cfg: DictConfig, interruption: Interruption) -> Checkpoints:
     """Return the callback that writes the checkpoints of the run."""
     return Checkpoints(
         run.progress,
@@ -135,6 +136,7 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig) -> Checkpoints:
         best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
         resume=run.resume,
         wandb_id=lambda: next((logger.version for logger in run.loggers), None),
+        interruption=interruption,
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -31,6 +32,7 @@ from geotune.runs.predictions import read_predictions
 from geotune.runs.progress import RunProgress
 from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
+from geotune.system.interruption import Stopped
 from geotune.system.ranks import gather_items
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 from tests.wandb_offline import wandb_records
@@ -57,6 +59,7 @@ class Parrot(nn.Module):
         self.head = nn.Linear(1, 1)
         self.choice = 0
         self.breaks_at: str | None = None
+        self.stops_at: str | None = None
         self.encoder: Any = None
         self.modes: set[tuple[bool, bool]] = set()
 
@@ -71,6 +74,8 @@ class Parrot(nn.Module):
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == prompts[0].task:
             raise RuntimeError("power cut")
+        if self.stops_at == prompts[0].task:
+            signal.raise_signal(signal.SIGTERM)
         tasks = [get_task(prompt.task) for prompt in prompts]
         texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
         return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] for text in texts]
@@ -283,6 +288,28 @@ def test_two_processes_write_a_file_each_and_agree(city: Path, tmp_path: Path) -
     assert len(first | second) == 7 * 18 + 12
     predictions = Path("predictions", "step_000000.jsonl")
     assert (both / predictions).read_bytes() == (alone / predictions).read_bytes()
+
+
+def stopped_one_of_two(rank: int, city: Path, folder: Path) -> None:
+    """Evaluate as one of two processes, of which the second alone is asked to stop."""
+    for name in ("sample", "score_options"):
+        setattr(local, name, lambda backbone, *args, _name=name, **kw: getattr(backbone, _name)(*args, **kw))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    fit: Any = SimpleNamespace(global_rank=rank, world_size=2, is_global_zero=rank == 0, loggers=[])
+    stage = Stage(folder)
+    stage.backbone.stops_at = "geolocate" if rank else None
+    with pytest.raises(Stopped) as stop:
+        InLoopEvaluator(EvaluatorConfig(suites=nodes(city), batch_size=4)).evaluate(fit, stage, 0)
+    assert stop.value.number == signal.SIGTERM
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_stop_together_and_keep_what_was_answered(city: Path, tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(stopped_one_of_two, args=(city, tmp_path), nprocs=2)
+    files = [tmp_path / "outcomes" / name for name in ("step_000000.jsonl", "step_000000.1.jsonl")]
+    assert sum(len(list(read_outcomes(file, "geox"))) for file in files) == 7 * 18
+    assert not list(read_outcomes(files[1], "geolocate"))
+    assert not (tmp_path / "eval").exists()
 
 
 # --- what goes wrong ---

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,19 +93,59 @@ def test_status_of_every_way_to_end(in_tmp: Path, capsys: pytest.CaptureFixture[
 
     assert ends(None) == 0
     assert ends(ConfigError("data.path=x: fix it")) == 2
-    assert ends(KeyboardInterrupt()) == 1
-    assert capsys.readouterr().err == "error: data.path=x: fix it\ninterrupted\n"
+    assert ends(KeyboardInterrupt()) == 130
+    assert ends(OSError(errno.ENOSPC, "No space left on device", "x/y")) == 2
+    assert capsys.readouterr().err == (
+        "error: data.path=x: fix it\ninterrupted\n"
+        "error: x/y: No space left on device; make room there and run the command again\n"
+    )
     with pytest.raises(ValueError, match="ours"):
         ends(ValueError("ours"))
     with pytest.raises(SystemExit):
         ends(SystemExit(1))
 
 
-def test_a_shutdown_after_ctrl_c_counts_as_ctrl_c(in_tmp: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted by SIGTERM"),
+        (signal.SIGHUP, 129, "interrupted by SIGHUP"),
+    ],
+)
+@pytest.mark.parametrize("then", [None, SystemExit(1), BrokenPipeError("a worker is gone\nfar away")])
+def test_a_request_to_stop_is_one_line_and_its_own_status(
+    number: int, status: int, line: str, then: BaseException | None, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also when what follows is another error: that of Lightning, or that of a process which the signal ended."""
+
     def function(cfg: DictConfig) -> None:
         try:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         except KeyboardInterrupt:
-            sys.exit(1)
+            if then is not None:
+                raise then from None
+            raise
 
-    assert run_command("train", function, NO_SUITES) == 1
+    before = signal.getsignal(number)
+    assert run_command("train", function, NO_SUITES) == status
+    more = "; then BrokenPipeError: a worker is gone" if isinstance(then, OSError) else ""
+    assert capsys.readouterr().err == f"{line}{more}\n"
+    assert signal.getsignal(number) == before
+
+
+def test_a_notebooks_backend_does_not_reach_matplotlib(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inline = "module://matplotlib_inline.backend_inline"
+    monkeypatch.setenv("MPLBACKEND", inline)
+    seen: list[str] = []
+    assert run_command("train", lambda cfg: seen.append(os.environ["MPLBACKEND"]), NO_SUITES) == 0
+    assert (seen, os.environ["MPLBACKEND"]) == (["agg"], inline)
+
+
+@pytest.mark.parametrize("command", [["geotune"], ["geotune.train", "--help", "recipe=quickstart"]])
+def test_help_that_nobody_reads_ends_quietly(command: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", *command], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from geotune.runs.logs import append_lines, append_row, figures_at, keep_until, write_rejected
+from geotune.system.files import DiskFullError
 
 HEADER = "step,train/loss,perf/mfu\n"
 
@@ -49,7 +52,7 @@ def test_a_header_that_was_cut_off_is_written_again(tmp_path: Path, torn: str) -
     path.write_text(torn)
     keep_until(path, 0)
     append_row(path, ["step", "train/loss"], {"step": 1, "train/loss": 0.5})
-    assert path.read_bytes() == b"step,train/loss\r\n1,0.5\r\n"
+    assert path.read_bytes() == b"step,train/loss\n1,0.5\n"
 
 
 def test_rows_are_appended_below_one_header(tmp_path: Path) -> None:
@@ -57,7 +60,7 @@ def test_rows_are_appended_below_one_header(tmp_path: Path) -> None:
     columns = ["step", "train/loss", "train/lr", "perf/mfu"]
     append_row(path, columns, {"step": 1, "train/loss": float("nan"), "train/lr": 1e-3})
     append_row(path, columns, {"step": 2, "train/loss": float("inf"), "perf/mfu": 0.5, "train/lr": 2})
-    assert path.read_bytes() == (b"step,train/loss,train/lr,perf/mfu\r\n1,nan,0.001,\r\n2,inf,2,0.5\r\n")
+    assert path.read_bytes() == (b"step,train/loss,train/lr,perf/mfu\n1,nan,0.001,\n2,inf,2,0.5\n")
 
 
 def test_a_new_column_goes_behind_its_neighbour_and_no_value_is_lost(tmp_path: Path) -> None:
@@ -100,3 +103,22 @@ def test_rejected_samples_are_written_only_if_there_are_any(tmp_path: Path) -> N
     assert (tmp_path / "rejected.jsonl").read_text() == (
         '{"id": "a", "reason": "too long"}\n{"id": "b", "reason": "\\u00e9"}\n'
     )
+
+
+def test_a_full_disk_costs_no_earlier_line(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """What is appended is there as a whole or not at all."""
+    lines, table = tmp_path / "updates.jsonl", tmp_path / "metrics.csv"
+    append_lines(lines, [{"step": 1}])
+    append_row(table, ["step", "train/loss"], {"step": 1, "train/loss": 0.5})
+    before = lines.read_bytes(), table.read_bytes()
+    with full_disk(30):
+        with pytest.raises(DiskFullError, match=r"updates.jsonl: can't be written \(File too large\); make room there"):
+            append_lines(lines, [{"step": 2, "ids": ["a"] * 10}])
+        with pytest.raises(DiskFullError, match=r"metrics.csv: can't be written"):
+            append_row(table, ["step", "train/loss"], {"step": 2, "train/loss": 0.123456789})
+        with pytest.raises(DiskFullError, match=r"metrics.csv: can't be written"):
+            append_row(table, ["step", "train/loss", "train/another"], {"step": 2})
+    assert (lines.read_bytes(), table.read_bytes()) == before
+    assert sorted(os.listdir(tmp_path)) == ["metrics.csv", "updates.jsonl"]

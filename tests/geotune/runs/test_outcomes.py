@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from geotune.errors import ConfigError
 from geotune.runs import outcomes as module
 from geotune.runs.directory import outcome_files, outcomes_path
 from geotune.runs.outcomes import Outcome, OutcomeWriter, TokenCounts, read_outcomes, utc_now
+from geotune.system.files import DiskFullError
 
 SAID = ["N", "line one\nline two \u2028 \x85 \x00 é 北", "lone \ud800 surrogate", ""]
 KEYS = [
@@ -175,3 +178,16 @@ def test_each_process_has_a_file(tmp_path: Path) -> None:
     for name in (*names, "step_000021.jsonl", "step_0000200.jsonl", "step_000020.jsonl.partial"):
         (tmp_path / "outcomes" / name).write_text("")
     assert sorted(path.name for path in outcome_files(tmp_path, 20)) == sorted(names)
+
+
+def test_a_full_disk_costs_no_earlier_outcome(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "outcomes.jsonl"
+    first = Outcome(id="a", status="answered", text="N")
+    write(path, first)
+    size = path.stat().st_size
+    with full_disk(size + 50), pytest.raises(DiskFullError, match=r"outcomes.jsonl: can't be written"):
+        write(path, Outcome(id="b", status="answered", text="E"))
+    assert list(read_outcomes(path)) == [first]
+    assert path.stat().st_size == size

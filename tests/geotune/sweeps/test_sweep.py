@@ -215,7 +215,7 @@ def test_interrupted_sweep_leaves_no_process(launch: Launch, run: Run, tmp_path:
     assert len(left_over(out)) == 4  # two trainings and their helpers
     sweep_process.send_signal(signal.SIGINT)
     _, error = sweep_process.communicate(timeout=300)
-    assert sweep_process.returncode == 1
+    assert sweep_process.returncode == 130
     assert error.endswith("interrupted\n")
     assert "Traceback" not in error
     assert not left_over(out)

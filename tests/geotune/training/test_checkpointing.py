@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,12 @@ from safetensors.torch import load_file
 
 import geotune
 from geotune.errors import ConfigError
+from geotune.runs import logs
 from geotune.runs.claim import CLAIM_FILE, Claim
 from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.stages.sft import SFT
+from geotune.system.files import DiskFullError
+from geotune.system.interruption import SIGNALS, Stopped
 from geotune.train import train
 from geotune.training import checkpointing
 
@@ -163,20 +168,60 @@ def test_a_run_whose_folder_was_taken_writes_no_checkpoint(
     assert checkpoint_steps(run) == [2]
 
 
-def test_ctrl_c_leaves_a_usable_checkpoint(recipe: Callable[..., Any], tmp_path: Path, fail_at: Any) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+def test_a_request_to_stop_leaves_a_usable_checkpoint(
+    recipe: Callable[..., Any], tmp_path: Path, fail_at: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By either signal; the data workers may get it too, and must serve the rest of the update."""
+    whole = tmp_path / "whole"
     rare = {"trainer.checkpoint_every": 100, "trainer.log_every": 3, **DROPOUT}
     train(recipe(run_dir=str(whole), **rare))
-    handler = signal.getsignal(signal.SIGINT)
-    fail_at(2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe(run_dir=str(broken), **rare))
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert checkpoint_steps(broken) == [3]
-    assert [update["step"] for update in updates_of(broken)] == [1, 2, 3]
-    assert not list((broken / "checkpoints").glob(".*"))
-    train(recipe(run_dir=str(broken), resume="last", **rare))
-    same_run(whole, broken, 6)
+
+    def send(number: int) -> None:
+        for process in [*(worker.pid for worker in multiprocessing.active_children()), os.getpid()]:
+            assert process is not None
+            os.kill(process, number)
+
+    for number, workers in ((signal.SIGINT, 0), (signal.SIGTERM, 1)):
+        broken, handlers = tmp_path / f"broken {number}", [signal.getsignal(number) for number in SIGNALS]
+        fail_at(2, partial(send, number))
+        with pytest.raises(Stopped) as stop:
+            train(recipe(run_dir=str(broken), **rare, **{"data.num_workers": workers}))
+        assert stop.value.number == number
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
+        assert checkpoint_steps(broken) == [3]
+        assert [update["step"] for update in updates_of(broken)] == [1, 2, 3]
+        assert not list((broken / "checkpoints").glob(".*"))
+        assert f"update 3 is kept: go on with the same command and resume=last 'run_dir={broken}'" in caplog.text
+        assert not multiprocessing.active_children()
+        train(recipe(run_dir=str(broken), resume="last", **rare))
+        same_run(whole, broken, 6)
+
+
+def test_a_request_to_stop_during_an_evaluation(
+    recipe: Callable[..., Any], tmp_path: Path, evaluator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends at once, the update before it is kept although no checkpoint was due, and it is done again."""
+    run, changes = tmp_path / "run", evaluator.config(every=2) | {"trainer.checkpoint_every": 4}
+    ended = []
+
+    def ask(step: int) -> None:
+        if step == asked_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.append("not at once")
+
+    evaluator.drop = ask
+    for asked_at, resume, kept in ((0, None, []), (2, None, [2]), (4, "last", [2, 4])):
+        with pytest.raises((Stopped, SystemExit)):
+            train(recipe(**changes, resume=resume))
+        assert checkpoint_steps(run) == kept
+        told = f"update {asked_at} is kept" if kept else "the run stopped before its first checkpoint: start again"
+        assert told in caplog.text
+    assert not ended
+    evaluator.drop = None
+    result = train(recipe(**changes, resume="last"))
+    assert [step for step, _ in evaluator.calls] == [0, 0, 2, 2, 4, 4, 6]
+    assert result["step"] == 6
+    assert [update["step"] for update in updates_of(run)] == [1, 2, 3, 4, 5, 6]
 
 
 def in_a_process(config: Any, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
@@ -247,6 +292,26 @@ def test_a_full_disk_is_one_clear_error_and_costs_no_checkpoint(recipe: Callable
     assert not list((run / "checkpoints").glob(".*"))
     train(recipe(resume="last"))
     assert checkpoint_steps(run) == [4, 6]
+
+
+def test_a_disk_that_fills_between_checkpoints_costs_no_finished_update(
+    recipe: Callable[..., Any], tmp_path: Path, fail_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    changes = {"trainer.log_every": 1}
+    train(recipe(run_dir=str(whole), **changes))
+
+    def full(path: Path, text: str) -> None:
+        raise DiskFullError(path, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        fail_at(2, lambda: patched.setattr(logs, "append_whole", full))
+        told = r"updates.jsonl: can't be written \(No space .*; make room there, then continue with resume=last from"
+        with pytest.raises(ConfigError, match=told):
+            train(recipe(run_dir=str(broken), **changes))
+    assert [update["step"] for update in updates_of(broken)] == [1, 2]
+    train(recipe(run_dir=str(broken), resume="last", **changes))
+    same_run(whole, broken, 6)
 
 
 def test_evaluators_and_links(recipe: Callable[..., Any], tmp_path: Path, evaluator: Any) -> None:
