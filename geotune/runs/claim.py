@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderClaim:
     """What `.claim` says of the process that owns the folder."""
 
     host: str
@@ -52,13 +52,13 @@ class Claim:
     """Time of the claim, in ISO 8601."""
 
     @classmethod
-    def of_this_process(cls) -> Claim:
+    def of_this_process(cls) -> FolderClaim:
         """Return the claim that this process makes now."""
         pid, now = os.getpid(), datetime.now().astimezone().isoformat()
         return cls(socket.gethostname(), process_space(), pid, start_time(pid) or "", job(), restarts(), now)
 
     @classmethod
-    def read(cls, text: str) -> Claim | None:
+    def read(cls, text: str) -> FolderClaim | None:
         """Return the claim in the text of a file, or None if it says none, as while it is being written."""
         try:
             return cls(**json.loads(text))
@@ -69,14 +69,14 @@ class Claim:
         """Return the text of the file."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
-    def is_by(self, other: Claim) -> bool:
+    def is_by(self, other: FolderClaim) -> bool:
         """Return whether the process of `other` made this claim."""
         process, of_other = ((claim.process_space, claim.pid, claim.started) for claim in (self, other))
         return process == of_other
 
     def is_live(self) -> bool | None:
         """Return whether the process of this claim still runs, or None if that can't be seen from here."""
-        mine = Claim.of_this_process()
+        mine = FolderClaim.of_this_process()
         if self.process_space == mine.process_space:
             return is_running(self.pid, self.started)
         # A batch system starts a job again only when its processes are gone.
@@ -93,7 +93,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises ConfigError if another process owns it, or if the claim can't be written.
     """
-    file, mine = folder / CLAIM_FILE, Claim.of_this_process()
+    file, mine = folder / CLAIM_FILE, FolderClaim.of_this_process()
     try:
         _take(file, mine)
     except OSError as error:
@@ -115,11 +115,11 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def is_taken(folder: Path) -> bool:
     """Return whether another process than this one owns `folder`, as if this one had been taken for dead."""
-    claim = Claim.read(_text(folder / CLAIM_FILE))
-    return claim is not None and not claim.is_by(Claim.of_this_process())
+    claim = FolderClaim.read(_text(folder / CLAIM_FILE))
+    return claim is not None and not claim.is_by(FolderClaim.of_this_process())
 
 
-def _beat(file: Path, mine: Claim, ended: threading.Event) -> None:
+def _beat(file: Path, mine: FolderClaim, ended: threading.Event) -> None:
     """Set the time of the file every few seconds until `ended`, or until another process has taken it."""
     while not ended.wait(BEAT):
         with suppress(OSError):
@@ -128,7 +128,7 @@ def _beat(file: Path, mine: Claim, ended: threading.Event) -> None:
             os.utime(file)
 
 
-def _take(file: Path, mine: Claim) -> None:
+def _take(file: Path, mine: FolderClaim) -> None:
     """Write `mine` to `file`, new or in the place of a claim whose process is gone.
 
     Raises ConfigError if the process of an earlier claim still runs, and OSError if the file can't be written.
@@ -138,7 +138,7 @@ def _take(file: Path, mine: Claim) -> None:
             text, beat = file.read_text(encoding="utf-8", errors="replace"), file.stat().st_mtime
         except FileNotFoundError:  # its owner has ended meanwhile
             continue
-        claim = Claim.read(text)
+        claim = FolderClaim.read(text)
         live = claim.is_live() if claim is not None else None
         if live is None:
             live = _beats(file, beat, str(claim or "another process"))

@@ -20,7 +20,7 @@ import pytest
 import geotune
 from geotune.errors import ConfigError
 from geotune.runs import claim
-from geotune.runs.claim import CLAIM_FILE, Claim, claimed, is_taken
+from geotune.runs.claim import CLAIM_FILE, FolderClaim, claimed, is_taken
 
 CHILD = """
 import sys, time
@@ -80,9 +80,9 @@ def tell(child: subprocess.Popen[str]) -> None:
     child.stdin.flush()
 
 
-def leave(folder: Path, seconds_ago: float = 0.0, **changes: object) -> Claim:
+def leave(folder: Path, seconds_ago: float = 0.0, **changes: object) -> FolderClaim:
     """Write the claim of a process elsewhere, which had its last heartbeat some time ago."""
-    left = replace(Claim.of_this_process(), host="far", process_space="elsewhere", **changes)  # type: ignore[arg-type]
+    left = replace(FolderClaim.of_this_process(), host="far", process_space="elsewhere", **changes)  # type: ignore[arg-type]
     (folder / CLAIM_FILE).write_text(left.text())
     then = time.time() - seconds_ago
     os.utime(folder / CLAIM_FILE, (then, then))
@@ -93,7 +93,7 @@ def test_a_claim_lasts_as_long_as_its_block(tmp_path: Path) -> None:
     with claimed(tmp_path):
         content = json.loads((tmp_path / CLAIM_FILE).read_text())
         assert content["pid"] == os.getpid()
-        assert content.keys() == asdict(Claim.of_this_process()).keys()
+        assert content.keys() == asdict(FolderClaim.of_this_process()).keys()
         assert not is_taken(tmp_path)
         before = (tmp_path / CLAIM_FILE).stat().st_mtime_ns
         time.sleep(0.3)
@@ -159,7 +159,7 @@ def test_a_killed_process_keeps_nobody_out(children: list[subprocess.Popen[str]]
 
 
 def test_a_later_process_of_the_same_id_is_another_one(tmp_path: Path) -> None:
-    earlier = replace(Claim.of_this_process(), started="1")
+    earlier = replace(FolderClaim.of_this_process(), started="1")
     (tmp_path / CLAIM_FILE).write_text(earlier.text())
     with claimed(tmp_path):
         pass
@@ -212,7 +212,7 @@ def test_a_claim_that_says_nothing_lasts_until_it_is_stale(text: str, tmp_path: 
 
 def test_a_claim_that_is_just_being_written_counts(tmp_path: Path) -> None:
     (tmp_path / CLAIM_FILE).touch()
-    writer = threading.Timer(0.2, lambda: (tmp_path / CLAIM_FILE).write_text(Claim.of_this_process().text()))
+    writer = threading.Timer(0.2, lambda: (tmp_path / CLAIM_FILE).write_text(FolderClaim.of_this_process().text()))
     writer.start()
     with pytest.raises(ConfigError, match=f"process {os.getpid()} on "), claimed(tmp_path):
         pass

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import geotune
 from geotune.errors import ConfigError
 from geotune.runs import logs
-from geotune.runs.claim import CLAIM_FILE, Claim
+from geotune.runs.claim import CLAIM_FILE, FolderClaim
 from geotune.runs.directory import belongs_to, checkpoint_steps, read_state
 from geotune.stages.sft import SFT
 from geotune.system.files import DiskFullError
@@ -160,7 +160,7 @@ def test_a_run_whose_folder_was_taken_writes_no_checkpoint(
     run = tmp_path / "run"
 
     def take() -> None:
-        (run / CLAIM_FILE).write_text(replace(Claim.of_this_process(), pid=1).text())
+        (run / CLAIM_FILE).write_text(replace(FolderClaim.of_this_process(), pid=1).text())
 
     fail_at(2, take)
     with pytest.raises(ConfigError, match="another run has taken this folder"):
