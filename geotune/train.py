@@ -34,13 +34,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from lightning.pytorch import seed_everything
 
     from geotune.system.libraries import silence_libraries
+    from geotune.system.seeds import seed32
     from geotune.training.monitor import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import plan_figures, plan_in_words, run_summary
-    from geotune.training.trainer import closing
+    from geotune.training.wandb_logger import wandb_run
 
     silence_libraries()
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(seed32(cfg.seed), workers=True, verbose=False)
     run = build_run(cfg)
     progress = run.progress
     if cfg.dry_run:
@@ -57,7 +58,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
         write_config(progress.run_dir, cfg)
         write_rejected(progress.run_dir, run.dataset.rejected)
-    with checkpoints.graceful_interrupt(), closing(run.loggers):
+    with checkpoints.graceful_interrupt(), wandb_run(cfg, progress.run_dir, run.wandb_id) as loggers:
+        run.trainer.loggers = loggers  # type: ignore[assignment]
         run.trainer.fit(run.stage, datamodule=run.data)
     if checkpoints.interrupted:
         raise KeyboardInterrupt

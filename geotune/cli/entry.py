@@ -56,6 +56,7 @@ from geotune.cli.run_folder import claimed_run_dir
 from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
 from geotune.errors import ConfigError
+from geotune.system.home import ensure_home
 from geotune.system.python_path import see_working_directory
 
 
@@ -68,6 +69,7 @@ def run_command(command: str, function: Callable[[DictConfig], Any], argv: Seque
             show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
             return 0
         _configure_logging()
+        ensure_home()
         is_chain = composition_of(command, arguments) == "chain"
         cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
         with claimed_run_dir(cfg):

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from geotune.errors import BadRecord, shortened
 from geotune.system.color_profiles import to_srgb
@@ -151,7 +151,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _scale_key(image: Image.Image) -> None:
+def _scale_key(image: ImageFile.ImageFile) -> None:
     """Scale the transparent color of an opened PNG file to 8 bits, as its pixels will be; Pillow leaves it as stored.
 
     The color of 16-bit gray stays as it is, because those pixels stay so.
