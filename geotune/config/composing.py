@@ -42,8 +42,8 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
             raise ConfigError(Problem(spec.choice, chosen, "this file must begin with the line '# @package _global_'"))
         tree.setdefault(spec.kept_at, chosen)
     from_variables = values_of(spec.variables)
-    for key, value in from_variables.items():
-        set_value(tree, key.split("."), value)
+    for name, value in from_variables.items():
+        set_value(tree, name.split("."), value)
     for key, text in values:
         apply_value(tree, key, text, spec.schema)
     for group, choice in spec.fallbacks.items():

@@ -159,8 +159,8 @@ def _scale_key(image: ImageFile.ImageFile) -> None:
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode == "P" or key is None or not image.tile:
         return
-    raw_mode = image.tile[0].args
-    scale = _KEY_SCALES.get(raw_mode if isinstance(raw_mode, str) else raw_mode[0], 1)
+    arguments = image.tile[0].args or ("",)
+    scale = _KEY_SCALES.get(arguments if isinstance(arguments, str) else arguments[0], 1)
     image.info["transparency"] = tuple(int(v * scale) for v in key) if isinstance(key, tuple) else int(key * scale)
 
 
