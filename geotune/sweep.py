@@ -31,6 +31,7 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     from geotune.sweeps.runner import Runner, TooManyFailuresError, training_command
     from geotune.sweeps.study import Queue, open_storage, open_study, require, without_password
     from geotune.sweeps.wandb_sweep import write_wandb_sweep
+    from geotune.training.wandb_logger import check_wandb
 
     require()
     plan = make_plan(cfg, training)
@@ -38,6 +39,7 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         write_wandb_sweep(plan, Path(cfg.wandb_yaml))
         print(f"{cfg.wandb_yaml} is written; run: wandb sweep {cfg.wandb_yaml}, then: wandb agent <id>")
         return {}
+    check_wandb(plan.base)
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
     if cfg.dry_run:
         print(sweep_summary(plan, where))

@@ -37,18 +37,19 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     from geotune.system.interruption import stoppable
     from geotune.system.libraries import silence_libraries
+    from geotune.system.seeds import seed32
     from geotune.training.closing_words import closing_words
     from geotune.training.ending import told_how_it_ends
     from geotune.training.progress_bar import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
     from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
-    from geotune.training.trainer import closing
+    from geotune.training.wandb_logger import wandb_run
 
     silence_libraries()
     started = time.monotonic()
     if is_first_process() and not cfg.dry_run:
         log.info("run folder: %s", cfg.run_dir)
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(seed32(cfg.seed), workers=True, verbose=False)
     run = build_run(cfg)
     progress = run.progress
     if cfg.dry_run:
@@ -68,7 +69,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
             write_config(progress.run_dir, cfg)
             write_rejected(progress.run_dir, run.dataset.rejected)
-        with closing(run.loggers), told_how_it_ends(run, checkpoints):
+        with wandb_run(cfg, progress.run_dir, run.wandb_id) as loggers, told_how_it_ends(run, checkpoints):
+            run.trainer.loggers = loggers  # type: ignore[assignment]
             run.trainer.fit(run.stage, datamodule=run.data)
     evaluation = checkpoints.schedule.result or {"step": progress.step}
     counts = {**run.dataset.left_out, "unreadable": len(progress.unreadable)}

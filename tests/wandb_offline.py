@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
 def wandb_records(run_dir: Path) -> list[Any]:
-    """All records of a finished offline run; W&B may still write the last ones when `wandb.finish` returns."""
+    """All records of a finished offline run, which is complete on disk."""
     (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    deadline = time.monotonic() + 60
-    while True:
-        records = list(read_wandb_records(file.read_bytes()))
-        if records and records[-1].WhichOneof("record_type") == "exit":
-            return records
-        assert time.monotonic() < deadline, "the run's file never ends"
-        time.sleep(0.1)
+    records = list(read_wandb_records(file.read_bytes()))
+    assert records[-1].WhichOneof("record_type") == "exit"
+    return records
 
 
 def read_wandb_records(data: bytes) -> Iterator[Any]:

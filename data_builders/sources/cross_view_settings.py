@@ -115,6 +115,7 @@ class CrossViewSettings(Options):
         if not 0 < low < high:
             yield Problem("negative_km", list(self.negative_km), "give two distances above 0, [nearest, farthest]")
         yield from at_least("guard_km", self.guard_km, 0)
+        yield from at_least("seed", self.seed, 0)
         yield from above_zero("block_km", self.block_km)
         if not 0 < self.test_share < 1:
             yield Problem("test_share", self.test_share, "must be above 0 and below 1")

@@ -73,6 +73,7 @@ class GeoxIndex(Builder):
 
     def check(self) -> Iterator[Problem]:
         yield from at_least("workers", self.workers, 1)
+        yield from at_least("seed", self.seed, 0)
         for task in self.tasks or ():
             if task not in self._legal_tasks:
                 yield Problem("tasks", task, f"set={self.set} has {', '.join(self._legal_tasks)}")

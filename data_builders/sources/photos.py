@@ -204,6 +204,7 @@ class PhotoTable(Builder):
     def check(self) -> Iterator[Problem]:
         for key in ("limit", "workers"):
             yield from at_least(key, getattr(self, key), 1)
+        yield from at_least("seed", self.seed, 0)
 
     @property
     def source(self) -> str:

@@ -60,6 +60,7 @@ class SyntheticSkills(Builder):
             yield Problem("places", self.places, "exercises show images of two places", "give at least 2")
         for key in ("records_per_place", "questions", "workers"):
             yield from at_least(key, getattr(self, key), 1)
+        yield from at_least("seed", self.seed, 0)
         yield from are_among("skills", self.skills, SKILLS)
         if self.split not in ("pretrain", "validation"):
             yield Problem("split", self.split, "choose pretrain or validation", "the others belong to the tasks")

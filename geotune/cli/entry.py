@@ -63,6 +63,7 @@ from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
 from geotune.errors import ConfigError, first_line
 from geotune.system.files import DISK_FULL
+from geotune.system.home import ensure_home
 from geotune.system.interruption import signal_behind, stoppable
 from geotune.system.python_path import see_working_directory
 from geotune.system.streams import OutputLostError, check_output, make_streams_tolerant
@@ -95,6 +96,7 @@ def _run(command: str, function: Callable[[DictConfig], Any], arguments: Sequenc
         show(help_text(command, [argument for argument in arguments if argument not in ("--help", "-h")]))
         return
     _configure_logging()
+    ensure_home()
     is_chain = composition_of(command, arguments) == "chain"
     cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
     with claimed_run_dir(cfg):

@@ -17,6 +17,7 @@ from geotune.config.override_text import as_overrides
 from geotune.config.overrides import escape_interpolation, home, unquote
 from geotune.config.recipe_files import base_recipe, chosen_file
 from geotune.config.trees import flatten
+from geotune.config.variables import WANDB_VARIABLES, values_of
 from geotune.errors import ABSENT, ConfigError, Problem
 
 OWN_KEYS = frozenset(field.name for field in fields(ChainConfig))
@@ -82,6 +83,8 @@ def compose_chain(overrides: Sequence[str]) -> DictConfig:
     legs: dict[str, dict[str, list[str]]] = {}
     for name, node in nodes.items():
         values = dict(flatten(node, is_leaf=lambda part: not isinstance(part, Mapping) or not part))
+        # A leg's process reads the variables itself; they win over the recipe, not over the command line.
+        values = {key: value for key, value in values.items() if key not in values_of(WANDB_VARIABLES)}
         of_leg = typed.get(name) or []
         keys = {_parts(override)[1] for override in of_leg}
         everywhere = [override for override in shared if _parts(override)[1] not in keys]

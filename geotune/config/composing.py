@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from geotune.config import recipe_files
 from geotune.config.compositions import COMPOSITIONS, Composition
 from geotune.config.conversion import as_plain, convert
-from geotune.config.overrides import apply_value, escape_interpolation, may_be_null, sort_overrides
+from geotune.config.overrides import apply_value, escape_interpolation, may_be_null, set_value, sort_overrides
 from geotune.config.parameters import is_schema, walk
 from geotune.config.recipe_files import first_lines
+from geotune.config.variables import values_of
 from geotune.errors import ConfigError, Problem
 from geotune.system.files import ASSETS
 
@@ -40,6 +41,9 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
         if spec.kept_at == spec.choice and isinstance(tree.get(spec.choice), dict):
             raise ConfigError(Problem(spec.choice, chosen, "this file must begin with the line '# @package _global_'"))
         tree.setdefault(spec.kept_at, chosen)
+    from_variables = values_of(spec.variables)
+    for name, value in from_variables.items():
+        set_value(tree, name.split("."), value)
     for key, text in values:
         apply_value(tree, key, text, spec.schema)
     for group, choice in spec.fallbacks.items():
@@ -55,7 +59,7 @@ def compose(command: str, overrides: Sequence[str]) -> DictConfig:
     config = convert(plain, spec.schema, "", problems)
     if problems:
         typed = {".".join(key) for key, _ in values}
-        raise ConfigError(*(_explained(problem, spec, choices, typed) for problem in problems))
+        raise ConfigError(*(_explained(problem, spec, choices, typed, from_variables) for problem in problems))
     complete = OmegaConf.create(escape_interpolation(as_plain(config)))
     OmegaConf.set_struct(complete, True)
     return complete
@@ -80,10 +84,12 @@ def _compose_groups(
     return tree, choices
 
 
-def _explained(problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str]) -> Problem:
-    """Return the mistake with the keys that were probably meant and the recipe file that holds it.
+def _explained(
+    problem: Problem, spec: Composition, choices: Mapping[str, Any], typed: set[str], from_variables: Collection[str]
+) -> Problem:
+    """Return the mistake with the keys that were probably meant and the recipe file or variable that holds it.
 
-    typed: keys that the user set on the command line, which no file holds.
+    typed: keys that the user set on the command line, which no file holds. from_variables: keys that variables set.
     """
     if problem.key is None:
         return problem
@@ -97,7 +103,9 @@ def _explained(problem: Problem, spec: Composition, choices: Mapping[str, Any], 
         known = f"the keys there are {', '.join(problem.siblings)}"
         remedy = f"did you mean {' or '.join(close)}?" if close else known
     held_in = ""
-    if not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
+    if problem.key in from_variables and problem.key not in typed:
+        held_in = f" (in the variable {spec.variables[problem.key]})"
+    elif not any(problem.key == key or problem.key.startswith((f"{key}.", f"{key}[")) for key in typed):
         pattern = re.compile(rf"^[^#\n]*\b{re.escape(leaf.partition('[')[0])}\s*:", re.MULTILINE)
         files = [recipe_files.RECIPES / group.partition("@")[0] / f"{choice}.yaml" for group, choice in choices.items()]
         held = [path for path in files if path.is_file() and pattern.search(path.read_text(encoding="utf-8"))]

@@ -18,6 +18,7 @@ from geotune.config.commands import (
     SweepConfig,
 )
 from geotune.config.training import TrainConfig
+from geotune.config.variables import WANDB_VARIABLES
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Composition:
     """Key below which overrides are placed that the schema does not know; empty if there is none."""
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     """File of a group, by group, from which a node of that name takes `_target_` if it has none."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variable of the environment that sets a key, by key; it wins over recipe files, and the command line over it."""
 
 
 COMPOSITIONS = {
@@ -45,6 +48,7 @@ COMPOSITIONS = {
         choice="recipe",
         kept_at="recipe",
         fallbacks={"evaluator": "in_loop", "stage": "sft", "data": "sharegpt"},
+        variables=WANDB_VARIABLES,
     ),
     "chain": Composition(
         ChainConfig,

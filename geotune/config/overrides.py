@@ -115,18 +115,23 @@ def _guess(argument: str, spec: Composition) -> str:
 
 def apply_value(tree: dict[str, Any], path: list[str], text: Any, schema: Any) -> None:
     """Set one key of the composed tree to the value that `text` holds for the key's type, or delete it (DELETE)."""
+    set_value(tree, path, text if text is DELETE else _read(text, hint_at(schema, tree, path)))
+
+
+def set_value(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set one key of the composed tree to `value`, in which nothing is interpolated, or delete it (DELETE)."""
     node = tree
     for part in path[:-1]:
         inner = node.get(part)
         if not isinstance(inner, dict):
-            if text is DELETE:
+            if value is DELETE:
                 return
             inner = node[part] = {}
         node = inner
-    if text is DELETE:
+    if value is DELETE:
         node.pop(path[-1], None)
     else:
-        node[path[-1]] = escape_interpolation(_read(text, hint_at(schema, tree, path)))
+        node[path[-1]] = escape_interpolation(value)
 
 
 def _read(text: str, hint: Any) -> Any:

@@ -15,6 +15,10 @@ from geotune.errors import Problem
 Strategy = Literal["auto", "ddp", "deepspeed_zero2", "deepspeed_zero3_offload", "fsdp2"]
 SHARDED = ("deepspeed_zero3_offload", "fsdp2")
 """Strategies that spread the weights over the processes, so that all processes must run every layer together."""
+LONGEST_PROJECT = 128
+"""Characters of the name of a W&B project at most."""
+LONGEST_TAG = 64
+"""Characters of a W&B tag at most."""
 
 
 @dataclass
@@ -62,17 +66,38 @@ class WandbConfig(Options):
     """Settings of the W&B run."""
 
     project: str = "geotune"
-    """W&B project."""
+    """W&B project. The variable WANDB_PROJECT wins over a recipe's value, as the other variables named here do."""
     entity: str | None = None
-    """W&B user or team; null means W&B's default."""
+    """W&B user or team (WANDB_ENTITY); null means W&B's default."""
     group: str | None = None
-    """W&B group of the run."""
+    """W&B group of the run (WANDB_RUN_GROUP)."""
     name: str | None = None
-    """Name of the W&B run; null means the name of the run's folder."""
+    """Name of the W&B run (WANDB_NAME); null means the name of the run's folder."""
     mode: Literal["offline", "online", "disabled"] | None = None
-    """Mode of W&B; null means the mode in WANDB_MODE, or offline if it is not set."""
+    """Mode of W&B (WANDB_MODE); null means offline."""
     tags: list[str] = field(default_factory=list)
-    """W&B tags of the run."""
+    """W&B tags of the run (WANDB_TAGS, split at commas)."""
+
+    def check(self) -> Iterator[Problem]:
+        """Yield what W&B would refuse when the run starts."""
+        wrong = sorted(set(self.project) & set("/\\#?%:"))
+        entity, _, project = self.project.partition("/")
+        if not self.project.strip():
+            yield Problem("project", self.project, "the name is empty", "give {key}=<name>")
+        elif entity and project and wrong == ["/"] and "/" not in project:
+            remedy = f"give wandb.entity={entity} and wandb.project={project}"
+            yield Problem("project", self.project, "a project's name has no slash", remedy)
+        elif wrong:
+            yield Problem(
+                "project", self.project, f"a project's name can't hold {' '.join(wrong)}", "give another name"
+            )
+        elif len(self.project) > LONGEST_PROJECT:
+            yield Problem("project", self.project, f"the name has more than {LONGEST_PROJECT} characters")
+        if self.entity is not None and (not self.entity.strip() or "/" in self.entity):
+            yield Problem("entity", self.entity, "this is no name of a user or team", "give it without the project")
+        for tag in self.tags:
+            if not 0 < len(tag.strip()) <= len(tag) <= LONGEST_TAG:
+                yield Problem("tags", tag, f"a tag has 1 to {LONGEST_TAG} characters, and this one has {len(tag)}")
 
 
 @dataclass(kw_only=True)
@@ -93,7 +118,7 @@ class TrainConfig(Options):
     """Whose trained weights training begins with: a run (its best checkpoint or else its last), a checkpoint, an export
     or another model's folder, or the name of a recipe for its newest run; null means the backbone as it is."""
     seed: int = 0
-    """Seed of everything random in the run."""
+    """Seed of everything random in the run: 0 or any larger whole number."""
     backbone: BackboneConfig
     stage: StageConfig
     data: DataConfig

@@ -24,6 +24,7 @@ from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
 from geotune.errors import ConfigError, as_typed
 from geotune.system.interruption import SIGNALS
+from geotune.system.seeds import seed32
 
 
 def _identity(batch: Any) -> Any:
@@ -171,5 +172,5 @@ class TrainingData(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own, so that starting the loader does not change the random state of the run.
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(seed32(self.seed)),
         )

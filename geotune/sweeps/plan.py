@@ -19,6 +19,7 @@ from geotune.config.override_text import as_overrides
 from geotune.config.parameters import parameters_of
 from geotune.config.targets import resolve_target
 from geotune.config.trees import flatten
+from geotune.config.variables import WANDB_VARIABLES, values_of
 from geotune.config.wording import near
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.sweeps.space import VARIANT, Dimension, read_space, read_variants
@@ -78,6 +79,11 @@ class SweepPlan:
         best = self.base.trainer
         given = best.best_direction if self.metric == (best.best or self.headline) else None
         return direction_of(self.metric, self.cfg.direction or given)
+
+    @property
+    def group(self) -> str:
+        """W&B group of the trials: the one that WANDB_RUN_GROUP names, or else the study's name."""
+        return str(values_of(WANDB_VARIABLES).get("wandb.group", self.study))
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values that a trial with these Optuna parameters gives to training keys."""

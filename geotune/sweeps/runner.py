@@ -142,7 +142,7 @@ class Runner:
     def _start(self, trial: Trial, folder: Path, slot: Slot) -> ProcessTree:
         count = len(slot.devices)
         # Before training all trials are equal, so there is nothing to evaluate. The user's overrides follow and win.
-        common = {"evaluator.at_start": False, "wandb.group": self.plan.study}
+        common = {"evaluator.at_start": False, "wandb.group": self.plan.group}
         of_trial = {
             "trainer.devices": count,
             "run_dir": str(folder),

@@ -160,8 +160,8 @@ def _scale_key(image: ImageFile.ImageFile) -> None:
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode == "P" or key is None or not image.tile:
         return
-    raw_mode = image.tile[0].args
-    scale = _KEY_SCALES.get(raw_mode if isinstance(raw_mode, str) else raw_mode[0], 1)
+    arguments = image.tile[0].args or ("",)
+    scale = _KEY_SCALES.get(arguments if isinstance(arguments, str) else arguments[0], 1)
     image.info["transparency"] = tuple(int(v * scale) for v in key) if isinstance(key, tuple) else int(key * scale)
 
 
@@ -204,7 +204,7 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
         raise BadRecord("", f"image {path} can't be read: {error}", code="broken_image") from None
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Path) -> ImageFile.ImageFile:
     """Open an image in a known format, or in HEIC if the library for it is installed. Raises what Pillow raises."""
     try:
         return Image.open(path, formats=_FORMATS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
+from geotune.config.variables import WANDB_VARIABLES, values_of
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chain
 from geotune.runs.directory import (
@@ -84,6 +85,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
                 leg.state, leg.started_at, leg.exit_status = "running", leg.started_at or _now(), None
                 write_chain(folder, legs)
             group = as_overrides({"wandb.group": f"{cfg.recipe}-{folder.name}"})
+            group = [] if "wandb.group" in values_of(WANDB_VARIABLES) else group
             given = [*group, *leg.overrides, *_position(leg, folder)]
             status = child.run(given, _rendezvous(leg, is_first=is_first))
             if is_first:

@@ -21,11 +21,11 @@ from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
 from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
-from geotune.training.trainer import loggers_from, trainer_from
+from geotune.training.trainer import trainer_from
+from geotune.training.wandb_logger import check_wandb
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
-    from lightning.pytorch.loggers import WandbLogger
     from omegaconf import DictConfig
 
     from geotune.backbones.base import Backbone
@@ -46,9 +46,10 @@ class TrainingRun:
     evaluators: list[Any]
     backbone: Backbone
     dataset: SampleDataset
-    loggers: list[WandbLogger]
+    wandb_id: str | None
+    """Id of the W&B run to continue; None starts a new one."""
     trainer: Trainer
-    """The trainer, still without the callbacks of the run."""
+    """The trainer, still without the callbacks and the loggers of the run."""
     plan: UpdatePlan
     progress: RunProgress
     data: TrainingData
@@ -59,6 +60,7 @@ class TrainingRun:
 
 def build_run(cfg: DictConfig) -> TrainingRun:
     """Build the parts of a run. The evaluation questions come first, because a mistake in them shows up quickly."""
+    check_wandb(cfg)
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     resume = saved_run(cfg.resume, run_dir) if cfg.resume is not None else None
     start = resolve_start(cfg, resume.folder if resume is not None else None)
@@ -71,9 +73,8 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     dataset = settings.load(backbone.encoder, seed=cfg.seed)
     # A run that resumes from another run's checkpoint is a run of its own, in W&B too.
     same_run = resume is not None and belongs_to(resume.folder, run_dir)
-    run_id = resume.state.wandb_id if resume is not None and same_run else None
-    loggers = [] if cfg.dry_run else loggers_from(cfg, run_dir, run_id)
-    trainer = trainer_from(cfg, loggers, vision_trains=backbone.tower_trains or backbone.projector_trains)
+    wandb_id = resume.state.wandb_id if resume is not None and same_run else None
+    trainer = trainer_from(cfg, [], vision_trains=backbone.tower_trains or backbone.projector_trains)
     if started_from is not None and trainer.is_global_zero:
         log.info("training starts from %s", started_from)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
@@ -89,7 +90,7 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     )
     stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
     identity = RunIdentity(cfg.seed, plan.update_size, dataset.fingerprint, settings.plan_name)
-    return TrainingRun(resume, evaluators, backbone, dataset, loggers, trainer, plan, progress, data, stage, identity)
+    return TrainingRun(resume, evaluators, backbone, dataset, wandb_id, trainer, plan, progress, data, stage, identity)
 
 
 def saved_run(resume: str, run_dir: Path) -> SavedRun:
@@ -135,7 +136,7 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig, interruption: Interruption
         config=config_text(cfg),
         best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
         resume=run.resume,
-        wandb_id=lambda: next((logger.version for logger in run.loggers), None),
+        wandb_id=lambda: next((str(logger.version) for logger in run.trainer.loggers), None),
         interruption=interruption,
     )
 

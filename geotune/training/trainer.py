@@ -1,24 +1,16 @@
-"""Builds the Lightning trainer and the W&B logger from a recipe."""
+"""Builds the Lightning trainer from a recipe."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from geotune.errors import ConfigError, Problem
+from geotune.errors import ConfigError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import WandbLogger
-
-
-WANDB_MODES = {"dryrun": "offline", "run": "online"}
-"""Modes by the older names that the variable WANDB_MODE may hold."""
 
 
 def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: bool) -> Trainer:
@@ -68,49 +60,3 @@ def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: 
         raise ConfigError(
             f"trainer.accelerator={cfg.trainer.accelerator}, trainer.devices={cfg.trainer.devices}: {error}"
         ) from error
-
-
-def loggers_from(cfg: DictConfig, run_dir: Path, run_id: str | None) -> list[WandbLogger]:
-    """Return the W&B logger, or no logger if W&B is disabled.
-
-    The mode is that of the recipe, else that of the variable WANDB_MODE, else offline. `run_id` is the id of the W&B
-    run to continue; None starts a new one. Raises ConfigError if wandb is not installed.
-    """
-    named = os.environ.get("WANDB_MODE") or "offline"
-    mode = cfg.wandb.mode if cfg.wandb.mode is not None else WANDB_MODES.get(named, named)
-    if mode == "disabled":
-        return []
-    try:
-        import wandb  # noqa: F401
-        from lightning.pytorch.loggers import WandbLogger
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            Problem("wandb.mode", cfg.wandb.mode, str(error), "install wandb, or set wandb.mode=disabled")
-        ) from error
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    return [
-        WandbLogger(
-            project=cfg.wandb.project,
-            entity=cfg.wandb.entity,
-            group=cfg.wandb.group,
-            name=cfg.wandb.name or run_dir.name,
-            tags=list(cfg.wandb.tags),
-            save_dir=str(run_dir),
-            id=run_id,
-            # WandbLogger's own argument `offline` would overwrite the variable WANDB_MODE.
-            mode=mode,
-            config=config,
-        )
-    ]
-
-
-@contextmanager
-def closing(loggers: list[WandbLogger]) -> Iterator[None]:
-    """Finish the W&B run at the end of the block, also after an error, so that all its data is on disk."""
-    try:
-        yield
-    finally:
-        if loggers:
-            import wandb
-
-            wandb.finish()

@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
@@ -24,6 +25,7 @@ from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
 from eval.suites import CrossViewSuite
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import EvaluatorConfig
+from geotune.config.training import WandbConfig
 from geotune.errors import ConfigError
 from geotune.exporting.model_card import evaluation_text
 from geotune.runs.figures import figure, table_figures
@@ -35,6 +37,7 @@ from geotune.sample import Sample
 from geotune.system.interruption import Stopped
 from geotune.system.ranks import gather_items
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
+from geotune.training.wandb_logger import wandb_run
 from tests.wandb_offline import wandb_records
 
 
@@ -201,18 +204,16 @@ def test_gathers_over_a_process_group(tmp_path: Path) -> None:
 
 
 def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import wandb
-
-    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DISABLE_GIT": "true"}.items():
+    for name, value in {"WANDB_SILENT": "true", "WANDB_DISABLE_GIT": "true"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
-    logger = WandbLogger(project="test", save_dir=tmp_path)
+    cfg = OmegaConf.create({"wandb": asdict(WandbConfig(project="test"))})
     callback, stage = InLoopEvaluator(EvaluatorConfig(suites=nodes(city))), Stage(tmp_path)
-    fit = trainer(logger)
-    logger.log_metrics({"train/loss": 3.0}, step=50)
-    for step in (50, 0):  # an evaluation whose step lies before what is logged already
-        callback.evaluate(fit, stage, step)
-    wandb.finish()
+    with wandb_run(cfg, tmp_path, None) as [logger]:
+        fit = trainer(logger)
+        logger.log_metrics({"train/loss": 3.0}, step=50)
+        for step in (50, 0):  # an evaluation whose step lies before what is logged already
+            callback.evaluate(fit, stage, step)
 
     records = wandb_records(tmp_path)
     axes = {r.metric.name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}

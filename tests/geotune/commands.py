@@ -81,9 +81,9 @@ def write_targets(folder: Path) -> str:
     return name
 
 
-def recipe_file(folder: Path, text: str) -> str:
+def recipe_file(folder: Path, text: str, name: str = "mine.yaml") -> str:
     """`recipe=<file>` for a recipe with this body and no suite."""
-    path = folder / "mine.yaml"
+    path = folder / name
     path.write_text(f"# @package _global_\n# A recipe.\n{text}")
     return f"recipe={path}"
 

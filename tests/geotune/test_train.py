@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,6 @@ def test_length_of_a_run(steps: int | None, epochs: float | None, wanted: int) -
 def test_wandb_offline_unless_told_otherwise(
     recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
     train(recipe(**{"wandb.mode": None, "wandb.tags": ["a"], "trainer.max_steps": 4}))
     records = wandb_records(tmp_path / "run")
@@ -134,9 +132,7 @@ def test_wandb_offline_unless_told_otherwise(
     train(recipe(run_dir=str(tmp_path / "on"), resume=last, **{"wandb.mode": None}))
     assert read_state(tmp_path / "on" / "checkpoints" / "last").wandb_id not in (None, runs[0].run_id)
 
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    train(recipe(run_dir=str(tmp_path / "off"), **{"wandb.mode": None, "trainer.max_steps": 2}))
-    assert os.environ["WANDB_MODE"] == "disabled"
+    train(recipe(run_dir=str(tmp_path / "off"), **{"wandb.mode": "disabled", "trainer.max_steps": 2}))
     assert not list((tmp_path / "off").glob("wandb/offline-run-*"))
 
 
