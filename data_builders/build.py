@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
-from geotune.data.building import make_builder
+from geotune.data.building import make_builder, refuse_other_settings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 def build(cfg: DictConfig) -> dict[str, Any]:
     """Build the dataset that the config names, print a summary, and return the report."""
     builder = make_builder(cfg.builder, "builder")
+    refuse_other_settings(
+        builder,
+        Path(cfg.out, f"{cfg.name}.jsonl"),
+        overwrite=bool(getattr(builder, "overwrite", False)),
+        key="out",
+        remedy="choose another folder, or replace it with overwrite=true",
+    )
     report = builder.make(
         cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
     )

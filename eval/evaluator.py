@@ -17,6 +17,7 @@ from eval.answerers.base import BATCHES_PER_CALL, Answerer
 from eval.suites.base import Suite
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import AnswerMode, EvaluatorConfig
+from geotune.data.building import NotBuiltError
 from geotune.errors import BadRecord, ConfigError, Problem, first_line
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
@@ -52,10 +53,17 @@ class Evaluator:
         self._samples: dict[str, list[Sample]] = {}
 
     def prepare(self) -> None:
-        """Load every suite that is not loaded yet, building its dataset if the config says so."""
+        """Load every suite that is not loaded yet, building its dataset if the config says so.
+
+        In a dry run, which builds nothing, a suite without a dataset stays unloaded, and the log says so.
+        """
         for name, suite in self.suites.items():
             if name not in self._samples:
-                samples = suite.load(f"evaluator.suites.{name}")
+                try:
+                    samples = suite.load(f"evaluator.suites.{name}")
+                except NotBuiltError as error:
+                    log.info("suite %s: %s; its questions are known once built", name, error)
+                    continue
                 per_task = Counter(sample.task for sample in samples)
                 log.info("suite %s: %s", name, ", ".join(f"{task} {n}" for task, n in per_task.items()))
                 self._samples[name] = samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     """
     from rich.console import Console
 
-    from geotune.sweeps.plan import make_plan
+    from geotune.data.scratch import only_in_scratch
+    from geotune.sweeps.plan import check_trials, make_plan
     from geotune.sweeps.processes import slots
     from geotune.sweeps.results import sweep_summary, table, write_results
     from geotune.sweeps.rows import rows
@@ -37,6 +39,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         print(f"{cfg.wandb_yaml} is written; run: wandb sweep {cfg.wandb_yaml}, then: wandb agent <id>")
         return {}
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
+    with only_in_scratch() if cfg.dry_run else nullcontext():
+        check_trials(plan)
     if cfg.dry_run:
         print(sweep_summary(plan, where))
         return {}

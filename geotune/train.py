@@ -33,19 +33,21 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return run_chain(cfg, show=partial(print, flush=True))
     from lightning.pytorch import seed_everything
 
+    from geotune.data.scratch import only_in_scratch
     from geotune.system.libraries import silence_libraries
     from geotune.training.monitor import ProgressBar
-    from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
-    from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
+    from geotune.training.run import build_run, checkpoints_of, dry_run_text, load_checkpoint, monitor_of
+    from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words
     from geotune.training.trainer import closing
 
     silence_libraries()
     seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.dry_run:
+        with only_in_scratch():
+            print(dry_run_text(cfg))
+        return {}
     run = build_run(cfg)
     progress = run.progress
-    if cfg.dry_run:
-        print(run_summary(cfg, run.backbone, run.dataset, run.plan, progress.total))
-        return {}
     monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg)
     run.trainer.callbacks.extend(  # type: ignore[attr-defined]
         [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]

@@ -56,6 +56,7 @@ from geotune.cli.help import help_text
 from geotune.cli.run_folder import claimed_run_dir
 from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
+from geotune.config.typed_paths import check_typed_paths
 from geotune.errors import ConfigError
 from geotune.system.python_path import see_working_directory
 
@@ -71,6 +72,8 @@ def run_command(command: str, function: Callable[[DictConfig], Any], argv: Seque
         _configure_logging()
         is_chain = composition_of(command, arguments) == "chain"
         cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
+        if command == "train" and not is_chain:
+            check_typed_paths(arguments, cfg)
         with claimed_run_dir(cfg):
             function(cfg)
     except ConfigError as error:

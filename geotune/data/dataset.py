@@ -16,10 +16,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from geotune.config.parts import DataConfig
-from geotune.config.wording import near
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
-from geotune.data.sample_file import ChosenSamples, SampleFile
+from geotune.data.sample_file import ChosenSamples, SampleFile, check_tasks
 from geotune.data.sampler import MicroBatch
 from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.encoding.encoder import Encoder
@@ -127,19 +126,6 @@ class _Ids(Sequence[str]):
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
         return self.samples[index].id
-
-
-def check_tasks(tasks: Sequence[str] | None, files: Sequence[SampleFile]) -> None:
-    """Raise ConfigError unless each of `tasks` (None: all) has a sample in one of the files."""
-    known = {name for file in files for name in file.task_names}
-    missing = [name for name in tasks or () if name not in known]
-    if not missing:
-        return
-    held = ", ".join(name or "(no task)" for name in sorted(known))
-    where = " and ".join(str(file.path) for file in files)
-    meant = " ".join(filter(None, (near(name, known) for name in missing)))
-    text = f"{where} {'holds' if len(files) == 1 else 'hold'} no sample of {', '.join(missing)}, only {held}"
-    raise ConfigError(Problem("data.tasks", list(tasks or ()), text, meant))
 
 
 def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int | None, seed: int) -> np.ndarray:
@@ -250,6 +236,6 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         fingerprint_of(mixed),
         [entry for part in parts for entry in part.rejected],
         parts[0].prefix_tree,
-        {reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},
-        tuple((len(part), weight) for part, weight in zip(parts, weights, strict=True)),
+        left_out={reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},
+        mix=tuple((len(part), weight) for part, weight in zip(parts, weights, strict=True)),
     )

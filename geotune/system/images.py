@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from geotune.errors import BadRecord, shortened
+from geotune.system.file_kinds import binary_kind
 from geotune.system.image_names import missing_image
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -145,6 +146,10 @@ def _decoded(path: Path, max_pixels: int | None) -> Image.Image:
     except UnidentifiedImageError:
         known, foreign = ", ".join(_FORMATS), foreign_format(path)
         why = f"is {foreign}, which can't be opened here; convert it" if foreign else "is no image in a known format"
+        with path.open("rb") as file:
+            if (kind := binary_kind(file.read(64))) is not None and kind.treatment == "fetch":
+                text = f"image {path} is {kind.what}; run `git lfs pull` in its folder"
+                raise BadRecord("", text, code="broken_image") from None
         raise BadRecord("", f"image {path} {why} ({known})", code="broken_image") from None
     except Image.DecompressionBombError as error:  # Pillow's own limit may be lower than ours
         why = f"can't be read: {error.args[0]} More pixels than allowed"

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
+from geotune.config.typed_paths import check_typed_paths
+from geotune.data.scratch import only_in_scratch
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chain
 from geotune.runs.directory import (
@@ -33,6 +35,7 @@ from geotune.runs.directory import (
 )
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
+from geotune.training.inputs import check_data
 from geotune.training.starting import differences, misfit, model_of
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         for number, (name, leg) in enumerate(cfg.chain.items(), 1)
     ]
     nodes = {leg.name: compose("train", leg.overrides) for leg in legs}
+    with only_in_scratch() if cfg.dry_run else nullcontext():
+        _check_data(legs, nodes)
     if cfg.resume is None:
         _check_starts(legs, nodes, cfg.start, folder)
     if cfg.dry_run:
@@ -125,6 +130,19 @@ def _claimed(folder: Path, rank: int) -> Iterator[int | None]:
             log.warning("run_dir=%s: another process still trains here; waiting until it ends", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
+
+
+def _check_data(legs: Sequence[Leg], nodes: Mapping[str, DictConfig]) -> None:
+    """Raise ConfigError if a leg can't find its data, so that the mistake is told before the first leg trains."""
+    problems = []
+    for leg in legs:
+        try:
+            check_typed_paths(leg.overrides, nodes[leg.name])
+            check_data(nodes[leg.name])
+        except ConfigError as error:
+            problems += [problem.below(f"chain.{leg.name}") for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _check_starts(legs: Sequence[Leg], nodes: Mapping[str, DictConfig], start: str | None, folder: Path) -> None:

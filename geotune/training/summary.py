@@ -32,12 +32,31 @@ def run_summary(
     encoded = dataset.encoder.encode(dataset.samples[0])
     return "\n\n".join(
         (
-            "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
-            "# What trains\n" + trainable_table(backbone),
+            *_summary_without_data(cfg, backbone),
             f"# Sample {encoded.id}\n" + show_sample(encoded, dataset.encoder),
             "# Data\n" + data_table(dataset, plan, total_updates),
             "# Tokens per sample\n" + histogram(dataset.lengths),
         )
+    )
+
+
+def unbuilt_summary(cfg: DictConfig, backbone: Backbone) -> str:
+    """Return the summary of a run whose training data is not built yet."""
+    steps, epochs = cfg.trainer.max_steps, cfg.trainer.epochs
+    updates = f"{steps:,} updates" if epochs is None else "updates: known once built"
+    data = f"{cfg.data.path} is not built yet; a run builds it first, by {cfg.data.build._target_}"
+    return "\n\n".join(
+        (
+            *_summary_without_data(cfg, backbone),
+            f"# Data\n{data}\nsamples, tasks, tokens and what is left out: known once built\n{updates}",
+        )
+    )
+
+
+def _summary_without_data(cfg: DictConfig, backbone: Backbone) -> tuple[str, str]:
+    return (
+        "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+        "# What trains\n" + trainable_table(backbone),
     )
 
 
