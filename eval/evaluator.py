@@ -50,7 +50,8 @@ class Evaluator:
         self.config = config
         self.suites = {name: _suite(name, node) for name, node in config.suites.items()}
         """Suites by name."""
-        self._samples: dict[str, list[Sample]] = {}
+        self.loaded: dict[str, list[Sample]] = {}
+        """Questions of the suites that are loaded, by suite."""
 
     def prepare(self) -> None:
         """Load every suite that is not loaded yet, building its dataset if the config says so.
@@ -58,7 +59,7 @@ class Evaluator:
         In a dry run, which builds nothing, a suite without a dataset stays unloaded, and the log says so.
         """
         for name, suite in self.suites.items():
-            if name not in self._samples:
+            if name not in self.loaded:
                 try:
                     samples = suite.load(f"evaluator.suites.{name}")
                 except NotBuiltError as error:
@@ -66,12 +67,12 @@ class Evaluator:
                     continue
                 per_task = Counter(sample.task for sample in samples)
                 log.info("suite %s: %s", name, ", ".join(f"{task} {n}" for task, n in per_task.items()))
-                self._samples[name] = samples
+                self.loaded[name] = samples
 
     def samples(self, suite: str) -> list[Sample]:
         """Return the questions of a suite with their gold answers, in the order in which predictions are reported."""
         self.prepare()
-        return self._samples[suite]
+        return self.loaded[suite]
 
     def share(self, suite: str, rank: int, world_size: int) -> list[Sample]:
         """Return the questions of a suite that process `rank` asks."""

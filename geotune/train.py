@@ -37,7 +37,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.system.libraries import silence_libraries
     from geotune.training.monitor import ProgressBar
     from geotune.training.run import build_run, checkpoints_of, dry_run_text, load_checkpoint, monitor_of
-    from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words
+    from geotune.training.summary import findings, left_out_in_words, plan_figures, plan_in_words
     from geotune.training.trainer import closing
 
     silence_libraries()
@@ -57,6 +57,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
     if run.trainer.is_global_zero:
         log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
+        for line in findings(run.dataset, run.evaluators):
+            log.warning(line)
         for line, is_large in left_out.items():
             log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
         write_config(progress.run_dir, cfg)

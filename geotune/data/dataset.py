@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -104,6 +105,12 @@ class SampleDataset(Dataset[Batch]):
         return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
 
     @property
+    def chosen(self) -> list[ChosenSamples]:
+        """The samples, by the file that holds them."""
+        samples = self.samples
+        return samples.parts if isinstance(samples, _ConcatenatedSamples) else [cast(ChosenSamples, samples)]
+
+    @property
     def task_counts(self) -> dict[str, int]:
         """Number of samples of each task that occurs."""
         counts = np.bincount(self.tasks, minlength=len(self.task_names)).tolist()
@@ -191,7 +198,7 @@ class _ConcatenatedSamples(Sequence[Sample]):
     """The samples of several datasets, one dataset after the other."""
 
     def __init__(self, parts: Sequence[SampleDataset]) -> None:
-        self.parts = [part.samples for part in parts]
+        self.parts = [cast(ChosenSamples, part.samples) for part in parts]
         self.ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:

@@ -39,6 +39,8 @@ class SampleFile(Sequence[Sample]):
         """Number of each sample's task in `task_names`: int32 (samples,)."""
         self.groups = np.load(folder / "groups.npy", mmap_mode="r")
         """Number of each sample's group (`group_of`), in the order in which groups appear: int32 (samples,)."""
+        self.group_keys = np.load(folder / "group_keys.npy", mmap_mode="r")
+        """Digest (`key_of`) of each group, by its number: uint64 (groups,)."""
         self.image_starts = np.load(folder / "image_starts.npy", mmap_mode="r")
         """Where the images of each sample start in `image_numbers`, and where the last ones end: (samples + 1,)."""
         self.image_numbers = np.load(folder / "image_numbers.npy", mmap_mode="r")

@@ -23,7 +23,7 @@ from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
 from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
-from geotune.training.summary import run_summary, unbuilt_summary
+from geotune.training.summary import findings, run_summary, unbuilt_summary
 from geotune.training.trainer import loggers_from, trainer_from
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def dry_run_text(cfg: DictConfig) -> str:
         run = build_run(cfg)
     except DataNotBuiltError as error:
         return unbuilt_summary(cfg, error.backbone)
+    for line in findings(run.dataset, run.evaluators):
+        log.warning(line)
     return run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
 
 

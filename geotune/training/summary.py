@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -58,6 +58,18 @@ def _summary_without_data(cfg: DictConfig, backbone: Backbone) -> tuple[str, str
         "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
         "# What trains\n" + trainable_table(backbone),
     )
+
+
+def findings(dataset: SampleDataset, evaluators: Sequence[Any]) -> list[str]:
+    """Return a line for each thing that the audits of the data found, and for each suite that shares data with it."""
+    from geotune.data.findings import audit_lines, shared_line
+
+    lines = [f"{part.file.path}: {line}" for part in dataset.chosen for line in audit_lines(part.file.path)]
+    for evaluator in evaluators:
+        for name, questions in evaluator.questions().items() if hasattr(evaluator, "questions") else ():
+            if (line := shared_line(dataset.chosen, questions)) is not None:
+                lines.append(f"WARNING: suite {name}: {line}")
+    return lines
 
 
 def trainable_table(backbone: Backbone) -> str:

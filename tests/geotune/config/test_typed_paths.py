@@ -18,7 +18,8 @@ SUITE = "evaluator.suites.geox"
 @pytest.mark.parametrize("key", ["data", SUITE])
 def test_a_typing_error_is_not_built(tmp_path: Path, key: str) -> None:
     typed = [QUICKSTART, f"{key}.path={tmp_path / 'typo'}"]
-    with pytest.raises(ConfigError, match=rf"^{key}.path=.*typo: there is no dataset; .* a key of {key}.build as well"):
+    said = rf"^{key}.path=.*typo: there is no dataset; .* a key of {key}.build as well"
+    with pytest.raises(ConfigError, match=said):
         check_typed_paths(typed, compose("train", typed))
     (tmp_path / "typo").mkdir()
     (tmp_path / "typo/photo.jpg").touch()
