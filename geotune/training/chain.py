@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
 from geotune.config.typed_paths import check_typed_paths
-from geotune.data.scratch import only_in_scratch
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chain
 from geotune.runs.directory import (
@@ -69,7 +68,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         for number, (name, leg) in enumerate(cfg.chain.items(), 1)
     ]
     nodes = {leg.name: compose("train", leg.overrides) for leg in legs}
-    with only_in_scratch() if cfg.dry_run else nullcontext():
+    if not cfg.dry_run:  # which checks every leg itself
         _check_data(legs, nodes)
     if cfg.resume is None:
         _check_starts(legs, nodes, cfg.start, folder)
@@ -133,14 +132,19 @@ def _claimed(folder: Path, rank: int) -> Iterator[int | None]:
 
 
 def _check_data(legs: Sequence[Leg], nodes: Mapping[str, DictConfig]) -> None:
-    """Raise ConfigError if a leg can't find its data, so that the mistake is told before the first leg trains."""
-    problems = []
-    for leg in legs:
+    """Raise ConfigError if a leg after the first can't find its data: the first one would train before that is told.
+
+    What a leg before it builds may be missing.
+    """
+    problems: list[Problem] = []
+    for number, leg in enumerate(legs[1:], 1):
+        built = {node.data.path for node in (nodes[other.name] for other in legs[:number]) if node.data.build}
         try:
             check_typed_paths(leg.overrides, nodes[leg.name])
             check_data(nodes[leg.name])
         except ConfigError as error:
-            problems += [problem.below(f"chain.{leg.name}") for problem in error.problems]
+            mistakes = [problem for problem in error.problems if str(problem.value) not in built]
+            problems += [problem.below(f"chain.{leg.name}") for problem in mistakes]
     if problems:
         raise ConfigError(*problems)
 
