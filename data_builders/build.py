@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
-from geotune.data.building import make_builder
+from geotune.data.building import make_builder, refuse_other_settings
 from geotune.system.screen import wrapped
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 def build(cfg: DictConfig) -> dict[str, Any]:
     """Build the dataset that the config names, print a summary, and return the report."""
     builder = make_builder(cfg.builder, "builder")
+    refuse_other_settings(
+        builder,
+        Path(cfg.out, f"{cfg.name}.jsonl"),
+        overwrite=bool(getattr(builder, "overwrite", False)),
+        key="out",
+        remedy="choose another folder, or replace it with overwrite=true",
+    )
     report = builder.make(
         cfg.out, cfg.name, paths=cfg.paths, max_reject_fraction=cfg.max_reject_fraction, shard=cfg.shard
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,10 @@ class Builder(Options, ABC):
     A subclass may have a class variable `version`, to be increased when the same fields would produce different
     records.
     """
+
+    overwrite: bool | None = field(default=None, kw_only=True, compare=False)
+    """Replace a dataset that was built with other settings; null does so at a recipe's own path, if an older version of
+    the same builder wrote it with the same settings."""
 
     @abstractmethod
     def build(self, writer: DatasetWriter) -> None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from data_builders.audit.survey import Survey
+from geotune.data.building import UNFINISHED
 from geotune.data.index import IndexMaker
 from geotune.errors import LONGEST_VALUE, ConfigError, Problem, as_typed
 from geotune.sample import Sample, sample_to_record
@@ -253,9 +254,11 @@ class DatasetWriter:
             self._check()
             known = self._known_datasets()
             # The report is deleted before the files are replaced and written after them: it means a complete dataset.
+            (self.out / UNFINISHED).touch()
             (self.out / "build_report.json").unlink(missing_ok=True)
         self._write_json(self.out / "dataset_info.json", known | {self.name: self._dataset_info()})
         self._write_report()
+        (self.out / UNFINISHED).unlink(missing_ok=True)
         self.index.keep(self.dataset_path)
         return False
 

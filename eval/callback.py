@@ -31,6 +31,7 @@ from geotune.runs.directory import (
 from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
 from geotune.runs.progress import RunProgress
+from geotune.sample import Sample
 from geotune.system.interruption import Stopped, stoppable
 from geotune.system.ranks import gather_items
 from geotune.system.screen import as_text
@@ -60,6 +61,10 @@ class InLoopEvaluator(Callback):
     def prepare(self) -> None:
         """Load the questions, so that a broken dataset is reported before anything slow starts."""
         self.evaluator.prepare()
+
+    def questions(self) -> dict[str, list[Sample]]:
+        """Return the questions of each suite that is loaded."""
+        return self.evaluator.loaded
 
     def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:
         """Evaluate `stage.backbone` at `step` and report; every process calls this and gets the same result.

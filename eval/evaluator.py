@@ -17,6 +17,7 @@ from eval.answerers.base import BATCHES_PER_CALL, Answerer
 from eval.suites.base import Suite
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import AnswerMode, EvaluatorConfig
+from geotune.data.building import NotBuiltError
 from geotune.errors import BadRecord, ConfigError, Problem, first_line
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
@@ -50,21 +51,29 @@ class Evaluator:
         self.config = config
         self.suites = {name: _suite(name, node) for name, node in config.suites.items()}
         """Suites by name."""
-        self._samples: dict[str, list[Sample]] = {}
+        self.loaded: dict[str, list[Sample]] = {}
+        """Questions of the suites that are loaded, by suite."""
 
     def prepare(self) -> None:
-        """Load every suite that is not loaded yet, building its dataset if the config says so."""
+        """Load every suite that is not loaded yet, building its dataset if the config says so.
+
+        In a dry run, which builds nothing, a suite without a dataset stays unloaded, and the log says so.
+        """
         for name, suite in self.suites.items():
-            if name not in self._samples:
-                samples = suite.load(f"evaluator.suites.{name}")
+            if name not in self.loaded:
+                try:
+                    samples = suite.load(f"evaluator.suites.{name}")
+                except NotBuiltError as error:
+                    log.info("suite %s: %s; its questions are known once built", name, error)
+                    continue
                 per_task = Counter(sample.task for sample in samples)
                 log.info("suite %s: %s", name, ", ".join(f"{task} {n}" for task, n in per_task.items()))
-                self._samples[name] = samples
+                self.loaded[name] = samples
 
     def samples(self, suite: str) -> list[Sample]:
         """Return the questions of a suite with their gold answers, in the order in which predictions are reported."""
         self.prepare()
-        return self._samples[suite]
+        return self.loaded[suite]
 
     def share(self, suite: str, rank: int, world_size: int) -> list[Sample]:
         """Return the questions of a suite that process `rank` asks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
     training: overrides that every trial passes to `geotune train`. An earlier sweep in the same folder is continued.
     After Ctrl-C, or `max_failed` failed trials in a row, the sweep can be continued later. Raises ConfigError.
     """
-    from geotune.sweeps.plan import make_plan
+    from geotune.data.scratch import only_in_scratch
+    from geotune.sweeps.plan import check_trials, make_plan
     from geotune.sweeps.processes import slots
     from geotune.sweeps.results import sweep_summary, sweep_words, table, write_results
     from geotune.sweeps.rows import rows
@@ -41,6 +43,8 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         return {}
     check_wandb(plan.base)
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
+    with only_in_scratch() if cfg.dry_run else nullcontext():
+        check_trials(plan)
     if cfg.dry_run:
         print(sweep_summary(plan, where))
         return {}

@@ -35,26 +35,28 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return run_chain(cfg, show=partial(print, flush=True))
     from lightning.pytorch import seed_everything
 
+    from geotune.data.scratch import only_in_scratch
     from geotune.system.interruption import stoppable
     from geotune.system.libraries import silence_libraries
     from geotune.system.seeds import seed32
     from geotune.training.closing_words import closing_words
     from geotune.training.ending import told_how_it_ends
     from geotune.training.progress_bar import ProgressBar
-    from geotune.training.run import build_run, checkpoints_of, load_checkpoint, monitor_of
-    from geotune.training.summary import left_out_in_words, plan_figures, plan_in_words, run_summary
+    from geotune.training.run import build_run, checkpoints_of, dry_run_text, load_checkpoint, monitor_of
+    from geotune.training.summary import findings, left_out_in_words, plan_figures, plan_in_words
     from geotune.training.wandb_logger import wandb_run
 
     silence_libraries()
     started = time.monotonic()
-    if is_first_process() and not cfg.dry_run:
-        log.info("run folder: %s", cfg.run_dir)
     seed_everything(seed32(cfg.seed), workers=True, verbose=False)
+    if cfg.dry_run:
+        with only_in_scratch():
+            print(dry_run_text(cfg))
+        return {}
+    if is_first_process():
+        log.info("run folder: %s", cfg.run_dir)
     run = build_run(cfg)
     progress = run.progress
-    if cfg.dry_run:
-        print(run_summary(cfg, run.backbone, run.dataset, run.plan, progress.total))
-        return {}
     with stoppable() as interruption:
         monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg, interruption)
         run.trainer.callbacks.extend(  # type: ignore[attr-defined]
@@ -65,6 +67,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
         if run.trainer.is_global_zero:
             log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
+            for line in findings(run.dataset, run.evaluators):
+                log.warning(line)
             for line, is_large in left_out.items():
                 log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
             write_config(progress.run_dir, cfg)

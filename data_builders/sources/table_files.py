@@ -51,7 +51,10 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _MARKUP = re.compile(rb"<\s*[a-z!?]", re.IGNORECASE)
 _JSON = re.compile(rb"[\[{]\s*[\"\[{}\]]")
 
-_STATED_DELIMITER = re.compile(r"[\"']?sep=([^\s\w\"]|\t)[\"']?\s*", re.IGNORECASE)
+_STATED_DELIMITER = re.compile(
+    r"""\s*["']?sep\s*=\s?["']?(\\t|\t|[^\s\w"'\\])["']?(?:\1|[,;])*["']?\s*""", re.IGNORECASE
+)
+"""Excel's line `sep=;`, also in quotes, with `\\t` for a tab, and with the empty cells that saving it again adds."""
 
 T = TypeVar("T")
 
@@ -73,7 +76,7 @@ class TableFile:
         Raises csv.Error, which names the line, if a row can't be read, or if it spans lines that are rows by
         themselves: then a quotation mark stands for inches or begins a title, and joins what does not belong together.
         """
-        yield from islice(self._records(), 2 if self.preamble else 1, None)
+        yield from islice(self._records(), 1, None)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         lines: list[str] = []
@@ -84,18 +87,23 @@ class TableFile:
                 yield line
 
         with self.path.open(encoding=self.encoding, newline="") as file:
+            # The line that states the delimiter is no CSV: its quotation marks need not be closed.
+            before = (
+                next((number for number, line in enumerate(file, start=1) if line.strip()), 0) if self.preamble else 0
+            )
             reader = csv.reader(remembered(file), delimiter=self.delimiter, skipinitialspace=True, strict=True)
             try:
                 for cells in reader:
                     if len(lines) > 1 and self._are_rows(lines):
-                        first = reader.line_num - len(lines) + 1
-                        raise csv.Error(f"a quotation mark joins lines {first} to {reader.line_num}, which are rows")
+                        last = before + reader.line_num
+                        first = last - len(lines) + 1
+                        raise csv.Error(f"a quotation mark joins lines {first} to {last}, which are rows")
                     lines.clear()
                     if any(cell.strip() for cell in cells):
-                        yield reader.line_num, cells
+                        yield before + reader.line_num, cells
             except csv.Error as error:
                 known = str(error).startswith("a quotation mark joins")
-                first = reader.line_num - max(len(lines), 1) + 1
+                first = before + reader.line_num - max(len(lines), 1) + 1
                 raise csv.Error(str(error) if known else f"line {first}: {error}") from None
 
     def _are_rows(self, lines: Sequence[str]) -> bool:
@@ -143,15 +151,16 @@ def visible(cell: str) -> str:
 
 
 def _table_file(path: Path, encoding: str) -> TableFile:
-    """The delimiter is the one that the first line states, or under which the header names both coordinates.
+    """The delimiter is the one under which the header names both coordinates.
 
-    If several do, or none, it is the one that gives the header most columns.
+    If several do, or none, it is the one that the first line states, or else the one that gives most columns.
     """
     with path.open(encoding=encoding, newline="") as file:
         lines = list(islice((line for line in file if line.strip()), _HEADER_LINES + 1))
     stated = _STATED_DELIMITER.fullmatch(lines[0]) if lines else None
     lines = lines[1:] if stated else lines[:_HEADER_LINES]
-    delimiters = stated[1] if stated else DELIMITERS
+    own = stated[1].replace("\\t", "\t") if stated else ""
+    delimiters = own + DELIMITERS
     headers = {
         delimiter: tuple(
             " ".join(visible(name).split())
@@ -159,7 +168,7 @@ def _table_file(path: Path, encoding: str) -> TableFile:
         )
         for delimiter in delimiters
     }
-    delimiter = max(delimiters, key=lambda each: (axes_named(headers[each]) == 2, len(headers[each])))
+    delimiter = max(delimiters, key=lambda each: (axes_named(headers[each]) == 2, each == own, len(headers[each])))
     return TableFile(path, encoding, delimiter, headers[delimiter], preamble=stated is not None)
 
 

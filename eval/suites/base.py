@@ -70,7 +70,8 @@ class DatasetSuite(Options):
     path: str
     """Dataset: a .jsonl or .json file, or the folder of a built dataset."""
     build: dict[str, Any] | None = None
-    """Builder (`_target_` and its fields) that makes the dataset if it is missing or if the builder's fields change."""
+    """Builder (`_target_` and its fields) that makes the dataset if it is missing; one that was built with other fields
+    is refused, and build.overwrite=true replaces it."""
     samples_per_task: int | None = None
     """Number of questions per task, balanced over gold answers and spread over places; null: all."""
     seed: int = 0

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
 from geotune.backbones.adapters import Parts
+from geotune.encoding.chat_template import chosen_template
 from geotune.errors import ConfigError, Problem, first_line
+from geotune.system.file_kinds import binary_kind
+
+HUB_SECONDS = 5.0
+"""Seconds to wait for a first answer of the hub."""
+
+
+def refuse_missing_model(path: str) -> None:
+    """Raise ConfigError, within seconds, if `path` is no folder of a model and no hub id that can be loaded from here.
+
+    A folder is no model without config.json, or if files are only pointers of Git LFS.
+    """
+    folder, remedy = Path(path), "name a folder that holds a model, or a hub id"
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(Problem("backbone.path", path, "this folder holds no config.json", remedy))
+        if pointers := sorted(file.name for file in folder.iterdir() if file.is_file() and _is_lfs_pointer(file)):
+            more = f" (and {len(pointers) - 1} more files)" if len(pointers) > 1 else ""
+            text = f"{pointers[0]}{more} is a Git LFS pointer, not the file itself"
+            raise ConfigError(Problem("backbone.path", path, text, "run `git lfs pull` in this folder"))
+    elif folder.exists() or _looks_local(path):
+        what = "this is a file, not a folder" if folder.exists() else "there is no such folder, and so no config.json"
+        raise ConfigError(Problem("backbone.path", path, what, remedy))
+    elif not _is_in_hub_cache(path) and (reason := _why_hub_is_out_of_reach()):
+        text = f"there is no such folder, it is not in the cache of the hub, and {reason}"
+        raise ConfigError(Problem("backbone.path", path, text, remedy))
+
 
 LONG_TO_LOAD = 10**9
 """Size of weights, in bytes, from which on a line in the log says that they are being loaded."""
@@ -27,15 +60,7 @@ def load_model_config(path: str, *, family: str, backbone: str, trust_remote_cod
     """
     from transformers import AutoConfig
 
-    if _looks_local(path) and not (Path(path) / "config.json").is_file():
-        raise ConfigError(
-            Problem(
-                "backbone.path",
-                path,
-                "this folder holds no config.json",
-                "name a folder that holds a model, or a hub id",
-            )
-        )
+    refuse_missing_model(path)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -136,7 +161,7 @@ def load_tokenizer(path: str) -> tuple[Any, str | None]:
     if file is not None:
         return tokenizer, Path(file).read_text(encoding="utf-8")
     if old is not None:
-        return tokenizer, json.loads(Path(old).read_text(encoding="utf-8"))["chat_template"]
+        return tokenizer, chosen_template(json.loads(Path(old).read_text(encoding="utf-8"))["chat_template"], path)
     return tokenizer, None
 
 
@@ -161,8 +186,52 @@ def read_processor_config(path: str) -> dict[str, Any]:
 
 
 def _looks_local(path: str) -> bool:
-    """Whether `path` can only be a folder: it exists, or it does not have the form of a hub id."""
-    return Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1
+    """Whether `path` can only be a folder, because it does not have the form of a hub id."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1
+
+
+def _is_lfs_pointer(file: Path) -> bool:
+    """Return whether a file is a pointer that Git LFS left in place of the file itself."""
+    with file.open("rb") as opened:
+        kind = binary_kind(opened.read(64))
+    return kind is not None and kind.treatment == "fetch"
+
+
+def _is_in_hub_cache(path: str) -> bool:
+    """Return whether the config of the hub id `path` was downloaded before. Raises ConfigError if it is no hub id."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(path, "config.json"), str)
+    except HFValidationError as error:
+        text = "there is no such folder, and it is no hub id"
+        raise ConfigError(Problem("backbone.path", path, text, "name a folder that holds a model")) from error
+
+
+def _why_hub_is_out_of_reach() -> str | None:
+    """Return why nothing can be downloaded from the hub, None if it answers or only a proxy reaches it.
+
+    transformers itself would try again for half a minute before it gives up.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return "the environment says that the hub is offline (HF_HUB_OFFLINE)"
+    if getproxies():
+        return None
+    address = urlsplit(constants.ENDPOINT)
+    reached = threading.Event()
+
+    def connect() -> None:
+        with suppress(OSError), socket.create_connection((address.hostname or "", address.port or 443), HUB_SECONDS):
+            reached.set()
+
+    # In a thread, because looking up the name has no time limit of its own.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return None if reached.is_set() else f"{address.hostname} can't be reached"
 
 
 def _unusable_processor(path: str, error: BaseException) -> ConfigError:

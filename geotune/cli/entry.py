@@ -61,6 +61,7 @@ from geotune.cli.help import help_text
 from geotune.cli.run_folder import claimed_run_dir
 from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
+from geotune.config.typed_paths import check_typed_paths
 from geotune.errors import ConfigError, first_line
 from geotune.system.files import DISK_FULL
 from geotune.system.home import ensure_home
@@ -99,6 +100,8 @@ def _run(command: str, function: Callable[[DictConfig], Any], arguments: Sequenc
     ensure_home()
     is_chain = composition_of(command, arguments) == "chain"
     cfg = compose_chain(arguments) if is_chain else compose(command, arguments)
+    if command == "train" and not is_chain:
+        check_typed_paths(arguments, cfg)
     with claimed_run_dir(cfg):
         function(cfg)
 

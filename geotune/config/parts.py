@@ -131,14 +131,14 @@ class DataConfig(PartOptions):
     batch_size: int
     """Number of samples per micro-batch and rank."""
     build: dict[str, Any] | None = None
-    """Builder (`_target_` and its fields) that makes `path` if it does not exist yet or was built with other fields;
-    null means that it must exist."""
+    """Builder (`_target_` and its fields) that makes `path` if it does not exist yet; one that was built with other
+    fields is refused, and build.overwrite=true replaces it. null means that the dataset must exist."""
     mix: dict[str, float] = field(default_factory=dict)
-    """Further datasets as path: weight; besides all of `path`, an epoch has `weight` times the samples of each."""
+    """Further datasets, {<path>: <weight>}; besides all of `path`, an epoch has `weight` times the samples of each."""
     num_workers: int = 0
     """Number of worker processes that load images."""
     tasks: list[str] | None = None
-    """Tasks to train on; null means all tasks of the data."""
+    """Tasks to train on, each of which must have a sample; null means all tasks of the data."""
     limit: int | None = None
     """Number of samples to train on, drawn with the seed; null means all."""
     max_length: int = 4096

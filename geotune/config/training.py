@@ -111,7 +111,8 @@ class TrainConfig(Options):
     """Folder of the run; null means runs/<recipe>/<date-time>. One with a complete checkpoint is only for a run that
     resumes there."""
     dry_run: bool = False
-    """Show the resolved recipe, the trainable modules and one sample, and stop."""
+    """Show the resolved recipe, the trainable modules and one sample, and stop; nothing is written, no data is built,
+    and figures of data that is not built yet are left open."""
     resume: str | None = None
     """Checkpoint folder to resume from, or `last` for the newest of run_dir or else of the recipe's newest run."""
     start: str | None = None

@@ -10,24 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from geotune.config.instantiation import instantiate_checked
-from geotune.errors import ABSENT, BadRecord, ConfigError, Problem
+from geotune.data.scratch import scratch_folder
+from geotune.errors import ABSENT, BadRecord, ConfigError, Problem, as_typed
 from geotune.system.digests import fingerprint_of
 from geotune.system.file_kinds import json_suffix, kind_of_file
 
 REPORT = "build_report.json"
 """Name of the report that a builder writes into the dataset's folder."""
+UNFINISHED = ".unfinished_build"
+"""Name of the file that marks a dataset's folder while a builder replaces the files of an earlier build."""
 _SUFFIXES = (".jsonl", ".json")
 _NOT_SAMPLES = frozenset({REPORT, "dataset_info.json", "rejected.jsonl"})
 
 log = logging.getLogger(__name__)
 
 
-def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: str = "path") -> Path:
-    """Return the file of samples that `path` names, and build it first if it is missing or out of date.
+class NotBuiltError(ConfigError):
+    """Raised within `only_in_scratch` for a dataset that a run would build."""
 
-    A built dataset is out of date if it was built with other settings of its builder. If several processes call this
-    function at the same time, the dataset is built once. A dataset that this builder did not write is never
-    overwritten.
+
+def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: str = "path") -> Path:
+    """Return the file of samples that `path` names, and build it first if it is missing.
+
+    A dataset that an older version of the same builder wrote with the same settings is built again, with a line in the
+    log, unless the builder's `overwrite` is false. One that was built with other settings is replaced only if
+    `overwrite` is true. A dataset that no builder wrote is never replaced. If several processes call this function at
+    the same time, the dataset is built once.
 
     A .json array is never built, so it is used as it is whatever `build` says, and the log says so.
 
@@ -37,10 +45,24 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
         key: The key of `path` in the config, for error messages.
 
     Raises:
-        ConfigError: There is no dataset, the file is none, the folder holds another dataset, or the build cannot write
-            there.
+        ConfigError: There is no dataset, the file is none, the folder holds another dataset or one that was built with
+            other settings, or the build cannot write there.
+        NotBuiltError: Nothing may be built, because this is a dry run.
     """
-    build_key = f"{key.rpartition('.')[0]}.build".lstrip(".")
+    found = find_dataset(path, build, key=key)
+    if found is not None:
+        return found
+    if scratch_folder() is not None:
+        raise NotBuiltError(Problem(key, path, "is not built yet"))
+    assert build is not None
+    return _Build(Path(path), build, key).run()
+
+
+def find_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: str = "path") -> Path | None:
+    """Return the file of samples that `path` names, or None if `build` has to make it first.
+
+    Raises ConfigError as `ensure_dataset` does, also for what the builder lacks.
+    """
     found = Path(path) if Path(path).is_file() else _find(Path(path), key) if build is None else None
     if found is not None:
         _refuse_other_kinds(found, key)
@@ -49,21 +71,18 @@ def ensure_dataset(path: str | Path, build: Mapping[str, Any] | None, *, key: st
             raise ConfigError(Problem(key, path, "there is no dataset", "give a .jsonl file or a builder's folder"))
         return found
     if found is not None and found.suffix == ".json":
-        log.warning("%s=%s is used as it is; %s does not run", key, path, build_key)
+        log.warning("%s=%s is used as it is; %s does not run", key, path, _build_key(key))
         return found
+    wanted = _Build(Path(path), build, key)
+    if wanted.is_current():
+        return wanted.target
+    wanted.refuse_others()
+    return None
 
-    builder = make_builder(build, build_key)
-    fingerprint = config_fingerprint(builder_config(builder))
-    out, target = _destination(Path(path), key)
-    if _is_current(out, target, fingerprint):
-        return target
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return _build_locked(builder, fingerprint, out, target, key, build_key)
-    except OSError as error:
-        raise ConfigError(
-            Problem(key, path, f"can't build there ({error.strerror or error})", "choose a folder that is writable")
-        ) from error
+
+def _build_key(key: str) -> str:
+    """Return the key of the builder of the dataset whose path has the key `key`."""
+    return f"{key.rpartition('.')[0]}.build".lstrip(".")
 
 
 def make_builder(node: Mapping[str, Any], key: str) -> Any:
@@ -105,24 +124,87 @@ def config_fingerprint(config: Mapping[str, Any]) -> str:
     return fingerprint_of(json.dumps(config, sort_keys=True))
 
 
-def _build_locked(builder: Any, fingerprint: str, out: Path, target: Path, key: str, build_key: str) -> Path:
-    from filelock import FileLock
+class _Build:
+    """A builder, and the dataset that it makes for the path of a config."""
 
-    with FileLock(out / ".build.lock"):
-        if _is_current(out, target, fingerprint):  # another process has built it while this one waited
-            return target
-        _refuse_foreign(out, target, key, build_key)
-        log.info("building %s", target)
+    def __init__(self, path: Path, build: Mapping[str, Any], key: str) -> None:
+        self.path, self.key, self.build_key = path, key, _build_key(key)
+        self.builder = make_builder(build, self.build_key)
+        self.out, self.target = _destination(path, key)
+        self.fingerprint = config_fingerprint(builder_config(self.builder))
+
+    def is_current(self) -> bool:
+        """Return whether the dataset is there, built with the builder's settings."""
+        report = _read_report(self.out)
+        is_same = report.get("fingerprint") == self.fingerprint and report.get("name") == self.target.stem
+        return is_same and self.target.is_file()
+
+    def refuse_others(self) -> None:
+        """Raise ConfigError if the folder holds what the builder may not replace."""
+        _refuse_foreign(self.out, self.target, self.key, self.build_key)
+        refuse_other_settings(
+            self.builder,
+            self.target,
+            key=self.key,
+            overwrite=getattr(self.builder, "overwrite", None),
+            remedy=f"use it as it is with {self.build_key}=null, choose another {self.key}, or replace it with "
+            + (f"{self.build_key}.overwrite=true" if hasattr(self.builder, "overwrite") else "an empty folder"),
+        )
+
+    def run(self) -> Path:
+        """Build the dataset, unless another process does so meanwhile. Returns its file."""
         try:
-            report = builder.make(out, target.stem)
-        except BadRecord:
-            raise
-        except ConfigError as error:
-            problems = (_as_problem_of(key, build_key, target, problem) for problem in error.problems)
-            raise ConfigError(*problems) from error
-    if "postponed" in report:
-        raise ConfigError(Problem(build_key, ABSENT, report["postponed"]))
-    return target
+            self.out.mkdir(parents=True, exist_ok=True)
+            return self._run_locked()
+        except OSError as error:
+            text = f"can't build there ({error.strerror or error})"
+            raise ConfigError(Problem(self.key, self.path, text, "choose a folder that is writable")) from error
+
+    def _run_locked(self) -> Path:
+        from filelock import FileLock
+
+        with FileLock(self.out / ".build.lock"):
+            if self.is_current():  # another process has built it while this one waited
+                return self.target
+            self.refuse_others()
+            log.info("building %s", self.target)
+            try:
+                report = self.builder.make(self.out, self.target.stem)
+            except BadRecord:
+                raise
+            except ConfigError as error:
+                problems = (_as_problem_of(self.key, self.build_key, self.target, each) for each in error.problems)
+                raise ConfigError(*problems) from error
+        if "postponed" in report:
+            raise ConfigError(Problem(self.build_key, ABSENT, report["postponed"]))
+        return self.target
+
+
+def refuse_other_settings(builder: Any, target: Path, *, overwrite: bool | None, key: str, remedy: str) -> None:
+    """Raise ConfigError if the dataset `target` was built with other settings than those of `builder`.
+
+    overwrite: whether it may be replaced; None if only a newer version of the builder may do so. key, remedy: key of
+    the dataset in the config and what the user can do, for the message.
+    """
+    report = _read_report(target.parent)
+    if overwrite or not target.exists() or report.get("name") != target.stem or "builder" not in report:
+        return
+    before, now = report["builder"], builder_config(builder)
+    if before == now:
+        return
+    old, new = before.get("version") or 0, now["version"] or 0
+    is_newer = isinstance(old, int) and isinstance(new, int) and old < new
+    # A newer version may have other fields.
+    fields = sorted((before.keys() & now.keys() if is_newer else before.keys() | now.keys()) - {"version"})
+    changed = [field for field in fields if before.get(field) != now.get(field)]
+    if not changed and is_newer and overwrite is None:
+        name = now["_target_"].rpartition(".")[2]
+        log.info("%s: version %s of %s wrote it, and this is version %s; it is built again", target, old, name, new)
+        return
+    shown = changed or ["version"]
+    then, wanted = (", ".join(f"{name}={as_typed(of.get(name))}" for name in shown) for of in (before, now))
+    text = f"this dataset was built with {then}, and the builder now has {wanted}"
+    raise ConfigError(Problem(key, target, text, remedy))
 
 
 def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> Problem:
@@ -135,13 +217,10 @@ def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> 
     return problem.below(build_key)
 
 
-def _is_current(out: Path, target: Path, fingerprint: str) -> bool:
-    report = _read_report(out)
-    return target.is_file() and report.get("fingerprint") == fingerprint and report.get("name") == target.stem
-
-
 def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
     """Raise ConfigError unless `out` is new or holds an earlier build of this dataset and no other samples."""
+    if (out / UNFINISHED).exists():  # a build of ours was killed while it replaced its files
+        return
     report = _read_report(out)
     name = report.get("name", target.stem)
     as_it_is = f"use it as it is with {build_key}=null, or choose another path"
@@ -193,7 +272,9 @@ def _find(path: Path, key: str) -> Path | None:
 
 
 def _sample_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may hold samples, sorted."""
+    """Return the files of a folder that may hold samples, sorted; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
     return sorted(f for f in folder.iterdir() if f.suffix in _SUFFIXES and f.name not in _NOT_SAMPLES and f.is_file())
 
 
@@ -205,7 +286,8 @@ def _refuse_other_kinds(path: Path, key: str) -> None:
         raise ConfigError(Problem(key, path, f"can't be read ({error.strerror or error})")) from error
     if kind is not None:
         text, remedy = f"this file is {kind}", "give a .jsonl or .json file of sharegpt records"
-        raise ConfigError(Problem(key, path, text, f"unpack it and {remedy}" if "compressed" in kind else remedy))
+        first = "unpack it and " if "compressed" in kind else "run `git lfs pull`, or " if "LFS" in kind else ""
+        raise ConfigError(Problem(key, path, text, first + remedy))
     if path.suffix not in _SUFFIXES:
         remedy = (
             "build a dataset from it, or give sharegpt records" if suffix is None else f"name it {path.stem}{suffix}"

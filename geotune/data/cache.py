@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from geotune.data.scratch import scratch_folder
 from geotune.errors import ConfigError, Problem
 from geotune.system.digests import fingerprint_of
 
@@ -22,6 +23,8 @@ def cache_folder(path: Path) -> Path:
     """
     name = fingerprint_of(str(path.absolute()))
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if (scratch := scratch_folder()) is not None:
+        return _in_scratch(scratch / name, (path.parent / CACHE / path.name, user / "geotune" / name))
     for folder in (path.parent / CACHE / path.name, user / "geotune" / name):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,19 @@ def cache_folder(path: Path) -> Path:
             "set XDG_CACHE_HOME to one that is",
         )
     )
+
+
+def _in_scratch(folder: Path, caches: Sequence[Path]) -> Path:
+    """Return the cache folder of a dataset in a dry run, in which the entries of its own caches are links."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        for entry in (entry for cache in caches if cache.is_dir() for entry in cache.iterdir()):
+            copy = folder / entry.name
+            if entry.is_dir() and not copy.exists():
+                copy.symlink_to(entry.absolute())
+            elif entry.suffix == ".json" and not copy.exists():
+                shutil.copyfile(entry, copy)
+    return folder
 
 
 def make_once(folder: Path, prefix: str, key: str, make: Callable[[Path], None]) -> Path:

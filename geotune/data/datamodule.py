@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from geotune.config.parts import DataConfig
 from geotune.data.building import ensure_dataset
-from geotune.data.dataset import SampleDataset, check_tasks, load_dataset, mix_datasets
+from geotune.data.dataset import SampleDataset, load_dataset, mix_datasets
 from geotune.data.row_plan import RowPlan
-from geotune.data.sample_file import SampleFile
+from geotune.data.sample_file import SampleFile, check_tasks
 from geotune.data.sampler import MicroBatch, UpdatePlan, UpdateSampler
 from geotune.data.tree_plan import TreePlan
 from geotune.encoding.collate import Batch

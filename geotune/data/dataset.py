@@ -11,15 +11,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from geotune.config.parts import DataConfig
-from geotune.config.wording import near
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
-from geotune.data.sample_file import ChosenSamples, SampleFile
+from geotune.data.sample_file import ChosenSamples, SampleFile, check_tasks
 from geotune.data.sampler import MicroBatch
 from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.encoding.encoder import Encoder
@@ -105,6 +105,12 @@ class SampleDataset(Dataset[Batch]):
         return Encoded(sample.id, tuple(Segment("text", segment.ids) for segment in encoded.segments))
 
     @property
+    def chosen(self) -> list[ChosenSamples]:
+        """The samples, by the file that holds them."""
+        samples = self.samples
+        return samples.parts if isinstance(samples, _ConcatenatedSamples) else [cast(ChosenSamples, samples)]
+
+    @property
     def task_counts(self) -> dict[str, int]:
         """Number of samples of each task that occurs."""
         counts = np.bincount(self.tasks, minlength=len(self.task_names)).tolist()
@@ -127,19 +133,6 @@ class _Ids(Sequence[str]):
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
         return self.samples[index].id
-
-
-def check_tasks(tasks: Sequence[str] | None, files: Sequence[SampleFile]) -> None:
-    """Raise ConfigError unless each of `tasks` (None: all) has a sample in one of the files."""
-    known = {name for file in files for name in file.task_names}
-    missing = [name for name in tasks or () if name not in known]
-    if not missing:
-        return
-    held = ", ".join(name or "(no task)" for name in sorted(known))
-    where = " and ".join(str(file.path) for file in files)
-    meant = " ".join(filter(None, (near(name, known) for name in missing)))
-    text = f"{where} {'holds' if len(files) == 1 else 'hold'} no sample of {', '.join(missing)}, only {held}"
-    raise ConfigError(Problem("data.tasks", list(tasks or ()), text, meant))
 
 
 def choose_samples(file: SampleFile, *, tasks: Sequence[str] | None, limit: int | None, seed: int) -> np.ndarray:
@@ -205,7 +198,7 @@ class _ConcatenatedSamples(Sequence[Sample]):
     """The samples of several datasets, one dataset after the other."""
 
     def __init__(self, parts: Sequence[SampleDataset]) -> None:
-        self.parts = [part.samples for part in parts]
+        self.parts = [cast(ChosenSamples, part.samples) for part in parts]
         self.ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
@@ -250,6 +243,6 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         fingerprint_of(mixed),
         [entry for part in parts for entry in part.rejected],
         parts[0].prefix_tree,
-        {reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},
-        tuple((len(part), weight) for part, weight in zip(parts, weights, strict=True)),
+        left_out={reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},
+        mix=tuple((len(part), weight) for part, weight in zip(parts, weights, strict=True)),
     )

@@ -29,7 +29,7 @@ from geotune.system.progress import progress_bar
 
 NAMELESS = "\0"
 """Stands for the id of a record without an id."""
-VERSION = 2
+VERSION = 3
 """Version of the index; increase it when the same file would produce a different index."""
 BLOCK_BYTES = 16 * 2**20
 """Size of the blocks in which a file is checked, in bytes."""
@@ -122,10 +122,10 @@ class _BlockBuilder:
     def add(self, start: int, sample: Sample) -> None:
         """Add the record that starts at byte `start`."""
         self.starts.append(start)
-        self.ids.append(0 if sample.id == NAMELESS else _digest(sample.id))
+        self.ids.append(0 if sample.id == NAMELESS else key_of(sample.id))
         # A record without place, images and id is a group of its own: its position makes the name unique.
         group = group_of(sample)
-        self.groups.append(_digest(f"{NAMELESS}{start}" if group == NAMELESS else group))
+        self.groups.append(key_of(f"{NAMELESS}{start}" if group == NAMELESS else group))
         self.task_of.append(self.tasks.setdefault(sample.task, len(self.tasks)))
         self.image_of.extend(self.images.setdefault(name, len(self.images)) for name in sample.images)
         self.image_counts.append(len(sample.images))
@@ -230,14 +230,15 @@ class _Index:
             )
         ids = joined["ids"]
         nameless = ids == 0
-        ids[nameless] = [_digest(f"{self.stem}/{number}") for number in np.flatnonzero(nameless)]
+        ids[nameless] = [key_of(f"{self.stem}/{number}") for number in np.flatnonzero(nameless)]
         if len(np.unique(ids)) < len(ids):
             return False
-        groups, _ = number_by_appearance(joined["groups"])
+        groups, first = number_by_appearance(joined["groups"])
         arrays = {
             "starts": np.append(joined["starts"], self.path.stat().st_size),
             "tasks": joined["tasks"].astype(np.int32),
             "groups": groups,
+            "group_keys": joined["groups"][first],
             "image_starts": np.concatenate([[0], np.cumsum(joined["image_counts"])]),
             "image_numbers": joined["image_numbers"].astype(np.int32),
         }
@@ -266,7 +267,7 @@ def _cut_into_blocks(path: Path, size: int) -> Iterator[tuple[int, int]]:
             start = file.tell()
 
 
-def _digest(text: str) -> int:
+def key_of(text: str) -> int:
     """Return a digest of `text` that is never 0, because 0 stands for a record without an id."""
     return digest64(text) or 1
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from geotune.config.wording import near
 from geotune.data.index import open_index
 from geotune.data.paths import number_by_appearance
+from geotune.errors import ConfigError, Problem
 from geotune.records import parse_line
 from geotune.sample import Sample
 
@@ -37,6 +39,8 @@ class SampleFile(Sequence[Sample]):
         """Number of each sample's task in `task_names`: int32 (samples,)."""
         self.groups = np.load(folder / "groups.npy", mmap_mode="r")
         """Number of each sample's group (`group_of`), in the order in which groups appear: int32 (samples,)."""
+        self.group_keys = np.load(folder / "group_keys.npy", mmap_mode="r")
+        """Digest (`key_of`) of each group, by its number: uint64 (groups,)."""
         self.image_starts = np.load(folder / "image_starts.npy", mmap_mode="r")
         """Where the images of each sample start in `image_numbers`, and where the last ones end: (samples + 1,)."""
         self.image_numbers = np.load(folder / "image_numbers.npy", mmap_mode="r")
@@ -95,6 +99,19 @@ class ChosenSamples(Sequence[Sample]):
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         return self.file[int(self.numbers[index])].in_folder(self.file.image_folder)
+
+
+def check_tasks(tasks: Sequence[str] | None, files: Sequence[SampleFile]) -> None:
+    """Raise ConfigError unless each of `tasks` (None: all) has a sample in one of the files."""
+    known = {name for file in files for name in file.task_names}
+    missing = [name for name in tasks or () if name not in known]
+    if not missing:
+        return
+    held = ", ".join(name or "(no task)" for name in sorted(known))
+    where = " and ".join(str(file.path) for file in files)
+    meant = " ".join(filter(None, (near(name, known) for name in missing)))
+    text = f"{where} {'holds' if len(files) == 1 else 'hold'} no sample of {', '.join(missing)}, only {held}"
+    raise ConfigError(Problem("data.tasks", list(tasks or ()), text, meant))
 
 
 def _positions(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from geotune.errors import ConfigError, Problem
 from geotune.sample import IMAGE_TAG
+
+
+def chosen_template(templates: Any, path: str) -> str:
+    """Return the chat template of a model that may have several: the one named `default`, or else the only one.
+
+    templates: as a processor or tokenizer has them, a text, a mapping by name, a list of {name, template}, or None.
+    path: of the model, for messages. Raises ConfigError if there is none, or if none of several is the default.
+    """
+    if isinstance(templates, list):
+        templates = {entry.get("name"): entry.get("template") for entry in templates if isinstance(entry, dict)}
+    if isinstance(templates, dict):
+        only = next(iter(templates.values())) if len(templates) == 1 else None
+        if (chosen := templates.get("default", only)) is None and templates:
+            text = f"it has the chat templates {', '.join(map(str, templates))}, and none is named default"
+            raise ConfigError(Problem("backbone.path", path, text, "name one of them default in its tokenizer's files"))
+        templates = chosen
+    if not isinstance(templates, str):
+        raise ConfigError(Problem("backbone.path", path, "its processor has no chat template", "save one with it"))
+    return templates
 
 
 class ChatTemplate:

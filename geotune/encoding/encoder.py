@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from geotune.encoding.chat_template import ChatTemplate
+from geotune.encoding.chat_template import ChatTemplate, chosen_template
 from geotune.encoding.segments import Encoded, FeatureGrid, Segment
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.sample import IMAGE_TAG
@@ -69,9 +69,7 @@ class Encoder(ABC):
         self.path = path
         self.max_pixels = max_pixels
         self.min_pixels = min_pixels
-        template = processor.chat_template or self.tokenizer.chat_template
-        if not isinstance(template, str):
-            raise ConfigError(Problem("backbone.path", path, "its processor has no chat template", "save one with it"))
+        template = chosen_template(processor.chat_template or self.tokenizer.chat_template, path)
         self.chat_template = ChatTemplate(self.tokenizer, template, image_newline=self.image_newline)
         self.image_token: str = processor.image_token
         self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)

@@ -19,10 +19,12 @@ from geotune.config.override_text import as_overrides
 from geotune.config.parameters import parameters_of
 from geotune.config.targets import resolve_target
 from geotune.config.trees import flatten
+from geotune.config.typed_paths import check_typed_paths
 from geotune.config.variables import WANDB_VARIABLES, values_of
 from geotune.config.wording import near
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.sweeps.space import VARIANT, Dimension, read_space, read_variants
+from geotune.training.inputs import check_data
 
 KEYS_SET_BY_SWEEP = {
     "run_dir": "each trial has a folder of its own; give sweep_dir=<folder>",
@@ -173,6 +175,30 @@ def make_plan(cfg: DictConfig, training: Sequence[str]) -> SweepPlan:
     if wrong := list(figure_problems("metric", plan.metric, suites)):
         raise ConfigError(*wrong)
     return plan
+
+
+def check_trials(plan: SweepPlan) -> None:
+    """Check the datasets and tasks that the trials are given, as far as that is possible before a trial runs.
+
+    Raises:
+        ConfigError: a dataset is missing and no trial builds it, or has none of the tasks.
+    """
+    checked: list[Any] = []
+    problems: list[Problem] = []
+    for overrides in _probes(plan):
+        given = [*plan.training, *overrides]
+        cfg = compose_training(given)
+        inputs = (cfg.data, cfg.evaluator)
+        if inputs in checked:
+            continue
+        checked.append(inputs)
+        try:
+            check_typed_paths(given, cfg)
+            check_data(cfg)
+        except ConfigError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def compose_training(training: Sequence[str]) -> DictConfig:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from geotune.errors import BadRecord, shortened
 from geotune.system.color_profiles import to_srgb
+from geotune.system.file_kinds import binary_kind
 from geotune.system.image_names import missing_image, name_on_disk
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -233,6 +234,10 @@ def _refuse_raw(path: Path) -> None:
 
 def _unknown(path: Path) -> BadRecord:
     """Return the error for an image in a format that is not opened; it names the format where that is known."""
+    with path.open("rb") as file:
+        kind = binary_kind(file.read(64))
+    if kind is not None and kind.treatment == "fetch":
+        return BadRecord("", f"image {path} is {kind.what}; run `git lfs pull` in its folder", code="broken_image")
     foreign = foreign_format(path)
     why = f"is {foreign}, which can't be opened here; convert it" if foreign else "is no image in a known format"
     library = ", or install the extra geotune[heif]" if foreign == "HEIC" and not _opens_heic() else ""

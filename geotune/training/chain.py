@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.config.composing import compose
 from geotune.config.override_text import as_overrides
+from geotune.config.typed_paths import check_typed_paths
 from geotune.config.variables import WANDB_VARIABLES, values_of
 from geotune.errors import ABSENT, ConfigError, Problem
 from geotune.runs.chain import CHAIN_FILE, Leg, is_chain, read_chain, write_chain
@@ -33,6 +34,7 @@ from geotune.system.interruption import SIGNALS, Interruption, Stopped, stoppabl
 from geotune.system.launchers import is_first_process
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
+from geotune.training.inputs import check_data
 from geotune.training.starting import differences, misfit, model_of
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         for number, (name, leg) in enumerate(cfg.chain.items(), 1)
     ]
     nodes = {leg.name: compose("train", leg.overrides) for leg in legs}
+    if not cfg.dry_run:  # which checks every leg itself
+        _check_data(legs, nodes)
     if cfg.resume is None:
         _check_starts(legs, nodes, cfg.start, folder)
     if cfg.dry_run:
@@ -123,6 +127,24 @@ def _locked(folder: Path, *, is_first: bool) -> Iterator[int | None]:
             log.warning("run_dir=%s: another process still trains here; waiting until it ends", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
+
+
+def _check_data(legs: Sequence[Leg], nodes: Mapping[str, DictConfig]) -> None:
+    """Raise ConfigError if a leg after the first can't find its data: the first one would train before that is told.
+
+    What a leg before it builds may be missing.
+    """
+    problems: list[Problem] = []
+    for number, leg in enumerate(legs[1:], 1):
+        built = {node.data.path for node in (nodes[other.name] for other in legs[:number]) if node.data.build}
+        try:
+            check_typed_paths(leg.overrides, nodes[leg.name])
+            check_data(nodes[leg.name])
+        except ConfigError as error:
+            mistakes = [problem for problem in error.problems if str(problem.value) not in built]
+            problems += [problem.below(f"chain.{leg.name}") for problem in mistakes]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _check_starts(legs: Sequence[Leg], nodes: Mapping[str, DictConfig], start: str | None, folder: Path) -> None:

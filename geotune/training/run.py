@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geotune.backbones.weights import load_weights
 from geotune.config.instantiation import instantiate_checked
+from geotune.data.building import NotBuiltError
 from geotune.data.datamodule import TrainingData
 from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import belongs_to, find_checkpoint, is_finished, read_state
@@ -17,10 +18,12 @@ from geotune.runs.progress import RunProgress
 from geotune.runs.saved_config import config_text
 from geotune.training.best import BestCheckpoint
 from geotune.training.checkpointing import Checkpoints
+from geotune.training.inputs import check_inputs
 from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
 from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
+from geotune.training.summary import findings, run_summary, unbuilt_summary
 from geotune.training.trainer import trainer_from
 from geotune.training.wandb_logger import check_wandb
 
@@ -58,8 +61,17 @@ class TrainingRun:
     """What the run must share with one that it resumes."""
 
 
+class DataNotBuiltError(Exception):
+    """Raised in a dry run if the training data is not built yet."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.backbone = backbone
+
+
 def build_run(cfg: DictConfig) -> TrainingRun:
     """Build the parts of a run. The evaluation questions come first, because a mistake in them shows up quickly."""
+    check_inputs(cfg)
     check_wandb(cfg)
     run_dir = Path(cfg.run_dir) if cfg.run_dir is not None else Path()
     resume = saved_run(cfg.resume, run_dir) if cfg.resume is not None else None
@@ -70,7 +82,10 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     backbone = instantiate_checked(cfg.backbone, "backbone")
     started_from = load_start(backbone, start, resumes=resume is not None) if start is not None else None
     settings = instantiate_checked(cfg.data, "data")
-    dataset = settings.load(backbone.encoder, seed=cfg.seed)
+    try:
+        dataset = settings.load(backbone.encoder, seed=cfg.seed)
+    except NotBuiltError as error:
+        raise DataNotBuiltError(backbone) from error
     # A run that resumes from another run's checkpoint is a run of its own, in W&B too.
     same_run = resume is not None and belongs_to(resume.folder, run_dir)
     wandb_id = resume.state.wandb_id if resume is not None and same_run else None
@@ -91,6 +106,17 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
     identity = RunIdentity(cfg.seed, plan.update_size, dataset.fingerprint, settings.plan_name)
     return TrainingRun(resume, evaluators, backbone, dataset, wandb_id, trainer, plan, progress, data, stage, identity)
+
+
+def dry_run_text(cfg: DictConfig) -> str:
+    """Return what a dry run shows: the summary of the run, without its data if that is not built yet."""
+    try:
+        run = build_run(cfg)
+    except DataNotBuiltError as error:
+        return unbuilt_summary(cfg, error.backbone)
+    for line in findings(run.dataset, run.evaluators):
+        log.warning(line)
+    return run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
 
 
 def saved_run(resume: str, run_dir: Path) -> SavedRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -32,13 +32,44 @@ def run_summary(
     encoded = dataset.encoder.encode(dataset.samples[0])
     return "\n\n".join(
         (
-            "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
-            "# What trains\n" + trainable_table(backbone),
+            *_summary_without_data(cfg, backbone),
             f"# Sample {encoded.id}\n" + show_sample(encoded, dataset.encoder),
             "# Data\n" + data_table(dataset, plan, total_updates),
             "# Tokens per sample\n" + histogram(dataset.lengths),
         )
     )
+
+
+def unbuilt_summary(cfg: DictConfig, backbone: Backbone) -> str:
+    """Return the summary of a run whose training data is not built yet."""
+    steps, epochs = cfg.trainer.max_steps, cfg.trainer.epochs
+    updates = f"{steps:,} updates" if epochs is None else "updates: known once built"
+    data = f"{cfg.data.path} is not built yet; a run builds it first, by {cfg.data.build._target_}"
+    return "\n\n".join(
+        (
+            *_summary_without_data(cfg, backbone),
+            f"# Data\n{data}\nsamples, tasks, tokens and what is left out: known once built\n{updates}",
+        )
+    )
+
+
+def _summary_without_data(cfg: DictConfig, backbone: Backbone) -> tuple[str, str]:
+    return (
+        "# Recipe\n" + OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+        "# What trains\n" + trainable_table(backbone),
+    )
+
+
+def findings(dataset: SampleDataset, evaluators: Sequence[Any]) -> list[str]:
+    """Return a line for each thing that the audits of the data found, and for each suite that shares data with it."""
+    from geotune.data.findings import audit_lines, shared_line
+
+    lines = [f"{part.file.path}: {line}" for part in dataset.chosen for line in audit_lines(part.file.path)]
+    for evaluator in evaluators:
+        for name, questions in evaluator.questions().items() if hasattr(evaluator, "questions") else ():
+            if (line := shared_line(dataset.chosen, questions)) is not None:
+                lines.append(f"WARNING: suite {name}: {line}")
+    return lines
 
 
 def trainable_table(backbone: Backbone) -> str:

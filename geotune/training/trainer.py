@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from geotune.errors import ConfigError
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import WandbLogger
+
+
+def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the devices and packages are there that the nodes `trainer` and `backbone` ask for."""
+    import torch
+
+    from geotune.training.strategies import ZERO
+
+    on_cpu = "train on the CPU with trainer=cpu"
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = cuda or int(torch.backends.mps.is_available())
+    accelerator, devices, strategy = (trainer[key] for key in ("accelerator", "devices", "strategy"))
+    if accelerator == "gpu" and not gpus:
+        text = "no GPU is visible to this process"
+        raise ConfigError(Problem("trainer.accelerator", "gpu", text, f"{on_cpu}, or check nvidia-smi"))
+    if accelerator != "cpu" and gpus and devices != "auto" and devices > gpus:
+        text = f"{gpus} visible to this process"
+        raise ConfigError(Problem("trainer.devices", devices, text, "give at most that number, or auto"))
+    if strategy in ZERO and (accelerator == "cpu" or not cuda):
+        raise ConfigError(
+            Problem("trainer.strategy", strategy, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2")
+        )
+    if backbone["quantization"] is not None and importlib.util.find_spec("bitsandbytes") is None:
+        text = "needs bitsandbytes, which is not installed"
+        remedy = "run pip install 'geotune[gpu]' or pip install bitsandbytes, or set {key}=null"
+        raise ConfigError(Problem("backbone.quantization", backbone["quantization"], text, remedy))
 
 
 def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: bool) -> Trainer:

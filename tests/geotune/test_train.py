@@ -92,6 +92,19 @@ def test_dry_run(recipe: Callable[..., Any], tmp_path: Path, capsys: pytest.Capt
     assert text.count("[[") == 1
 
 
+def test_dry_run_of_data_that_is_not_built(
+    recipe: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = {"_target_": "data_builders.synthetic.builder.SyntheticCity", "places": 400}
+    path = tmp_path / "datasets" / "city"
+    assert train(recipe(dry_run=True, **{"data.path": str(path), "data.build": build})) == {}
+    text = capsys.readouterr().out
+    assert "7,424 of" in text
+    assert f"{path} is not built yet" in text
+    assert "samples, tasks, tokens and what is left out: known once built\n6 updates" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_histogram_of_equal_lengths() -> None:
     assert "longest 7" in describe.histogram([7, 7, 7])
     assert describe.histogram([1, 100]).count("#") == 80

@@ -113,6 +113,26 @@ def test_a_first_line_that_states_the_delimiter(tmp_path: Path, delimiter: str) 
     assert len(found[2]) == 10
 
 
+@pytest.mark.parametrize(
+    ("first", "delimiter"),
+    [
+        ('"sep=;"', ";"),
+        ('sep=";"', ";"),
+        ("sep=;;;", ";"),
+        ('"sep=,",,', ","),
+        ("SEP = | ", "|"),
+        (r"sep=\t", "\t"),
+        ("\n\nsep=^", "^"),
+        ("sep=,", ";"),  # it is wrong
+    ],
+)
+def test_forms_of_that_line(tmp_path: Path, first: str, delimiter: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"{first}\n" + "id/lat/lon\na/1/2\n".replace("/", delimiter))
+    found = read_table(path, "csv", lambda file: (file.header, file.delimiter, list(file.rows())))
+    assert found == (("id", "lat", "lon"), delimiter, [(first.count("\n") + 3, ["a", "1", "2"])])
+
+
 def cells(tmp_path: Path, text: str) -> list[list[str]]:
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8")

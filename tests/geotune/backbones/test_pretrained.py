@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from geotune.backbones.pretrained import refuse_missing_model
 from geotune.config.parts import BackboneConfig
 from geotune.errors import ConfigError
 
@@ -38,6 +40,61 @@ def test_folders_that_can_not_be_loaded(
         load_tiny("qwen", path=str(bare))
     with pytest.raises(ConfigError, match=r"backbone\.min_pixels=256"):
         InternVL(BackboneConfig(str(internvl_path), max_pixels=9216, min_pixels=256))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_pointers_of_git_lfs_are_told(
+    load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(qwen_path, tmp_path / "cloned")
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4\n")
+    with pytest.raises(ConfigError, match=rf"^backbone\.path=.*{name} is a Git LFS pointer.*git lfs pull"):
+        load_tiny("qwen", path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("models/typo", "there is no such folder, it is not in the cache of the hub, and"),
+        ("typo", "there is no such folder, it is not in the cache of the hub, and"),
+        ("a typo, here", "no such folder, and it is no hub id"),
+        ("./typo", "there is no such folder"),
+        ("~/typo", "there is no such folder"),
+        (__file__, "this is a file, not a folder"),
+    ],
+)
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_is_no_model_is_told_at_once(
+    path: str, said: str, *, offline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the port of discard, where nothing listens
+    monkeypatch.setattr("geotune.backbones.pretrained.getproxies", dict)
+    with pytest.raises(ConfigError, match=r"^backbone\.path=") as error:
+        refuse_missing_model(path)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["list", "one", "none_is_default"])
+def test_several_chat_templates(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path, kind: str) -> None:
+    """Old tokenizers hold a list of named templates; the one named default is the chat template."""
+    folder = shutil.copytree(qwen_path, tmp_path / "several")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    names = {"list": ["tool_use", "default"], "one": ["mine"], "none_is_default": ["a", "b"]}[kind]
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = [
+        {"name": name, "template": template if name in ("default", "mine") else "{{ 1 }}"} for name in names
+    ]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if kind == "none_is_default":
+        with pytest.raises(ConfigError, match=r"^backbone\.path=.*chat templates a, b, and none is named default"):
+            load_tiny("qwen", path=str(folder))
+    else:
+        several = load_tiny("qwen", path=str(folder))
+        assert several.template_hash == load_tiny("qwen").template_hash
 
 
 def test_pickled_weights_are_refused(load_tiny: Callable[..., Any], qwen_path: Path, tmp_path: Path) -> None:

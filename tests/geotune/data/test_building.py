@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import sys
 import threading
 import types
@@ -14,9 +15,18 @@ from typing import Any, ClassVar
 
 import pytest
 
+from data_builders.build import main as build_command
 from data_builders.builder import Builder
 from data_builders.writer import PostponedBuild
-from geotune.data.building import builder_config, config_fingerprint, ensure_dataset
+from geotune.data.building import (
+    UNFINISHED,
+    NotBuiltError,
+    builder_config,
+    config_fingerprint,
+    ensure_dataset,
+)
+from geotune.data.sample_file import SampleFile
+from geotune.data.scratch import only_in_scratch
 from geotune.errors import ConfigError, Problem
 from geotune.records import read_samples
 from geotune.sample import Sample, Turn
@@ -58,7 +68,7 @@ def answers(path: Path) -> list[str]:
     return [sample.answer for sample in read_samples(path)]
 
 
-def test_builds_once_and_again_when_the_settings_change(tmp_path: Path, toy: dict[str, Any]) -> None:
+def test_builds_once_and_refuses_other_settings(tmp_path: Path, toy: dict[str, Any]) -> None:
     path = tmp_path / "a, b" / "toy"
     built = ensure_dataset(str(path), toy)
     assert built == path / "toy.jsonl"
@@ -66,19 +76,76 @@ def test_builds_once_and_again_when_the_settings_change(tmp_path: Path, toy: dic
     assert ensure_dataset(str(path), toy) == built
     assert ensure_dataset(str(path), {**toy, "places": 2, "workers": 3}) == built  # defaults spelt out, workers aside
     assert ToyBuilder.runs == ["N"]
-    assert ensure_dataset(str(path), {**toy, "word": "E"}) == built
+    said = r"^data.path=.*toy.jsonl: .* built with word=N, and the builder now has word=E; .*data.build.overwrite=true"
+    with pytest.raises(ConfigError, match=said):
+        ensure_dataset(str(path), {**toy, "word": "E"}, key="data.path")
+    assert answers(built) == ["N", "N"]
+    assert ensure_dataset(str(path), {**toy, "word": "E", "overwrite": True}) == built
     assert answers(built) == ["E", "E"]
     report = json.loads((path / "build_report.json").read_text())
     assert report["builder"]["word"] == "E"
     assert report["fingerprint"] == config_fingerprint(report["builder"])
 
 
-def test_a_version_of_the_builder_counts(tmp_path: Path, toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_of_the_builder_counts(
+    tmp_path: Path, toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     ensure_dataset(str(tmp_path / "toy"), toy)
+    caplog.set_level("INFO")
     monkeypatch.setattr(ToyBuilder, "version", 2, raising=False)
+    with pytest.raises(ConfigError, match=r"built with version=null, and the builder now has version=2"):
+        ensure_dataset(str(tmp_path / "toy"), {**toy, "overwrite": False})
+    with pytest.raises(ConfigError, match=r"built with places=2, and the builder now has places=3"):
+        ensure_dataset(str(tmp_path / "toy"), {**toy, "places": 3})
     ensure_dataset(str(tmp_path / "toy"), toy)
     assert len(ToyBuilder.runs) == 2
+    assert "version 0 of ToyBuilder wrote it, and this is version 2; it is built again" in caplog.text
     assert builder_config(ToyBuilder())["version"] == 2
+    monkeypatch.setattr(ToyBuilder, "version", 1)
+    with pytest.raises(ConfigError, match=r"built with version=2, and the builder now has version=1"):
+        ensure_dataset(str(tmp_path / "toy"), toy)
+
+
+def test_a_build_that_was_killed_while_it_replaced_files_goes_on(tmp_path: Path, toy: dict[str, Any]) -> None:
+    ensure_dataset(str(tmp_path / "toy"), toy)
+    assert not (tmp_path / "toy" / UNFINISHED).exists()
+    (tmp_path / "toy" / "build_report.json").unlink()
+    (tmp_path / "toy" / UNFINISHED).touch()
+    ensure_dataset(str(tmp_path / "toy"), toy)
+    assert ToyBuilder.runs == ["N", "N"]
+    assert not (tmp_path / "toy" / UNFINISHED).exists()
+
+
+def test_the_command_replaces_no_other_dataset(
+    tmp_path: Path, toy: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text("_target_: toy_builders.ToyBuilder\n")
+    command = [f"builder={recipe}", f"out={tmp_path / 'city'}", "name=city"]
+    assert [build_command(command), build_command(command)] == [0, 0]
+    capsys.readouterr()
+    assert build_command([*command, "word=E"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"out=\S+city.jsonl: this dataset was built with word=N, .* word=E; .*overwrite=true", error), (
+        error
+    )
+    assert answers(tmp_path / "city/city.jsonl") == ["N", "N"]
+    assert build_command([*command, "word=E", "overwrite=true"]) == 0
+    assert answers(tmp_path / "city/city.jsonl") == ["E", "E"]
+
+
+def test_a_dry_run_builds_nothing(tmp_path: Path, toy: dict[str, Any]) -> None:
+    with only_in_scratch(), pytest.raises(NotBuiltError, match=r"data.path=.*is not built yet"):
+        ensure_dataset(str(tmp_path / "toy"), toy, key="data.path")
+    assert list(tmp_path.iterdir()) == []
+    built = ensure_dataset(str(tmp_path / "toy"), {**toy, "places": 3})
+    shutil.rmtree(tmp_path / "toy" / ".geotune")
+    with only_in_scratch():
+        assert len(SampleFile(ensure_dataset(str(tmp_path / "toy"), {**toy, "places": 3}))) == 3
+    assert not (tmp_path / "toy" / ".geotune").exists()
+    used = SampleFile(built).folder
+    with only_in_scratch():
+        assert SampleFile(built).folder.resolve() == used
 
 
 def test_names_a_file_or_what_a_command_built(tmp_path: Path, toy: dict[str, Any]) -> None:
@@ -112,7 +179,7 @@ def test_never_overwrites_what_it_did_not_build(tmp_path: Path, toy: dict[str, A
 def test_a_failed_build_leaves_the_earlier_one(tmp_path: Path, toy: dict[str, Any]) -> None:
     built = ensure_dataset(str(tmp_path / "toy"), toy)
     with pytest.raises(ConfigError, match=r"can't build there \(No space left on device\)"):
-        ensure_dataset(str(tmp_path / "toy"), {**toy, "word": "fail"})
+        ensure_dataset(str(tmp_path / "toy"), {**toy, "word": "fail", "overwrite": True})
     assert answers(built) == ["N", "N"]
     ensure_dataset(str(tmp_path / "toy"), toy)
     assert ToyBuilder.runs == ["N", "fail"]

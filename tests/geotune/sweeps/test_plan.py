@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,18 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from geotune import sweep
 from geotune.config.composing import compose
 from geotune.errors import ConfigError
+from geotune.records import write_samples
+from geotune.sample import Sample, Turn
 from geotune.sweeps.plan import make_plan, split_arguments
 from geotune.sweeps.wandb_sweep import wandb_sweep
+
+
+def dataset_of(folder: Path, tasks: Sequence[str]) -> Path:
+    """Write a dataset with one sample of each task."""
+    said = (Turn("user", "Which way?"), Turn("assistant", "N"))
+    path = folder / "some.jsonl"
+    write_samples(path, [Sample(id=task, images=(), turns=said, task=task, answer="N") for task in tasks])
+    return path
 
 
 @pytest.mark.parametrize(
@@ -42,11 +52,18 @@ def test_dry_run_of_what_ships(
 ) -> None:
     overrides = [f"recipe={recipe}", f"sweep={name}", "dry_run=true", f"sweep_dir={tmp_path / 'out'}"]
     if recipe != "quickstart":
-        overrides += ["data.path=none.jsonl", "evaluator.suites.geox.path=none.jsonl", "trainer.accelerator=cpu"]
+        data = dataset_of(tmp_path, ["pose_fixed", "localization_prior", "intra_map", "cross_map"])
+        overrides += [f"data.path={data}", f"evaluator.suites.geox.path={data}", "trainer.accelerator=cpu"]
+        assert sweep.main([*overrides, "data.path=none.jsonl"]) == 2
+        assert "data.path=none.jsonl: there is no dataset" in capsys.readouterr().err
+        typo = "variants.typo.data.tasks=[pose_fixd]"
+        assert sweep.main([*overrides, typo]) == 2
+        assert "holds no sample of pose_fixd" in capsys.readouterr().err
     assert sweep.main(overrides) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert all(part in said for part in [*parts, "to maximize geox/mean_accuracy", f"recipe={recipe}"])
     assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".geotune"))
 
 
 def test_overrides_are_split_by_their_keys() -> None:
