@@ -22,10 +22,15 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DiskFullError(ConfigError):
     """A file could not be written because no space is left. `path` names it, and `reason` is the system's."""
 
-    def __init__(self, path: Path, reason: str, remedy: str = "make room there and run the command again") -> None:
+    def __init__(self, path: Path, reason: str) -> None:
+        remedy = "make room there and run the command again"
         super().__init__(Problem(None, ABSENT, f"{path}: can't be written ({reason})", remedy))
         self.path = path
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[DiskFullError], tuple[Path, str]]:
+        """Return how the error is made again in another process."""
+        return DiskFullError, (self.path, self.reason)
 
 
 @contextlib.contextmanager

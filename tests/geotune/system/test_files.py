@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from geotune.errors import ConfigError
-from geotune.system.files import make_folder, open_atomically, replace_symlink
+from geotune.system.files import DiskFullError, make_folder, open_atomically, replace_symlink
 
 
 def test_a_file_takes_its_name_once_it_is_complete(tmp_path: Path) -> None:
@@ -75,3 +78,23 @@ def test_a_folder_is_made_or_its_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"^out=.*file: .*; give another out$"):
         make_folder(tmp_path / "file", "out")
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_earlier_one(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text("earlier")
+
+    def write() -> None:
+        with open_atomically(path) as file:
+            file.write("x" * 100)
+
+    with (
+        full_disk(50),
+        pytest.raises(DiskFullError, match=r"figures.json: can't be written .*; make room there") as full,
+    ):
+        write()
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["earlier"]
+    again = pickle.loads(pickle.dumps(full.value))  # a worker process of a builder raises it
+    assert (str(again), again.path) == (str(full.value), path)
