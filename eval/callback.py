@@ -56,6 +56,10 @@ class InLoopEvaluator(Callback):
         """Load the questions, so that a broken dataset is reported before anything slow starts."""
         self.evaluator.prepare()
 
+    def suites_told(self) -> dict[str, str]:
+        """Return what tells the figures of each suite from those of others, by the suite's name."""
+        return {name: self.evaluator.told(name) for name in self.evaluator.suites}
+
     def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:
         """Evaluate `stage.backbone` at `step` and report; every process calls this and gets the same result.
 

@@ -5,6 +5,7 @@ It does not depend on training, files or loggers.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from geotune.runs.predictions import Prediction
 from geotune.runs.reading import NOT_ASKED, predictions_from
 from geotune.runs.suite_results import FAILED, SuiteResult
 from geotune.sample import Sample, Turn
+from geotune.system.digests import fingerprint_of
 from geotune.tasks import Task, get_task
 
 log = logging.getLogger(__name__)
@@ -132,6 +134,14 @@ class Evaluator:
         """Return the answer mode in which questions of `task` are asked."""
         own: AnswerMode | None = getattr(self.suites[suite], "answer_mode", None)
         return (own or self.config.answer_mode) if task.options else "generate"
+
+    def told(self, suite: str) -> str:
+        """Return what the figures of a suite depend on besides the answerer: the mode and a digest of the questions."""
+        samples = self.samples(suite)
+        asked = [(s.id, s.task, s.system, [(t.role, t.text) for t in s.turns], s.answer) for s in samples]
+        kind = f"{type(self.suites[suite]).__module__}.{type(self.suites[suite]).__qualname__}"
+        digest = fingerprint_of(json.dumps([kind, self.config.max_new_tokens, asked]))
+        return f"{self._mode_of_suite(suite, samples)}, {len(samples):,} questions ({digest})"
 
     def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:
         """Return the mode of the tasks that have options, else `generate`."""

@@ -41,7 +41,8 @@ def locate(cfg: DictConfig) -> list[Located]:
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
         )
     device = device_of(cfg.accelerator)
-    backbone = open_backbone(source, path=cfg.base_model, max_pixels=cfg.max_pixels, dtype=cfg.dtype).to(device)
+    changes = {"path": cfg.base_model, "max_pixels": cfg.max_pixels, "dtype": cfg.dtype}
+    backbone = open_backbone(source, allow_changes=cfg.allow_changes, **changes).to(device)
     sampling = {"samples": cfg.samples, "temperature": cfg.temperature, "top_p": cfg.top_p, "seed": cfg.seed}
     settings = {"explain": cfg.explain, "batch_size": cfg.batch_size, "max_new_tokens": cfg.max_new_tokens}
     located: list[Located] = []
