@@ -136,11 +136,13 @@ class Evaluator:
         return (own or self.config.answer_mode) if task.options else "generate"
 
     def told(self, suite: str) -> str:
-        """Return what the figures of a suite depend on besides the answerer: the mode and a digest of the questions."""
+        """Return in words what the figures of a suite depend on besides the answerer: mode, settings and questions."""
         samples = self.samples(suite)
         asked = [(s.id, s.task, s.system, [(t.role, t.text) for t in s.turns], s.answer) for s in samples]
-        kind = f"{type(self.suites[suite]).__module__}.{type(self.suites[suite]).__qualname__}"
-        digest = fingerprint_of(json.dumps([kind, self.config.max_new_tokens, asked]))
+        # The questions stand for the dataset, which may have been moved.
+        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in ("path", "build")}
+        kind = type(self.suites[suite]).__qualname__
+        digest = fingerprint_of(json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=str))
         return f"{self._mode_of_suite(suite, samples)}, {len(samples):,} questions ({digest})"
 
     def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:

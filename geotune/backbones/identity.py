@@ -107,11 +107,8 @@ def _file(path: str, name: str) -> Path | None:
     """Return a file of the model at `path`, without asking the network; None if there is none."""
     from transformers.utils import cached_file
 
-    found = cached_file(
-        path,
-        name,
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        found = cached_file(path, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # not in the local cache
+        return None
     return None if found is None else Path(found)
