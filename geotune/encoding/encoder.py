@@ -277,8 +277,9 @@ class Encoder(ABC):
     def facts(self) -> dict[str, str]:
         """What tells the processor from others, whatever the version of a library: family, tokens, images and sizes."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        tokens: Any = sorted(self.tokenizer.get_vocab().items())
-        if backend is not None:  # padding and truncation are set anew by each call of the tokenizer
+        if backend is None:
+            tokens: Any = sorted(self.tokenizer.get_vocab().items())
+        else:  # padding and truncation are set anew by each call of the tokenizer
             tokens = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
         images = json.loads(self.processor.image_processor.to_json_string())
         images.pop("image_processor_type", None)  # one of several classes that do the same

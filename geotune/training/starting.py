@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geotune.config.overrides import escape_interpolation
 from geotune.config.parts import BackboneConfig, LoraConfig
 from geotune.errors import ConfigError, Problem, as_typed
-from geotune.runs.identity import IMAGE_LIMITS
+from geotune.runs.identity import IMAGE_LIMITS, saved_identity
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,8 +44,12 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
     folder = str(source.folder.resolve())
     if (model := model_of(source)) is not None:
         cfg.backbone.path = escape_interpolation(model)
-    if source.kind != "model" and (changes := differences(source.settings, cfg.backbone)):
-        raise misfit(cfg.start, changes)
+    if source.kind != "model":
+        changes = differences(source.settings, cfg.backbone)
+        if saved_identity(source.folder, source.kind).get("weights"):
+            changes.pop("backbone.path", None)  # `load_start` compares the weights themselves, which may be moved
+        if changes:
+            raise misfit(cfg.start, changes)
     cfg.start = escape_interpolation(folder)
     return source
 
