@@ -66,6 +66,10 @@ class InLoopEvaluator(Callback):
         """Return the questions of each suite that is loaded."""
         return self.evaluator.loaded
 
+    def suites_told(self) -> dict[str, str]:
+        """Return what tells the figures of each suite from those of others, by the suite's name."""
+        return {name: self.evaluator.told(name) for name in self.evaluator.suites}
+
     def evaluate(self, trainer: Trainer, stage: LightningModule, step: int) -> dict[str, Any]:
         """Evaluate `stage.backbone` at `step` and report; every process calls this and gets the same result.
 

@@ -5,6 +5,7 @@ It does not depend on training, files or loggers.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from geotune.runs.predictions import Prediction
 from geotune.runs.reading import NOT_ASKED, predictions_from
 from geotune.runs.suite_results import FAILED, SuiteResult
 from geotune.sample import Sample, Turn
+from geotune.system.digests import fingerprint_of
 from geotune.system.progress import progress_bar
 from geotune.tasks import Task, get_task
 
@@ -144,6 +146,16 @@ class Evaluator:
         """Return the answer mode in which questions of `task` are asked."""
         own: AnswerMode | None = getattr(self.suites[suite], "answer_mode", None)
         return (own or self.config.answer_mode) if task.options else "generate"
+
+    def told(self, suite: str) -> str:
+        """Return in words what the figures of a suite depend on besides the answerer: mode, settings and questions."""
+        samples = self.samples(suite)
+        asked = [(s.id, s.task, s.system, [(t.role, t.text) for t in s.turns], s.answer) for s in samples]
+        # The questions stand for the dataset, which may have been moved.
+        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in ("path", "build")}
+        kind = type(self.suites[suite]).__qualname__
+        digest = fingerprint_of(json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=str))
+        return f"{self._mode_of_suite(suite, samples)}, {len(samples):,} questions ({digest})"
 
     def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:
         """Return the mode of the tasks that have options, else `generate`."""

@@ -36,7 +36,8 @@ def export(cfg: DictConfig) -> dict[str, Any]:
                     "name a step_<N> folder or a run's folder",
                 )
             )
-        backbone = open_backbone(unquantized(source), path=cfg.base_model, dtype="float32")
+        changes = {"path": cfg.base_model, "dtype": "float32"}
+        backbone = open_backbone(unquantized(source), allow_changes=cfg.allow_changes, **changes)
         report = export_checkpoint(backbone, source, folder, dtype=cfg.dtype)
     show(wrapped(summary(report, cfg.out)))
     return report

@@ -48,7 +48,8 @@ def locate(cfg: DictConfig) -> dict[str, int]:
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
         )
     device = device_of(cfg.accelerator)
-    backbone = open_backbone(source, path=cfg.base_model, max_pixels=cfg.max_pixels, dtype=cfg.dtype).to(device)
+    changes = {"path": cfg.base_model, "max_pixels": cfg.max_pixels, "dtype": cfg.dtype}
+    backbone = open_backbone(source, allow_changes=cfg.allow_changes, **changes).to(device)
     return locate_and_print(cfg, backbone, found) if out is None else locate_to_file(cfg, backbone, found, out)
 
 

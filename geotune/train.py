@@ -63,7 +63,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
         )
         if run.resume is not None:
-            load_checkpoint(run, cfg.resume)
+            load_checkpoint(run, cfg.resume, cfg.allow_changes)
         data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
         if run.trainer.is_global_zero:
             log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))

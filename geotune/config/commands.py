@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from geotune.config.options import Options
+from geotune.config.parts import IdentityPart
 from geotune.config.rules import above_zero, at_least, is_builder, is_named
 from geotune.errors import ABSENT, Problem
 
@@ -144,6 +145,9 @@ class ExportConfig(Options):
     """Folder to write, with adapter/, merged/ and export_report.json."""
     base_model: str | None = None
     """Folder or hub id of the backbone; null means the one that training used."""
+    allow_changes: list[IdentityPart] = field(default_factory=list)
+    """What may differ from the training: weights (of the base model), processor or prompt. The command goes on with a
+    warning; any other difference ends it."""
     dtype: Literal["bf16", "float32"] = "bf16"
     """Precision of the merged weights in the files; merging itself is done in float32."""
     overwrite: bool = False
@@ -170,6 +174,9 @@ class LocateConfig(Options):
     means the embedded backbone without training. A chain means its last finished leg."""
     base_model: str | None = None
     """Folder or hub id of the backbone below a checkpoint or an adapter; null means the one that training used."""
+    allow_changes: list[IdentityPart] = field(default_factory=list)
+    """What may differ from the training: weights (of the base model), processor or prompt. The command goes on with a
+    warning; any other difference ends it."""
     samples: int = 16
     """Number of answers drawn for each photo, from which the uncertainty is estimated."""
     temperature: float = 1.0

@@ -13,6 +13,8 @@ from geotune.errors import ABSENT, Problem
 
 AnswerMode = Literal["generate", "choice", "explain_choice"]
 Scope = Literal["frozen", "lora", "full"]
+IdentityPart = Literal["data", "weights", "processor", "prompt"]
+"""What a checkpoint depends on besides its own weights."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Literal
 
 from geotune.config.figure_names import figure_problems
 from geotune.config.options import Options
-from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, StageConfig
+from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, IdentityPart, StageConfig
 from geotune.config.rules import above_zero, at_least, is_named
 from geotune.errors import Problem
 
@@ -118,6 +118,9 @@ class TrainConfig(Options):
     start: str | None = None
     """Whose trained weights training begins with: a run (its best checkpoint or else its last), a checkpoint, an export
     or another model's folder, or the name of a recipe for its newest run; null means the backbone as it is."""
+    allow_changes: list[IdentityPart] = field(default_factory=list)
+    """What may differ from what the weights that `resume` or `start` names were trained with: data, weights (of the
+    base model), processor or prompt. The run goes on with a warning; any other difference ends it."""
     seed: int = 0
     """Seed of everything random in the run: 0 or any larger whole number."""
     backbone: BackboneConfig

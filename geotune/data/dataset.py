@@ -7,6 +7,7 @@ same.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from geotune.config.parts import DataConfig
+from geotune.data.image_sizes import KnownImage, known_images
 from geotune.data.measures import COLUMNS, Measure
 from geotune.data.paths import Paths
 from geotune.data.sample_file import ChosenSamples, SampleFile, check_tasks
@@ -25,8 +27,8 @@ from geotune.encoding.collate import Batch, collate, collate_tree
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import Encoded, Segment
 from geotune.errors import BadRecord, ConfigError, Problem
+from geotune.runs.identity import fingerprint_of_facts
 from geotune.sample import IMAGE_TAG, Sample, Turn
-from geotune.system.digests import fingerprint_of
 
 
 @dataclass
@@ -56,8 +58,8 @@ class SampleDataset(Dataset[Batch]):
     tasks: np.ndarray
     """Number of each sample's task in `task_names`: (samples,)."""
     task_names: tuple[str, ...]
-    fingerprint: str
-    """Digest of the samples' ids, answers and lengths, in order; identifies the training set."""
+    facts: dict[str, str]
+    """What tells the training set from others: the part `data` of an identity (`geotune.runs.identity`)."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
     """Id of each rejected sample, and the reason."""
     prefix_tree: bool = True
@@ -117,6 +119,11 @@ class SampleDataset(Dataset[Batch]):
         return {name: count for name, count in zip(self.task_names, counts, strict=True) if count}
 
     @property
+    def fingerprint(self) -> str:
+        """Digest of `facts`."""
+        return fingerprint_of_facts(self.facts)
+
+    @property
     def ids(self) -> Sequence[str]:
         """The samples' ids; each is read from the file when it is asked for."""
         return _Ids(self.samples)
@@ -163,9 +170,9 @@ def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int)
     source = SampleFile(file)
     of_tasks = len(source) if config.tasks is None else int(_is_of(source, config.tasks).sum())
     chosen = choose_samples(source, tasks=config.tasks, limit=config.limit, seed=seed)
-    measure = Measure(source, encoder, chosen, config.max_length, config.max_image_pixels)
     try:
-        folder = measure.folder()
+        images = known_images(source, chosen, max_pixels=config.max_image_pixels)
+        folder = Measure(source, encoder, chosen, config.max_length, images).folder()
     except BadRecord as error:
         raise ConfigError(Problem("data.path", file, str(error), "correct the record or remove it")) from error
     found = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
@@ -183,7 +190,7 @@ def load_dataset(file: Path, encoder: Encoder, config: DataConfig, *, seed: int)
         source.groups[numbers],
         source.tasks[numbers],
         tuple(source.task_names),
-        summary["fingerprint"],
+        facts_of(source, numbers, found["lengths"], images),
         [(sample, reason) for sample, reason in summary["rejected"]],
         config.prefix_tree,
         {
@@ -211,6 +218,32 @@ class _ConcatenatedSamples(Sequence[Sample]):
         return self.parts[part][index - (int(self.ends[part - 1]) if part else 0)]
 
 
+def facts_of(
+    source: SampleFile, numbers: np.ndarray, lengths: np.ndarray, images: Mapping[str, KnownImage]
+) -> dict[str, str]:
+    """Return what tells a training set from others, without reading records or images again.
+
+    numbers, lengths: number in the file and tokens of each sample that is trained on. images: those that the samples
+    show, which count by their names and byte sizes.
+    """
+    names = "\0".join(f"{name}\0{images[name].size_bytes}" for name in sorted(images))
+    size = sum(image.size_bytes for image in images.values())
+    return {
+        "file of records": f"{len(source):,} records ({source.digest[:12]})",
+        "choice of samples": f"{len(numbers):,} samples ({_digest_of(numbers)})",
+        "tokens": f"{int(lengths.sum()):,} in all ({_digest_of(lengths)})",
+        "images": f"{len(images):,} files of {size:,} bytes ({_short_digest(names.encode('utf-8', 'surrogatepass'))})",
+    }
+
+
+def _digest_of(numbers: np.ndarray) -> str:
+    return _short_digest(np.ascontiguousarray(numbers, np.int64).tobytes())
+
+
+def _short_digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
+
+
 def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> SampleDataset:
     """Join several datasets to one, in which an epoch visits each sample of a dataset as often as its weight says.
 
@@ -226,7 +259,11 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         place_offset += int(part.places.max()) + 1
     names = list(dict.fromkeys(name for part in parts for name in part.task_names))
     tasks = [np.array([names.index(name) for name in part.task_names])[part.tasks] for part in parts]
-    mixed = json.dumps([[part.fingerprint, weight] for part, weight in zip(parts, weights, strict=True)])
+    facts = dict(parts[0].facts)
+    for number, (part, weight) in enumerate(zip(parts[1:], weights[1:], strict=True), 1):
+        facts |= {
+            f"mixed dataset {number}, {name}": text for name, text in (part.facts | {"weight": str(weight)}).items()
+        }
     lengths = np.concatenate([part.paths.lengths for part in parts])
     return SampleDataset(
         _ConcatenatedSamples(parts),
@@ -240,7 +277,7 @@ def mix_datasets(parts: Sequence[SampleDataset], weights: Sequence[float]) -> Sa
         np.concatenate(places),
         np.concatenate(tasks),
         tuple(names),
-        fingerprint_of(mixed),
+        facts,
         [entry for part in parts for entry in part.rejected],
         parts[0].prefix_tree,
         left_out={reason: sum(part.left_out[reason] for part in parts) for reason in parts[0].left_out},

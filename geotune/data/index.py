@@ -52,22 +52,25 @@ def open_index(path: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise ConfigError(Problem("data.path", path, f"can't be read ({error.strerror})")) from error
     index = _stored_index(path, state, partial(_make_index, path))
-    lines = index / "records.jsonl"
-    return (lines if lines.exists() else path), index
+    return _lines_of(path, index), index
 
 
 def _stored_index(path: Path, state: os.stat_result, make: Callable[[Path], None]) -> Path:
     """Return the index folder of `path` in this state; `make` fills it if it is missing. Older ones are deleted."""
     folder = cache_folder(path)
-    index = make_once(folder, "index", f"{VERSION}-{state.st_size}-{state.st_mtime_ns}", make)
+    index = make_once(folder, "index", VERSION, f"{state.st_size}-{state.st_mtime_ns}", make)
     keep_newest(folder, "index", 1)
     return index
 
 
+def _lines_of(path: Path, folder: Path) -> Path:
+    """Return the file that holds the records of `path` as lines, given the folder of its index."""
+    return path if path.suffix == ".jsonl" else folder / "records.jsonl"
+
+
 def _make_index(path: Path, folder: Path) -> None:
-    lines = path
-    if path.suffix != ".jsonl":
-        lines = folder / "records.jsonl"
+    lines = _lines_of(path, folder)
+    if lines != path:
         write_samples(lines, _read_strictly(path))
     index = _Index(lines, path.stem)
     if not (index.check_file() and index.write(folder)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from geotune.data.cache import keep_newest, make_once
-from geotune.data.image_sizes import Size, image_sizes
+from geotune.data.image_sizes import KnownImage
 from geotune.data.paths import Paths, number_by_appearance
 from geotune.data.sample_file import SampleFile
 from geotune.encoding.encoder import Encoder
@@ -21,7 +21,7 @@ from geotune.system.digests import digest64
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
 
-MEASURE_VERSION = 3
+MEASURE_VERSION = 4
 """Version of the measures; increase it when the same samples would be measured differently."""
 KEPT_MEASURES = 8
 """Number of measures that are kept beside a dataset, each for one choice of samples and one processor."""
@@ -48,29 +48,29 @@ class Measure:
     """Numbers of the samples in the file, ascending."""
     max_length: int
     """Samples of more tokens are rejected."""
-    max_image_pixels: int
+    images: Mapping[str, KnownImage]
+    """The images that the samples show, by the names that the records give them."""
 
     def folder(self) -> Path:
         """Return the folder that holds the `COLUMNS` and `summary.json`; measure the samples first if it is missing.
 
         Raises:
-            BadRecord: An image is missing, broken or too large, or a sample can't be encoded.
+            BadRecord: A sample can't be encoded.
             ConfigError: Every sample is longer than `max_length`.
         """
-        sizes = image_sizes(self.source, self.chosen, max_pixels=self.max_image_pixels)
         digest = hashlib.sha256(self.chosen.astype(np.int64).tobytes())
-        settings = (MEASURE_VERSION, self.source.digest, self.encoder.fingerprint, self.max_length)
-        digest.update(json.dumps([*settings, sorted(sizes.items())]).encode())
+        sizes = sorted((name, image.width, image.height) for name, image in self.images.items())
+        settings = (self.source.digest, self.encoder.fingerprint, self.max_length)
+        digest.update(json.dumps([*settings, sizes]).encode())
         cache = self.source.folder.parent
-        found = make_once(cache, "measure", digest.hexdigest()[:16], lambda folder: self._write(folder, sizes))
+        found = make_once(cache, "measure", MEASURE_VERSION, digest.hexdigest()[:16], self._write)
         keep_newest(cache, "measure", KEPT_MEASURES)
         return found
 
-    def _write(self, folder: Path, sizes: Mapping[str, Size]) -> None:
+    def _write(self, folder: Path) -> None:
         """Measure the samples and write the result to `folder`."""
         source, rejected = self.source, list[tuple[str, str]]()
         parts: list[_MeasuredBlock] = []
-        fingerprint = hashlib.sha256()
         blocks = [self.chosen[at : at + BLOCK_SAMPLES] for at in range(0, len(self.chosen), BLOCK_SAMPLES)]
         measure_block = _BlockMeasurer(source, self.encoder, self.max_length)
         with (
@@ -78,10 +78,9 @@ class Measure:
             progress_bar("measuring samples", len(self.chosen)) as advance,
         ):
             names = source.image_names()
-            jobs = ((block, self._sizes_for(block, names, sizes)) for block in blocks)
+            jobs = ((block, self._images_of(block, names)) for block in blocks)
             for block, part in zip(blocks, run(measure_block, jobs), strict=True):
                 rejected += part.rejected
-                fingerprint.update(part.identity)
                 parts.append(part)
                 advance(len(block))
         columns = _join(parts)
@@ -91,12 +90,11 @@ class Measure:
             )
         for name, values in columns.items():
             np.save(folder / f"{name}.npy", values)
-        summary = {"fingerprint": fingerprint.hexdigest()[:16], "rejected": rejected}
-        (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        (folder / "summary.json").write_text(json.dumps({"rejected": rejected}), encoding="utf-8")
 
-    def _sizes_for(self, block: np.ndarray, names: Sequence[str], sizes: Mapping[str, Size]) -> dict[str, Size]:
-        """Return the sizes of the images that the samples of a block show, by name."""
-        return {names[number]: sizes[names[number]] for number in self.source.images_of(block).tolist()}
+    def _images_of(self, block: np.ndarray, names: Sequence[str]) -> dict[str, KnownImage]:
+        """Return the images that the samples of a block show, by name."""
+        return {names[number]: self.images[names[number]] for number in self.source.images_of(block).tolist()}
 
 
 @dataclass
@@ -110,8 +108,6 @@ class _MeasuredBlock:
     sizes: np.ndarray
     is_image: np.ndarray
     keys: np.ndarray
-    identity: bytes
-    """Ids, answers and lengths of the samples, for the fingerprint of the dataset."""
     rejected: list[tuple[str, str]]
     """Id of each rejected sample, and the reason."""
 
@@ -142,14 +138,13 @@ class _BlockMeasurer:
     encoder: Encoder
     max_length: int
 
-    def __call__(self, job: tuple[np.ndarray, dict[str, Size]]) -> _MeasuredBlock:
-        """Measure a block, given as the numbers of its samples and the sizes of their images by name."""
-        block, sizes = job
+    def __call__(self, job: tuple[np.ndarray, dict[str, KnownImage]]) -> _MeasuredBlock:
+        """Measure a block, given as the numbers of its samples and their images by name."""
+        block, images = job
         numbers: list[int] = []
         lengths: list[int] = []
         targets: list[int] = []
         paths: list[list[int]] = []
-        identity: list[bytes] = []
         rejected: list[tuple[str, str]] = []
         segments = _Segments()
         noted: set[str] = set()
@@ -160,7 +155,7 @@ class _BlockMeasurer:
                 for name, path in zip(sample.images, placed.images, strict=True):
                     if name not in noted:  # the encoder then does not open the file again
                         noted.add(name)
-                        self.encoder.note_size(path, *sizes[name])
+                        self.encoder.note_size(path, images[name].width, images[name].height)
             except BadRecord as error:
                 raise error.at("", sample.id) from error
             encoded = self.encoder.encode(placed)
@@ -172,7 +167,6 @@ class _BlockMeasurer:
             lengths.append(encoded.length)
             targets.append(encoded.targets)
             paths.append([segments.number(segment) for segment in encoded.segments])
-            identity.append(json.dumps([sample.id, sample.answer, encoded.length]).encode())
         self.encoder.forget_sizes()
         return _MeasuredBlock(
             np.array(numbers, np.int64),
@@ -182,7 +176,6 @@ class _BlockMeasurer:
             np.array(segments.sizes, np.int64),
             np.array(segments.is_image, bool),
             np.array([digest64(repr(key)) for key in segments.numbers], np.uint64),
-            b"".join(identity),
             rejected,
         )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import torch
 from geotune.encoding.chat_template import ChatTemplate, chosen_template
 from geotune.encoding.segments import Encoded, FeatureGrid, Segment
 from geotune.errors import BadRecord, ConfigError, Problem
+from geotune.runs.identity import IMAGE_LIMITS
 from geotune.sample import IMAGE_TAG
 from geotune.system.cache import LruBytes
 from geotune.system.digests import fingerprint_of
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 PIXEL_CACHE_BYTES = 512 * 2**20
 """Size limit of each process's cache of decoded and resized images."""
+IMAGE_LIMIT_KEYS = {"size", "min_pixels", "max_pixels", "min_patches", "max_patches"}
+"""Settings of an image processor that limit the size of images."""
 CACHES = ("tokens", "_prompt", "_image_ids")
 """Attributes of an encoder that are not pickled; a copy in another process builds its own."""
 
@@ -263,16 +267,27 @@ class Encoder(ABC):
 
         It covers the family, its chat template, tokenizer and image processor, the pixel limits and library versions.
         """
+        versions = (version("transformers"), version("tokenizers"))
+        limits = (self.max_pixels, self.min_pixels)
+        return fingerprint_of(json.dumps([self.facts, self.chat_template.source, limits, versions]))
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What tells the processor from others, whatever the version of a library: family, tokens, images and sizes."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        tokens = backend.to_str() if backend is not None else repr(sorted(self.tokenizer.get_vocab().items()))
-        parts = (
-            type(self).__qualname__,
-            self.chat_template.source,
-            tokens,
-            self.processor.image_processor.to_json_string(),
-        )
-        limits = repr((self.max_pixels, self.min_pixels, version("transformers"), version("tokenizers")))
-        return fingerprint_of("\0".join((*parts, limits)))
+        if backend is None:
+            tokens: Any = sorted(self.tokenizer.get_vocab().items())
+        else:  # padding and truncation are set anew by each call of the tokenizer
+            tokens = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
+        images = json.loads(self.processor.image_processor.to_json_string())
+        images.pop("image_processor_type", None)  # one of several classes that do the same
+        limits = {key: images.pop(key) for key in sorted(IMAGE_LIMIT_KEYS & images.keys())}
+        return {
+            "family": type(self).__qualname__,
+            "tokenizer": fingerprint_of(json.dumps(tokens)),
+            "image processor": fingerprint_of(json.dumps(images, sort_keys=True)),
+            IMAGE_LIMITS: json.dumps(limits).replace('"', ""),
+        }
 
     @property
     def template_hash(self) -> str:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from geotune.backbones.base import DTYPES
+from geotune.backbones.identity import backbone_identity
 from geotune.backbones.weights import ADAPTER_FILE, save_adapter, save_pretrained, save_processor
 from geotune.errors import ConfigError, Problem
 from geotune.exporting.model_card import model_card
@@ -33,6 +34,7 @@ from geotune.exporting.parity import (
 )
 from geotune.inference.loading import RECIPE_FILE
 from geotune.runs.directory import find_evaluation, read_state
+from geotune.runs.identity import IDENTITY_FILE, identity_of
 from geotune.system.files import end_of_link, make_folder
 from geotune.system.strict_json import write_json
 
@@ -115,6 +117,8 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
     """
     began = time.perf_counter()
     state = read_state(source.folder)
+    # The weights of the base model may be others than those of the training, if that was allowed.
+    identity = {**identity_of(state), **backbone_identity(backbone)}
     in_full = len(backbone.full_state())
     # An adapter does not hold the weights that were trained in full, so without them it would be another model.
     folders = [ADAPTER, MERGED] if backbone.has_adapter and not in_full else [MERGED]
@@ -130,7 +134,7 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
         "trained_in_full": in_full,
         "quantization": source.settings.get("quantization"),
         "data_fingerprint": state.data_fingerprint,
-        "template_hash": state.template_hash,
+        "identity": identity,
         "evaluation": find_evaluation(source.folder, state.step),
         "versions": {name: version(name) for name in VERSIONS},
     }
@@ -138,6 +142,7 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
         save_processor(backbone, folder / name)
     if ADAPTER in folders:
         report["vllm"] = _write_adapter(backbone, folder / ADAPTER, report["base_model"])
+        write_json(folder / ADAPTER / IDENTITY_FILE, identity)
     report |= _write_merged_and_test(backbone, folder, folders, DTYPES[dtype])
     report["seconds"] = time.perf_counter() - began
     recipe = (source.folder / "config.yaml").read_text(encoding="utf-8")

@@ -55,8 +55,9 @@ def model_card(folder: str, report: Mapping[str, Any], recipe: str) -> str:
         f"{kind} fine-tuned from `{report['base_model']}` with geotune to tell where photos were taken.",
         "## Use\n\n" + _use(folder, report),
         "## Evaluation\n\n" + evaluation_text(report["evaluation"]) + _quantized(report["quantization"]),
-        f"## Training\n\nData fingerprint `{report['data_fingerprint']}`. Hash of the chat template and system prompt: "
-        f"`{report['template_hash']}`. The recipe, which is also in `recipe.yaml`:\n\n```yaml\n{recipe.rstrip()}\n```",
+        f"## Training\n\nData fingerprint `{report['data_fingerprint']}`. What the model depends on:\n\n"
+        + _identity_table(report["identity"])
+        + f"\n\nThe recipe, which is also in `recipe.yaml`:\n\n```yaml\n{recipe.rstrip()}\n```",
         "## Self-test\n\n" + _self_test(report["self_test"]),
         "Exported with " + ", ".join(f"{name} {number}" for name, number in report["versions"].items()) + ".",
     )
@@ -100,6 +101,11 @@ def _quantized(kind: str | None) -> str:
         f"\n\nThe model was trained and evaluated on a backbone in four bits ({kind}), but it is exported for the "
         "backbone's unquantized weights, so its figures may differ slightly."
     )
+
+
+def _identity_table(identity: Mapping[str, Mapping[str, str]]) -> str:
+    rows = [(part, fact, text) for part, facts in identity.items() for fact, text in facts.items()]
+    return markdown_table(("part", "fact", "value"), rows)
 
 
 def _self_test(checks: Sequence[Mapping[str, Any]]) -> str:

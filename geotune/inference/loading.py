@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from geotune.config.recipe_files import RECIPES
 from geotune.errors import ConfigError, Problem, first_line
 from geotune.runs.chain import run_in
 from geotune.runs.directory import find_step, newest_run
+from geotune.runs.identity import IMAGE_LIMITS, MODEL_PARTS, Dependence, saved_identity
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
@@ -215,14 +216,36 @@ def unquantized(source: Source) -> Source:
     return replace(source, settings={**source.settings, "quantization": None})
 
 
-def open_backbone(source: Source, **changes: Any) -> Backbone:
+def check_dependence(
+    backbone: Backbone,
+    source: Source,
+    key: str,
+    named: Any,
+    allow_changes: Collection[str] = (),
+    free: Collection[str] = (),
+) -> None:
+    """Compare what the trained weights of `source` depend on with `backbone`, which they are about to be loaded into.
+
+    key, named: key of the config that names the weights, and its value. allow_changes: parts that may differ. free:
+    facts that may differ. Raises ConfigError if something else differs.
+    """
+    from geotune.backbones.identity import backbone_identity
+
+    if source.kind != "model":
+        then = saved_identity(source.folder, source.kind)
+        Dependence(key, named, then, allow_changes, free).check(backbone_identity(backbone), MODEL_PARTS)
+
+
+def open_backbone(source: Source, *, allow_changes: Collection[str] = (), **changes: Any) -> Backbone:
     """Load the backbone of `source` with its trained weights, in evaluation mode.
 
     Args:
+        allow_changes: what may differ from the training: `weights` (of the base model), `processor`, `prompt`.
         changes: settings of the backbone that replace those of `source`, except those that are None.
 
     Raises:
-        ConfigError: the backbone or the trained weights can't be loaded with these settings.
+        ConfigError: the backbone or the trained weights can't be loaded with these settings, or the backbone is not
+            the one of the training.
     """
     from geotune.backbones.weights import load_weights
 
@@ -243,6 +266,8 @@ def open_backbone(source: Source, **changes: Any) -> Backbone:
         if source.kind == "model" or error.problems[0].key != "backbone.path":
             raise
         raise ConfigError(f"{error}; give base_model=<folder or hub id of the backbone of {source.folder}>") from error
+    free = (IMAGE_LIMITS,) if "max_pixels" in changed else ()
+    check_dependence(backbone, source, "checkpoint", source.folder, allow_changes, free)
     if source.kind == "checkpoint":
         load_weights(backbone, source.folder)
     elif source.kind == "adapter":

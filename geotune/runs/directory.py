@@ -42,7 +42,7 @@ class State:
     """Number of samples per update."""
     seed: int
     data_fingerprint: str
-    """Digest of the training data."""
+    """Digest of the part `data` of `identity`."""
     plan: str
     """Settings that decide which samples an update holds, as text."""
     optimizer: str
@@ -60,6 +60,10 @@ class State:
     """Name of the figure of `best`; None in a checkpoint of an older version, whose figure is `mean_accuracy`."""
     written_at: str | None = None
     """Time at which the checkpoint was written, in ISO 8601; None in a checkpoint of an older version."""
+    best_evaluator: str | None = None
+    """What else `best` belongs to: direction, answer mode and questions; None in a checkpoint of an older version."""
+    identity: dict[str, dict[str, str]] | None = None
+    """What the checkpoint depends on (`geotune.runs.identity`); None in a checkpoint of an older version."""
 
 
 def step_name(step: int) -> str:

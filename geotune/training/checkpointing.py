@@ -29,6 +29,7 @@ from geotune.runs.directory import (
     read_state,
     step_name,
 )
+from geotune.runs.identity import fingerprint_of_facts
 from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.files import replace_symlink
@@ -175,7 +176,10 @@ class Checkpoints(Callback):
             self.stopped = stop.number
             return True
         for result in results:
-            value = self.best.value_in(result)
+            earlier, value = self.best.step, self.best.value_in(result)
+            if earlier is not None and self.best.step is None and trainer.is_global_zero:
+                # The link belongs to another evaluator: until there is a new best one, `last` stands for the run.
+                (self.progress.run_dir / CHECKPOINTS / "best").unlink(missing_ok=True)
             if value is not None and self._steps[-1:] == [step] and self.best.improves(value):
                 self.best.value, self.best.step = float(value), step
                 if trainer.is_global_zero:
@@ -203,6 +207,7 @@ class Checkpoints(Callback):
             best=self.best.value,
             best_step=self.best.step,
             best_figure=self.best.value_of,
+            best_evaluator=self.best.value_by,
         )
         write_json(folder / step_name(step) / STATE_FILE, asdict(state))
         replace_symlink(folder / "best", step_name(step))
@@ -284,7 +289,7 @@ class Checkpoints(Callback):
         save_processor(backbone, folder / "processor")
         (folder / "config.yaml").write_text(self.config, encoding="utf-8")
         torch.save(tensors, folder / TRAINER_FILE)
-        progress = self.progress
+        progress, depends_on = self.progress, self.identity.depends_on
         state = State(
             step=progress.step,
             position=progress.step,
@@ -292,16 +297,18 @@ class Checkpoints(Callback):
             total_updates=progress.total,
             update_size=self.identity.update_size,
             seed=self.identity.seed,
-            data_fingerprint=self.identity.data_fingerprint,
+            data_fingerprint=fingerprint_of_facts(depends_on["data"]),
             plan=self.identity.plan,
             optimizer=stage.config.optimizer,
             template_hash=backbone.template_hash,
             best=self.best.value,
             best_step=self.best.step,
             best_figure=self.best.value_of,
+            best_evaluator=self.best.value_by,
             wandb_id=self.wandb_id(),
             left_out=progress.unreadable,
             written_at=datetime.now().astimezone().isoformat(),
+            identity={part: dict(facts) for part, facts in depends_on.items()},
         )
         # The last file: a folder that holds it is a complete checkpoint.
         write_json(folder / STATE_FILE, asdict(state))

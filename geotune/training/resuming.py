@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 
 from geotune.backbones.placement import placement_of
 from geotune.errors import ConfigError, Problem
+from geotune.runs.identity import IDENTITY_PARTS, Dependence, Identity, identity_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -34,27 +36,29 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The settings of a run that determine its samples and their order; a resumed run must have the same."""
+    """What determines the course of a run; a resumed run must have the same."""
+
+    depends_on: Identity
+    """The data, base weights, processor and prompt."""
 
     seed: int
     update_size: int
     """Samples per update."""
-    data_fingerprint: str
-    """`SampleDataset.fingerprint`."""
     plan: str
     """`GeoData.plan_name`."""
 
 
-def check_same_run(resume: SavedRun, identity: RunIdentity, stage: Stage) -> None:
-    """Raise ConfigError if a run with `identity` and `stage` can't continue the run that saved `resume`."""
+def check_same_run(
+    resume: SavedRun, identity: RunIdentity, stage: Stage, *, allow_changes: Collection[str] = (), quiet: bool = False
+) -> None:
+    """Raise ConfigError if a run with `identity` and `stage` can't continue the run that saved `resume`.
+
+    allow_changes: parts of what the run depends on that may be others now. quiet: as in `Dependence.check`.
+    """
     state = resume.state
+    dependence = Dependence("resume", resume.folder, identity_of(state), allow_changes)
+    dependence.check(identity.depends_on, IDENTITY_PARTS, quiet=quiet)
     for what, then, now, remedy in (
-        (
-            "data",
-            state.data_fingerprint,
-            identity.data_fingerprint,
-            "use the same data.path, data.tasks and data.limit",
-        ),
         ("seed", state.seed, identity.seed, f"set seed={state.seed}"),
         (
             "update size",
@@ -64,12 +68,6 @@ def check_same_run(resume: SavedRun, identity: RunIdentity, stage: Stage) -> Non
         ),
         ("plan of updates", state.plan, identity.plan, "keep the settings of `data` that it names"),
         ("optimizer", state.optimizer, stage.config.optimizer, f"set stage.optimizer={state.optimizer}"),
-        (
-            "chat template or system prompt",
-            state.template_hash,
-            stage.backbone.template_hash,
-            "use the same backbone and version",
-        ),
     ):
         if then != now:
             raise ConfigError(Problem("resume", resume.folder, f"its {what} was {then}, now it is {now}", str(remedy)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geotune.backbones.identity import backbone_identity
 from geotune.backbones.weights import load_weights
 from geotune.config.instantiation import instantiate_checked
 from geotune.data.building import NotBuiltError
@@ -16,7 +18,7 @@ from geotune.errors import ConfigError, Problem
 from geotune.runs.directory import belongs_to, find_checkpoint, is_finished, read_state
 from geotune.runs.progress import RunProgress
 from geotune.runs.saved_config import config_text
-from geotune.training.best import BestCheckpoint
+from geotune.training.best import BestCheckpoint, suites_told_by
 from geotune.training.checkpointing import Checkpoints
 from geotune.training.inputs import check_inputs
 from geotune.training.monitor import Monitor, workload_of
@@ -80,7 +82,8 @@ def build_run(cfg: DictConfig) -> TrainingRun:
     for evaluator in evaluators:
         evaluator.prepare()
     backbone = instantiate_checked(cfg.backbone, "backbone")
-    started_from = load_start(backbone, start, resumes=resume is not None) if start is not None else None
+    told = {"resumes": resume is not None, "allow_changes": cfg.allow_changes}
+    started_from = load_start(backbone, start, **told) if start is not None else None
     settings = instantiate_checked(cfg.data, "data")
     try:
         dataset = settings.load(backbone.encoder, seed=cfg.seed)
@@ -104,7 +107,8 @@ def build_run(cfg: DictConfig) -> TrainingRun:
         num_workers=settings.config.num_workers,
     )
     stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
-    identity = RunIdentity(cfg.seed, plan.update_size, dataset.fingerprint, settings.plan_name)
+    depends_on = {"data": dataset.facts, **backbone_identity(backbone)}
+    identity = RunIdentity(depends_on, cfg.seed, plan.update_size, settings.plan_name)
     return TrainingRun(resume, evaluators, backbone, dataset, wandb_id, trainer, plan, progress, data, stage, identity)
 
 
@@ -160,20 +164,24 @@ def checkpoints_of(run: TrainingRun, cfg: DictConfig, interruption: Interruption
         every=cfg.trainer.checkpoint_every,
         keep_last=cfg.trainer.keep_last,
         config=config_text(cfg),
-        best=BestCheckpoint(cfg.trainer.best, cfg.trainer.best_direction),
+        best=BestCheckpoint(
+            cfg.trainer.best, cfg.trainer.best_direction, suites_told_by(run.evaluators, cfg.evaluator)
+        ),
         resume=run.resume,
         wandb_id=lambda: next((str(logger.version) for logger in run.trainer.loggers), None),
         interruption=interruption,
     )
 
 
-def load_checkpoint(run: TrainingRun, typed: str) -> None:
+def load_checkpoint(run: TrainingRun, typed: str, allow_changes: Collection[str] = ()) -> None:
     """Load the weights of the checkpoint that the run resumes from, which the user named by `resume=<typed>`.
 
-    Raises ConfigError if the checkpoint belongs to a run with other settings, or if no update is left.
+    allow_changes: parts of what the run depends on that may be others than then. Raises ConfigError if the checkpoint
+    belongs to a run with other settings, or if no update is left.
     """
     assert run.resume is not None
-    check_same_run(run.resume, run.identity, run.stage)
+    quiet = not run.trainer.is_global_zero
+    check_same_run(run.resume, run.identity, run.stage, allow_changes=allow_changes, quiet=quiet)
     checkpoint, step, total = run.resume.folder, run.progress.step, run.progress.total
     load_weights(run.backbone, checkpoint)
     # A run that was stopped during its last evaluation has only that evaluation left.

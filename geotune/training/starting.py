@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.config.overrides import escape_interpolation
 from geotune.config.parts import BackboneConfig, LoraConfig
 from geotune.errors import ConfigError, Problem, as_typed
+from geotune.runs.identity import IMAGE_LIMITS, saved_identity
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,8 +44,12 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
     folder = str(source.folder.resolve())
     if (model := model_of(source)) is not None:
         cfg.backbone.path = escape_interpolation(model)
-    if source.kind != "model" and (changes := differences(source.settings, cfg.backbone)):
-        raise misfit(cfg.start, changes)
+    if source.kind != "model":
+        changes = differences(source.settings, cfg.backbone)
+        if saved_identity(source.folder, source.kind).get("weights"):
+            changes.pop("backbone.path", None)  # `load_start` compares the weights themselves, which may be moved
+        if changes:
+            raise misfit(cfg.start, changes)
     cfg.start = escape_interpolation(folder)
     return source
 
@@ -111,16 +116,21 @@ def _continue(cfg: DictConfig, checkpoint: Path) -> None:
     cfg.start = escape_interpolation(start)
 
 
-def load_start(backbone: Backbone, source: Source, *, resumes: bool) -> str | None:
+def load_start(backbone: Backbone, source: Source, *, resumes: bool, allow_changes: Collection[str] = ()) -> str | None:
     """Load the trained weights of `source` into `backbone`. Returns what training starts from, in words.
 
     resumes: whether a checkpoint of the run is loaded afterwards. It returns None then, and weights that can't be read
-    are a warning. Raises ConfigError if a file can't be read, or if names, shapes or LoRA settings differ.
+    are a warning. allow_changes: parts of what the weights depend on that may be others than in their training. Raises
+    ConfigError if another part differs, if a file can't be read, or if names, shapes or LoRA settings differ.
     """
     from geotune.backbones.weights import load_adapter, load_weights
+    from geotune.inference.loading import check_dependence
     from geotune.runs.directory import read_state
 
     try:
+        if not resumes:
+            # A run may have larger or smaller images than the one whose weights it begins with.
+            check_dependence(backbone, source, "start", source.folder, allow_changes, free=(IMAGE_LIMITS,))
         if source.kind == "checkpoint":
             load_weights(backbone, source.folder)
         elif source.kind == "adapter":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -390,3 +391,20 @@ def test_an_own_kind_of_result_is_the_entry(city: Path, golds: dict[str, Sample]
         "rows",
     ]
     assert (entry["kind"], entry["headline"]) == ("ranks", "mean_accuracy")
+
+
+def test_what_the_figures_of_a_suite_depend_on(city: Path, tmp_path: Path) -> None:
+    def told(mode: str = "generate", folder: Path = city, tokens: int = 9, **options: Any) -> str:
+        config = EvaluatorConfig(suites=geox(folder, **options), answer_mode=mode, max_new_tokens=tokens)  # type: ignore[arg-type]
+        return Evaluator(config).told("geox")
+
+    first = told()
+    assert first.startswith("generate, ")
+    moved = tmp_path / "moved"
+    shutil.copytree(city, moved)
+    assert told(folder=moved) == first, "the dataset may lie elsewhere"
+    others = [told("choice"), told(tokens=8), told(samples_per_task=1), told(tasks=("pose_fixed",)), told(seed=1)]
+    assert len({first, *others}) == 6
+    records = (moved / "city.jsonl").read_text(encoding="utf-8")
+    (moved / "city.jsonl").write_text(records.replace("camera", "photographer"), encoding="utf-8")
+    assert told(folder=moved) != first

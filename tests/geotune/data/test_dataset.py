@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -228,10 +227,6 @@ def test_measures_are_kept_and_equal_those_of_encoding_one_by_one(
         assert path == tuple(numbers.setdefault(segment.key, len(numbers)) for segment in segments)
         assert [first.sizes[number] for number in path] == [len(segment.ids) for segment in segments]
         assert [first.is_image[number] for number in path] == [segment.kind == "image" for segment in segments]
-    stated = hashlib.sha256()
-    for sample, length in zip(samples, first.lengths, strict=True):
-        stated.update(json.dumps([sample.id, sample.answer, int(length)]).encode())
-    assert first.fingerprint == stated.hexdigest()[:16]
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a second measurement")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geotune.data import index
+from geotune.data import cache, index
 from geotune.data.cache import CACHE
 from geotune.data.sample_file import SampleFile
 from geotune.errors import ConfigError
@@ -125,12 +125,23 @@ def test_the_index_is_made_once_and_again_when_the_file_changes(
     monkeypatch.setattr(index, "_check_block", lambda path, span: passes.append(path) or checked(path, span))
     assert SampleFile(path).digest == first.digest
     assert not passes
+    monkeypatch.setattr(cache, "IN_USE_SECONDS", -1)
     write_samples(path, samples(7))
     os.utime(path, ns=(1, 1))
     again = SampleFile(path)
     assert (len(again), len(passes)) == (7, 1)
     assert again.digest != first.digest
     assert len(list(index.cache_folder(path).glob("index-*"))) == 1
+
+
+def test_an_index_that_was_just_opened_is_kept(tmp_path: Path) -> None:
+    """Another process may be about to read it."""
+    path = tmp_path / "data.jsonl"
+    write_samples(path, samples(6))
+    first = index.open_index(path)[1]
+    write_samples(path, samples(7))
+    assert len(SampleFile(path)) == 7
+    assert len(np.load(first / "starts.npy")) == 7
 
 
 def test_a_folder_that_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from geotune.train import train
 City = tuple[Path, list[Sample]]
 TrainTwo = Callable[..., Path]
 FAMILIES = ("qwen", "internvl")
+FILE = "model.safetensors"
 
 
 @pytest.fixture
@@ -422,6 +423,37 @@ def test_the_card_says_what_was_measured(train_two: TrainTwo, tmp_path: Path) ->
         assert recipe in card
         assert (tmp_path / "out" / folder / "recipe.yaml").read_text() == recipe
         assert "| folder merged | weights written | 0.0e+00 |" in card
+
+
+def test_an_adapter_belongs_to_its_base_weights(
+    train_two: TrainTwo, tmp_path: Path, qwen_path: Path, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    run, out, other = train_two(), tmp_path / "out", tmp_path / "other"
+    shutil.copytree(qwen_path, other)
+    tensors = {name: value * 2 if "mlp" in name else value for name, value in load_file(other / FILE).items()}
+    save_file(tensors, other / FILE, metadata={"format": "pt"})
+    more = [f"checkpoint={run}", f"base_model={other}", f"out={out}"]
+    assert main(more) == 2
+    assert "the base weights changed: values: " in capsys.readouterr().err
+    assert not out.exists()
+    report = export(run, out, f"base_model={other}", "allow_changes=[weights]")
+    assert "the base weights changed" in caplog.text
+    identity = json.loads((out / "adapter" / "identity.json").read_text())
+    assert identity == report["identity"]
+    state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
+    assert identity["data"] == state["identity"]["data"]
+    assert identity["weights"] != state["identity"]["weights"], "those that the adapter was tested on"
+    for name in ("adapter", "merged"):
+        card = (out / name / "README.md").read_text()
+        assert f"| weights | values | {identity['weights']['values']} |" in card
+        assert f"| data | images | {identity['data']['images']} |" in card
+    adapter = find_source(str(out / "adapter"))
+    open_backbone(adapter)
+    with pytest.raises(ConfigError, match=r"checkpoint=.*the base weights changed.*allow_changes=\[weights\]"):
+        open_backbone(adapter, path=str(qwen_path))
+    open_backbone(adapter, path=str(qwen_path), allow_changes=["weights"])
+    open_backbone(adapter, max_pixels=64 * 64)  # a size that a user gives is no difference
+    open_backbone(find_source(str(out / "merged")))
 
 
 def test_figures_of_another_step_are_not_used(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, St
 from geotune.config.training import TrainConfig, TrainerConfig
 from geotune.errors import ConfigError
 from geotune.runs.directory import State
-from geotune.training.best import BestCheckpoint
+from geotune.training.best import BestCheckpoint, suites_told_by
 
 DISTANCE = {"kind": "distance", "headline": "geoscore", "rows": []}
 
@@ -89,6 +90,46 @@ def test_a_resumed_run(stored: str | None, named: str | None, kept: bool, caplog
     assert (best.value, best.step) == ((2.5, 2) if kept else (None, None))
     assert best.value_of == (named or "far/geoscore")
     assert ("the best value starts anew" in caplog.text) != kept
+
+
+@pytest.mark.parametrize(
+    ("stored", "direction", "suite", "kept"),
+    [
+        ("maximize, generate, 9 questions (a)", None, "generate, 9 questions (a)", True),
+        ("maximize, generate, 9 questions (a)", "maximize", "generate, 9 questions (a)", True),
+        ("maximize, generate, 9 questions (a)", None, "generate, 8 questions (b)", False),
+        ("maximize, generate, 9 questions (a)", None, "choice, 9 questions (a)", False),
+        ("maximize, generate, 9 questions (a)", "minimize", "generate, 9 questions (a)", False),
+        ("minimize", "minimize", None, True),
+        (None, "minimize", "generate, 9 questions (a)", True),  # an older version, which can't be compared
+    ],
+)
+def test_a_best_value_belongs_to_an_evaluator(
+    stored: str | None, direction: Any, suite: str | None, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = BestCheckpoint("far/geoscore", direction, {"far": suite, "geox": "any"} if suite else {})
+    best.resume(replace(state(2.5, "far/geoscore"), best_evaluator=stored))
+    assert (best.step, best.value_by) == (2, stored)
+    best.value_in(evaluation())
+    assert (best.value, best.step) == ((2.5, 2) if kept else (None, None))
+    assert best.value_by == ", ".join(filter(None, (direction or "maximize", suite)))
+    assert (f"that of far/geoscore ({stored}) and is now that of far/geoscore ({best.value_by})" in caplog.text) != kept
+
+
+class Telling:
+    def suites_told(self) -> dict[str, str]:
+        return {"far": "1 question"}
+
+
+def test_what_tells_the_figures_of_suites_from_others() -> None:
+    node = {"suites": {"far": {"path": "a"}}, "answer_mode": "choice", "every": 2, "at_start": True, "batch_size": 3}
+    assert suites_told_by([Telling()], node) == {"far": "1 question"}
+    own = suites_told_by([object()], node)
+    assert own == suites_told_by([object()], {**node, "every": 5, "at_start": False, "batch_size": 1})
+    assert own != suites_told_by([object()], {**node, "answer_mode": "generate"})
+    assert suites_told_by([], None) == {}
+    best = BestCheckpoint("other/x", suites=own)
+    assert best.value_by == f"maximize, {own['']}", "an evaluator that does not tell its suites apart"
 
 
 SUITE = {"_target_": "x"}

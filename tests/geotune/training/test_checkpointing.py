@@ -368,9 +368,15 @@ def test_a_checkpoint_of_an_older_version_keeps_its_best(
     train(recipe(**evaluator.config(), resume="last"))
     assert os.readlink(tmp_path / "run" / "checkpoints" / "best") == "step_000002"
     assert "starts anew" not in caplog.text
-    train(recipe(**evaluator.config(), resume="last", **{"trainer.best": "geolocate/geoscore", "trainer.max_steps": 8}))
-    assert os.readlink(tmp_path / "run" / "checkpoints" / "best") == "step_000008"
-    assert "was that of geox/mean_accuracy and is now that of geolocate/geoscore" in caplog.text
+    best = tmp_path / "run" / "checkpoints" / "best"
+    linked: dict[int, bool] = {}
+    evaluator.drop = lambda step: linked.update({step: best.is_symlink()})
+    other = {"trainer.best": "geolocate/geoscore", "trainer.max_steps": 8}
+    train(recipe(**evaluator.config(every=7), resume="last", **other))
+    assert os.readlink(best) == "step_000008"
+    assert linked == {7: True, 8: False}, "there is no best checkpoint until one has another best value"
+    assert "was that of geox/mean_accuracy (maximize, settings " in caplog.text
+    assert "and is now that of geolocate/geoscore (maximize, settings " in caplog.text
 
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -151,11 +152,14 @@ def test_every_difference_is_told_with_the_keys_to_set(first: Path, recipe: Reci
     with pytest.raises(ConfigError) as error:
         begin(recipe, start=str(first), **changes)
     message = str(error.value)
-    assert message.startswith(f"start={first}: it was trained with backbone.path={qwen_path} (here {copy}), ")
-    assert "backbone.projector=frozen (here full)" in message
-    assert f"set backbone.path={qwen_path} backbone.projector=frozen backbone.lora.r=8, or" in message
+    assert message.startswith(f"start={first}: it was trained with backbone.projector=frozen (here full), ")
+    assert "set backbone.projector=frozen backbone.lora.r=8, or" in message
     assert "geotune export" in message
-    begin(recipe, start=str(first), **{"backbone.lora.dropout": 0.5})
+    begin(recipe, start=str(first), **{"backbone.lora.dropout": 0.5, "backbone.path": str(copy)})
+    state = first / "checkpoints" / "last" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"identity": None}))
+    with pytest.raises(ConfigError, match=f"it was trained with backbone.path={qwen_path} .here {copy}.; set"):
+        begin(recipe, start=str(first), **{"backbone.path": str(copy)})  # of an older version, which noted no weights
 
 
 @pytest.mark.parametrize(
