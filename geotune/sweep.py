@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,9 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         print(f"{cfg.wandb_yaml} is written; run: wandb sweep {cfg.wandb_yaml}, then: wandb agent <id>")
         return {}
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
-    with only_in_scratch() if cfg.dry_run else nullcontext():
-        check_trials(plan)
     if cfg.dry_run:
+        with only_in_scratch():
+            check_trials(plan)
         print(sweep_summary(plan, where))
         return {}
     make_folder(plan.sweep_dir, "sweep_dir")
