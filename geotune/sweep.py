@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,9 @@ def sweep(cfg: DictConfig, training: Sequence[str]) -> dict[str, Any]:
         return {}
     check_wandb(plan.base)
     where = slots(cfg.devices, cfg.devices_per_trial, plan.base.trainer.accelerator)
-    with only_in_scratch() if cfg.dry_run else nullcontext():
-        check_trials(plan)
     if cfg.dry_run:
+        with only_in_scratch():
+            check_trials(plan)
         print(sweep_summary(plan, where))
         return {}
     make_folder(plan.sweep_dir, "sweep_dir")
