@@ -94,6 +94,8 @@ class Monitor(Callback):
         """Clock at the last logged figures."""
         self.last = figures_at(progress.run_dir / "metrics.csv", progress.total)
         """The last logged figures; before the first, those of a finished run that has only its last evaluation left."""
+        self._logger_failed = False
+        """Whether a logger has failed, which is said once."""
         self.shown: dict[str, float] = {}
         """Figures for the progress bar."""
 
@@ -201,11 +203,16 @@ class Monitor(Callback):
         self.last = figures
         if not trainer.is_global_zero:
             return
-        for logger in trainer.loggers:
-            logger.log_metrics(figures, step=progress.step)
         columns = ["step", *columns_of(of_stage)]
         with progress.noting_a_full_disk():
             append_row(progress.run_dir / "metrics.csv", columns, {"step": progress.step, **figures})
+        for logger in trainer.loggers:
+            try:
+                logger.log_metrics(figures, step=progress.step)
+            except Exception as error:  # such as a service of W&B that was killed
+                if not self._logger_failed:
+                    log.warning("%s can't log any more (%r); the run goes on", type(logger).__name__, error)
+                self._logger_failed = True
         self.shown = dict(list(of_stage.items())[:1]) | {"tokens/s": figures["perf/tokens_per_second"]}
 
 

@@ -108,9 +108,12 @@ def wandb_run(cfg: DictConfig, run_dir: Path, run_id: str | None) -> Iterator[li
             logger = _started(cfg, run_dir, run_id, "offline")
         yield [logger]
     finally:
-        wandb.finish()
         # `finish` returns before W&B's service has written the last records; the end of the service makes sure.
-        wandb.teardown()
+        for end in (wandb.finish, wandb.teardown):
+            try:
+                end()
+            except (Exception, SystemExit) as error:  # SystemExit if the service has failed
+                log.warning("W&B could not finish its run (%r); %s holds what it logged", error, run_dir / "wandb")
 
 
 def _started(cfg: DictConfig, run_dir: Path, run_id: str | None, mode: str) -> WandbLogger:

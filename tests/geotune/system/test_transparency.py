@@ -16,10 +16,8 @@ from geotune.system.images import image_facts, load_image
 WHITE = (255, 255, 255)
 
 
-def png(
-    path: Path, pixels: bytes, width: int, depth: int, color: int, *, key: bytes = b"", palette: bytes = b""
-) -> Path:
-    """Write a PNG file of one row of `pixels`, of a bit depth and a color type that Pillow may not write itself."""
+def png(path: Path, pixels: bytes, depth: int, color: int, *, key: bytes = b"", palette: bytes = b"") -> Path:
+    """Write a PNG file of a row of two pixels, of a bit depth and a color type that Pillow may not write itself."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         body = name + content

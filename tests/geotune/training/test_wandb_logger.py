@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -129,6 +131,29 @@ def test_the_last_figures_are_on_disk_when_the_run_ends(tmp_path: Path) -> None:
                 logger.log_metrics({"train/loss": step}, step=step)
         rows = [record for record in wandb_records(tmp_path / name) if record.HasField("history")]
         assert len(rows) == 200
+
+
+DEATH = """
+from pathlib import Path
+import psutil
+from omegaconf import OmegaConf
+from geotune.training.wandb_logger import wandb_run
+names = dict.fromkeys(["entity", "group", "name", "mode"])
+with wandb_run(OmegaConf.create({"wandb": {"project": "p", "tags": [], **names}}), Path("run"), None) as [logger]:
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    for process in psutil.Process().children(recursive=True):
+        if process.name() == "wandb-core":
+            process.kill()
+            process.wait()
+print("what the run has still to do is done")
+"""
+
+
+def test_the_death_of_wandb_s_service_does_not_end_the_training(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DEATH], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "is done" in done.stdout
+    assert "could not finish" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_that_fails_keeps_its_figures(tmp_path: Path) -> None:
