@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geotune.config.instantiation import instantiate_checked
+from geotune.config.trees import flatten
 from geotune.data.scratch import scratch_folder
 from geotune.errors import ABSENT, BadRecord, ConfigError, Problem, as_typed
 from geotune.system.digests import fingerprint_of
@@ -189,7 +190,10 @@ def refuse_other_settings(builder: Any, target: Path, *, overwrite: bool | None,
     report = _read_report(target.parent)
     if overwrite or not target.exists() or report.get("name") != target.stem or "builder" not in report:
         return
-    before, now = report["builder"], builder_config(builder)
+    before, now = (
+        dict(flatten(config, is_leaf=lambda node: not isinstance(node, Mapping)))
+        for config in (report["builder"], builder_config(builder))
+    )
     if before == now:
         return
     old, new = before.get("version") or 0, now["version"] or 0

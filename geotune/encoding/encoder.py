@@ -275,16 +275,15 @@ class Encoder(ABC):
     def facts(self) -> dict[str, str]:
         """What tells the processor from others, whatever the version of a library: family, tokens, images and sizes."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            tokens: Any = sorted(self.tokenizer.get_vocab().items())
-        else:  # padding and truncation are set anew by each call of the tokenizer
-            tokens = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("padding", "truncation")}
+        tokens: str = backend.to_str() if backend is not None else repr(sorted(self.tokenizer.get_vocab().items()))
+        # Truncation and padding, which come before the added tokens, are set anew by each call of the tokenizer.
+        tokens = tokens[max(0, tokens.find('"added_tokens"')) :]
         images = json.loads(self.processor.image_processor.to_json_string())
         images.pop("image_processor_type", None)  # one of several classes that do the same
         limits = {key: images.pop(key) for key in sorted(IMAGE_LIMIT_KEYS & images.keys())}
         return {
             "family": type(self).__qualname__,
-            "tokenizer": fingerprint_of(json.dumps(tokens)),
+            "tokenizer": fingerprint_of(tokens),
             "image processor": fingerprint_of(json.dumps(images, sort_keys=True)),
             IMAGE_LIMITS: json.dumps(limits).replace('"', ""),
         }
