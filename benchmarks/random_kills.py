@@ -143,12 +143,21 @@ def table(path: Path) -> list[dict[str, str]]:
 def digests(folder: Path, skip: Sequence[str] = ()) -> dict[str, str]:
     """Return a digest of every file below a folder, hidden ones and those whose name is in `skip` left out."""
     return {
-        str(path.relative_to(folder)): hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        str(path.relative_to(folder)): hashlib.blake2b(content(path), digest_size=8).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.name not in skip
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a file; PEFT writes the names of modules in an order that differs from process to process."""
+    if path.name != "adapter_config.json":
+        return path.read_bytes()
+    config = json.loads(path.read_text(encoding="utf-8"))
+    unordered = {key: sorted(value, key=str) if isinstance(value, list) else value for key, value in config.items()}
+    return json.dumps(unordered, sort_keys=True).encode()
 
 
 def weights(checkpoint: Path) -> dict[str, str]:
@@ -179,7 +188,8 @@ def train_facts(work: Path) -> dict[str, Any]:
 def build_facts(work: Path) -> dict[str, Any]:
     """Return the files of a dataset; its report without times."""
     report = plain(json.loads((work / "city" / "build_report.json").read_text(encoding="utf-8")))
-    report.pop("images", None)  # how many were made in the last process, and how many were there already
+    for made in ("images", "images_reused"):  # by the last process, and by those before it
+        report.pop(made, None)
     return {"report": report, **digests(work / "city", skip=("build_report.json", "build_report.html"))}
 
 
