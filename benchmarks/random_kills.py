@@ -195,7 +195,8 @@ def build_facts(work: Path) -> dict[str, Any]:
 
 def export_facts(work: Path) -> dict[str, Any]:
     """Return the files of an export; model cards hold the date and the path."""
-    return digests(work / "exported", skip=("README.md",))
+    report = plain(json.loads((work / "exported" / "export_report.json").read_text(encoding="utf-8")))
+    return {"report": report, **digests(work / "exported", skip=("README.md", "export_report.json"))}
 
 
 def locate_facts(work: Path) -> dict[str, Any]:
@@ -206,7 +207,8 @@ def locate_facts(work: Path) -> dict[str, Any]:
 def sweep_facts(work: Path) -> dict[str, Any]:
     """Return the trials of a sweep, and the records of each."""
     trials = table(work / "sweep" / "trials.csv")
-    rows = [{key: value for key, value in row.items() if "second" not in key} for row in trials]
+    own = ("trial", "run_dir")  # a trial that was killed before its first update gets another number
+    rows = [{key: value for key, value in row.items() if key not in own and "second" not in key} for row in trials]
     finished = sorted((row for row in rows if row.get("state", "").lower() == "complete"), key=str)
     updates = {path.parent.name: json_lines(path) for path in sorted((work / "sweep").rglob("updates.jsonl"))}
     return {"trials": finished, "updates": sorted(updates.values(), key=str)}

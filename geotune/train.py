@@ -42,8 +42,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.training.closing_words import closing_words
     from geotune.training.ending import told_how_it_ends
     from geotune.training.progress_bar import ProgressBar
-    from geotune.training.run import build_run, checkpoints_of, dry_run_text, load_checkpoint, monitor_of
-    from geotune.training.summary import findings, left_out_in_words, plan_figures, plan_in_words
+    from geotune.training.run import (
+        build_run,
+        checkpoints_of,
+        dry_run_text,
+        load_checkpoint,
+        monitor_of,
+        tell_findings,
+        tell_left_out,
+    )
+    from geotune.training.summary import plan_figures, plan_in_words
     from geotune.training.wandb_logger import wandb_run
 
     silence_libraries()
@@ -64,13 +72,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         )
         if run.resume is not None:
             load_checkpoint(run, cfg.resume, cfg.allow_changes)
-        data_figures, left_out = plan_figures(run.plan), left_out_in_words(run.dataset)
+        data_figures = plan_figures(run.plan)
         if run.trainer.is_global_zero:
             log.info("%s: %s", cfg.data.path, plan_in_words(data_figures))
-            for line in findings(run.dataset, run.evaluators):
-                log.warning(line)
-            for line, is_large in left_out.items():
-                log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
+            tell_findings(run, cfg)
             write_config(progress.run_dir, cfg)
             write_rejected(progress.run_dir, run.dataset.rejected)
         with wandb_run(cfg, progress.run_dir, run.wandb_id) as loggers, told_how_it_ends(run, checkpoints):
@@ -80,8 +85,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     counts = {**run.dataset.left_out, "unreadable": len(progress.unreadable)}
     result = {**evaluation, "train": monitor.last, "data": data_figures, "left_out": counts}
     if run.trainer.is_global_zero:
-        for line in (line for line, is_large in left_out.items() if is_large):
-            log.warning("%s: %s", cfg.data.path, line)
+        tell_left_out(run, cfg, only_large=True)  # once more, where it can't be overlooked
         write_json(progress.run_dir / METRICS_FILE, result)
         done = progress.step - (run.resume.state.step if run.resume is not None else 0)
         show(closing_words(progress.run_dir, checkpoints.best, updates=done, seconds=time.monotonic() - started))

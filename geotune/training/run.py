@@ -25,7 +25,7 @@ from geotune.training.monitor import Monitor, workload_of
 from geotune.training.resuming import RunIdentity, SavedRun, check_same_run
 from geotune.training.starting import load_start, resolve_start
 from geotune.training.strategies import prepare
-from geotune.training.summary import findings, run_summary, unbuilt_summary
+from geotune.training.summary import findings, left_out_in_words, run_summary, unbuilt_summary
 from geotune.training.trainer import trainer_from
 from geotune.training.wandb_logger import check_wandb
 
@@ -121,6 +121,20 @@ def dry_run_text(cfg: DictConfig) -> str:
     for line in findings(run.dataset, run.evaluators):
         log.warning(line)
     return run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
+
+
+def tell_findings(run: TrainingRun, cfg: DictConfig) -> None:
+    """Say what the audit of the training data found, what suites share with it, and what the run leaves out of it."""
+    for line in findings(run.dataset, run.evaluators):
+        log.warning(line)
+    tell_left_out(run, cfg)
+
+
+def tell_left_out(run: TrainingRun, cfg: DictConfig, *, only_large: bool = False) -> None:
+    """Say how many samples the run leaves out and why; `only_large` says only what is a large share."""
+    for line, is_large in left_out_in_words(run.dataset).items():
+        if is_large or not only_large:
+            log.log(logging.WARNING if is_large else logging.INFO, "%s: %s", cfg.data.path, line)
 
 
 def saved_run(resume: str, run_dir: Path) -> SavedRun:

@@ -136,5 +136,6 @@ def _started(cfg: DictConfig, run_dir: Path, run_id: str | None, mode: str) -> W
         config=config,
         settings=wandb.Settings(**{k: v for k, v in limits.items() if f"WANDB_{k.upper()}" not in os.environ}),
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning passes None, and W&B warns of any value
     _ = logger.experiment  # starts the run, on the first process only
     return logger
