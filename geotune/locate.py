@@ -80,7 +80,7 @@ def locate_to_file(cfg: DictConfig, backbone: Backbone, found: FoundPhotos, out:
     """Locate photos, write the results to `out`, and return their totals; go on with what an interruption left."""
     from geotune.inference.locating import as_json
     from geotune.inference.partial import PartialResults, weights_digest
-    from geotune.inference.results import any_answers, check_readable, pretty_json, totals, totals_line, write_results
+    from geotune.inference.results import any_answers, check_readable, pretty_json, totals, totals_line, write_located
 
     settings = {
         "image": str(Path(cfg.image).absolute()),
@@ -99,7 +99,7 @@ def locate_to_file(cfg: DictConfig, backbone: Backbone, found: FoundPhotos, out:
         finally:  # an interruption too
             counts = totals(partial.rows(), len(found.photos))
             if any_answers(counts):
-                write_results(out, partial.rows(), {"totals": counts, "left_out": found.counts()})
+                write_located(out, partial.rows(), {"totals": counts, "left_out": found.counts()})
             if any_answers(counts) and counts["not_asked"]:
                 log.warning("%s: %s; the same command goes on with the others", out, totals_line(counts))
             else:

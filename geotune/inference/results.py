@@ -70,7 +70,7 @@ def check_readable(errors: Iterable[str | None], image: str) -> None:
     log.warning("%d of %d images could not be used: %s", len(bad), len(found), first)
 
 
-def write_results(out: Path, rows: Iterable[Row], summary: Mapping[str, Any]) -> None:
+def write_located(out: Path, rows: Iterable[Row], summary: Mapping[str, Any]) -> None:
     """Write the rows in the form that the ending of `out` names; the file appears complete or not at all.
 
     summary: what a GeoJSON file says beside its features. Raises ConfigError if the file can't be written.

@@ -31,7 +31,7 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """Some columns of a table that stand side by side: their numbers and their widths."""
 
     columns: Sequence[int]
@@ -65,7 +65,7 @@ class FittingTable:
                 yield Text()
             yield self._table(block)
 
-    def _table(self, block: Block) -> Table:
+    def _table(self, block: TableBlock) -> Table:
         # The box itself puts one space between two columns.
         padding = (0, block.gap - 1, 0, 0)
         table = Table(box=box.SIMPLE_HEAD, padding=padding, pad_edge=False, show_edge=False)
@@ -82,22 +82,24 @@ class FittingTable:
         return table
 
 
-def blocks_of(columns: Sequence[TableColumn], width: int) -> list[Block]:
+def blocks_of(columns: Sequence[TableColumn], width: int) -> list[TableBlock]:
     """Divide the columns of a table into blocks, each at most `width` wide."""
     wide = [max(cell_len(column.title), column.widest_cell) for column in columns]
     everything = range(len(columns))
     for gap in (2, 1):
         if sum(wide) + gap * (len(columns) - 1) <= width:
-            return [Block(everything, wide, gap)]
+            return [TableBlock(everything, wide, gap)]
     narrow = [max(max(map(cell_len, column.title.split()), default=0), column.widest_cell) for column in columns]
     if sum(narrow) + len(columns) - 1 <= width:
-        return [Block(everything, _widened(narrow, wide, width), 1)]
+        return [TableBlock(everything, _widened(narrow, wide, width), 1)]
     # The first column leaves room for the others, up to two thirds.
     first = max(1, min(narrow[0], width - 1 - min(max(narrow[1:], default=0), 2 * width // 3)))
     room = max(1, width - first - 1)
     narrow = [first, *(min(each, room) for each in narrow[1:])]
     return [
-        Block(chosen, _widened([narrow[number] for number in chosen], [wide[number] for number in chosen], width), 1)
+        TableBlock(
+            chosen, _widened([narrow[number] for number in chosen], [wide[number] for number in chosen], width), 1
+        )
         for chosen in ([0, *others] for others in _in_turn(narrow[1:], room))
     ]
 

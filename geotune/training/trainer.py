@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the devices and packages are there that the nodes `trainer` and `backbone` ask for."""
     import torch
+    from transformers.utils import is_bitsandbytes_available
 
     from geotune.training.strategies import ZERO
 
@@ -35,7 +35,7 @@ def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> No
         raise ConfigError(
             Problem("trainer.strategy", strategy, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2")
         )
-    if backbone["quantization"] is not None and importlib.util.find_spec("bitsandbytes") is None:
+    if backbone["quantization"] is not None and not is_bitsandbytes_available():
         text = "needs bitsandbytes, which is not installed"
         remedy = "run pip install 'geotune[gpu]' or pip install bitsandbytes, or set {key}=null"
         raise ConfigError(Problem("backbone.quantization", backbone["quantization"], text, remedy))

@@ -178,7 +178,7 @@ def test_never_overwrites_what_it_did_not_build(tmp_path: Path, toy: dict[str, A
 
 def test_a_failed_build_leaves_the_earlier_one(tmp_path: Path, toy: dict[str, Any]) -> None:
     built = ensure_dataset(str(tmp_path / "toy"), toy)
-    with pytest.raises(ConfigError, match=r"can't build there \(No space left on device\)"):
+    with pytest.raises(ConfigError, match=r"can't be written \(No space left on device\)"):
         ensure_dataset(str(tmp_path / "toy"), {**toy, "word": "fail", "overwrite": True})
     assert answers(built) == ["N", "N"]
     ensure_dataset(str(tmp_path / "toy"), toy)

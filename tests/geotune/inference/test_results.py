@@ -11,7 +11,7 @@ import pytest
 
 from geotune.errors import ConfigError
 from geotune.inference.locating import Located, as_json, read_answers
-from geotune.inference.results import check_readable, totals, totals_line, write_results
+from geotune.inference.results import check_readable, totals, totals_line, write_located
 
 PARIS = "48.857, 2.352"
 LOCATED = (
@@ -25,7 +25,7 @@ SUMMARY = {"totals": totals(ROWS, 6), "left_out": {"no image": 2}}
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> Path:
-    write_results(path, rows, SUMMARY)
+    write_located(path, rows, SUMMARY)
     return path
 
 
