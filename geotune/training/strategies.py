@@ -35,6 +35,12 @@ ZERO = {
 """The section `zero_optimization` of DeepSpeed's config, by strategy."""
 
 
+def check_strategy(name: str, *, cpu: bool) -> None:
+    """Raise ConfigError if a strategy needs CUDA devices that are not there or that the recipe does not ask for."""
+    if name in ZERO and (cpu or not torch.cuda.is_available()):
+        raise ConfigError(Problem("trainer.strategy", name, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2"))
+
+
 def strategy_from(name: str, *, vision_trains: bool, clip_norm: float | None, cpu: bool) -> Strategy:
     """Return the Lightning strategy for several processes.
 
@@ -49,11 +55,8 @@ def strategy_from(name: str, *, vision_trains: bool, clip_norm: float | None, cp
     """
     if name == "fsdp2":
         return FullySharded()
+    check_strategy(name, cpu=cpu)
     if name in ZERO:
-        if cpu or not torch.cuda.is_available():
-            raise ConfigError(
-                Problem("trainer.strategy", name, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2")
-            )
         return deepspeed_strategy(name, clip_norm=clip_norm)
     # In a micro-batch without images, a tower that trains gets no gradient.
     return DDPStrategy(find_unused_parameters=vision_trains)

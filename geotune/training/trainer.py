@@ -19,7 +19,7 @@ def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> No
     import torch
     from transformers.utils import is_bitsandbytes_available
 
-    from geotune.training.strategies import ZERO
+    from geotune.training import strategies
 
     on_cpu = "train on the CPU with trainer=cpu"
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -31,10 +31,7 @@ def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> No
     if accelerator != "cpu" and gpus and devices != "auto" and devices > gpus:
         text = f"{gpus} visible to this process"
         raise ConfigError(Problem("trainer.devices", devices, text, "give at most that number, or auto"))
-    if strategy in ZERO and (accelerator == "cpu" or not cuda):
-        raise ConfigError(
-            Problem("trainer.strategy", strategy, "needs CUDA devices", "use trainer=ddp or trainer=fsdp2")
-        )
+    strategies.check_strategy(strategy, cpu=accelerator == "cpu")
     if backbone["quantization"] is not None and not is_bitsandbytes_available():
         text = "needs bitsandbytes, which is not installed"
         remedy = "run pip install 'geotune[gpu]' or pip install bitsandbytes, or set {key}=null"

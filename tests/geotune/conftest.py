@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
@@ -38,6 +39,18 @@ CORPUS = [
     '{"direction": "N"} {"direction": "E"} {"direction": "S"} {"direction": "W"} {"location": "top_left"}',
     "The view shows a red block on the left and a blue block on the right; the map shows them to the north.",
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heeded_signals() -> None:
+    """Undo what nohup and the background jobs of a shell do: they start programs with some signals ignored."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def make_tokenizer(special: list[str], **extra: Any) -> Any:
