@@ -67,6 +67,7 @@ from geotune.system.files import DISK_FULL
 from geotune.system.home import ensure_home
 from geotune.system.interruption import signal_behind, stoppable
 from geotune.system.python_path import see_working_directory
+from geotune.system.screen import wrapped
 from geotune.system.streams import OutputLostError, check_output, make_streams_tolerant
 
 
@@ -77,7 +78,7 @@ def run_command(command: str, function: Callable[[DictConfig], Any], argv: Seque
         try:
             _run(command, function, list(sys.argv[1:] if argv is None else argv))
         except ConfigError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(wrapped(f"error: {error}", sys.stderr), file=sys.stderr)
             return 2
         except BaseException as error:
             if number := signal_behind(error, interruption):
