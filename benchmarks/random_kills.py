@@ -63,6 +63,8 @@ class Life:
     """Kills of one life."""
     again: Callable[[Path], list[str]] = lambda work: []
     """Returns the arguments that a start after a kill has besides."""
+    is_done: Callable[[Path], bool] = lambda work: False
+    """Returns whether a killed process had done everything, so that another start would be told so and refused."""
 
 
 @dataclass
@@ -92,6 +94,16 @@ def train_command(materials: Path) -> list[str]:
 def train_again(work: Path) -> list[str]:
     """Resume as soon as there is a checkpoint."""
     return ["resume=last"] if list((work / "run" / "checkpoints").glob("step_*/state.json")) else []
+
+
+def train_is_done(work: Path) -> bool:
+    """Return whether the final figures are written: the last thing that a run does."""
+    return (work / "run" / "metrics.json").is_file()
+
+
+def export_is_done(work: Path) -> bool:
+    """Return whether the folder is there, which appears when it is complete."""
+    return (work / "exported").is_dir()
 
 
 def build_command(materials: Path) -> list[str]:
@@ -216,8 +228,8 @@ def sweep_facts(work: Path) -> dict[str, Any]:
 
 LIVES = {
     "build": Life(build_command, build_facts, share=14, kills=2),
-    "train": Life(train_command, train_facts, share=42, kills=3, again=train_again),
-    "export": Life(export_command, export_facts, share=12, kills=2),
+    "train": Life(train_command, train_facts, share=42, kills=3, again=train_again, is_done=train_is_done),
+    "export": Life(export_command, export_facts, share=12, kills=2, is_done=export_is_done),
     "locate": Life(locate_command, locate_facts, share=18, kills=3),
     "sweep": Life(sweep_command, sweep_facts, share=14, kills=2),
 }
@@ -285,7 +297,7 @@ class Lives:
             fault, done = self._kill(arguments, work, seconds, to, story)
             if fault:
                 to.faults.append(f"{name} [{'; '.join(story)}]: {fault}")
-            if done:
+            if done or life.is_done(work):
                 break
         else:
             try:
