@@ -37,6 +37,13 @@ Record = Callable[[str, Outcome], None]
 """Keeps an outcome of the suite of that name."""
 
 
+def _told(value: object) -> Any:
+    """Return a suite's setting that JSON lacks as text that is the same in every process."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return type(value).__qualname__ if type(value).__repr__ is object.__repr__ else str(value)
+
+
 class Evaluator:
     """Asks every question of its suites.
 
@@ -154,7 +161,9 @@ class Evaluator:
         # The questions stand for the dataset, which may have been moved.
         own = {key: value for key, value in vars(self.suites[suite]).items() if key not in ("path", "build")}
         kind = type(self.suites[suite]).__qualname__
-        digest = fingerprint_of(json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=str))
+        digest = fingerprint_of(
+            json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=_told)
+        )
         return f"{self._mode_of_suite(suite, samples)}, {len(samples):,} questions ({digest})"
 
     def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:

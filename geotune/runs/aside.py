@@ -34,18 +34,22 @@ def set_aside(run_dir: Path) -> None:
         log.warning("%s: what an earlier run without a complete checkpoint has left is now in %s", run_dir, folder)
 
 
-def set_aside_after(run_dir: Path, step: int) -> None:
+def set_aside_after(run_dir: Path, step: int, *, updates_left: bool) -> None:
     """Move aside what a run has written after its checkpoint at `step`, from which it goes on, and say so.
 
-    Nothing happens if that is the newest checkpoint: evaluations after it will be made again.
+    If that is the newest checkpoint, this is nothing, because evaluations after it will be made again, or only the
+    final figures of a run that has updates left again.
     """
     later = [path for path in (run_dir / CHECKPOINTS).glob("step_*") if _step_of(path) > step]
+    final = read_json(run_dir / METRICS_FILE)
     if not later:
+        if final is not None and updates_left:
+            folder = _move([run_dir / METRICS_FILE], run_dir)
+            log.warning("%s: the final figures of update %s are now in %s", run_dir, final.get("step"), folder)
         return
     for pattern in ("eval/*", "outcomes/*", "predictions/*"):
         later += [path for path in run_dir.glob(pattern) if _step_of(path) > step]
-    final = read_json(run_dir / METRICS_FILE)
-    if final is not None and final.get("step", 0) > step:
+    if final is not None and (updates_left or final.get("step", 0) > step):
         later.append(run_dir / METRICS_FILE)
     folder = _move(later, run_dir)
     for name in LOGS:

@@ -122,8 +122,12 @@ def is_taken(folder: Path) -> bool:
 def _beat(file: Path, mine: FolderClaim, ended: threading.Event) -> None:
     """Set the time of the file every few seconds until `ended`, or until another process has taken it."""
     while not ended.wait(BEAT):
-        with suppress(OSError):
-            if _text(file) != mine.text():
+        with suppress(OSError):  # of a network file system, for a moment
+            try:
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                return
+            if text != mine.text():
                 return
             os.utime(file)
 

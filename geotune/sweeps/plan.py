@@ -32,7 +32,9 @@ KEYS_SET_BY_SWEEP = {
     "trainer.devices": "give devices_per_trial=<number>",
 }
 """Training keys that the sweep sets for each trial, with the remedy for a user who gives one of them."""
-IGNORED_IN_IDENTITY = ("recipe", "run_dir", "dry_run", "resume", "wandb.", "data.num_workers", "trainer.accelerator")
+IGNORED_IN_IDENTITY = (
+    *("recipe", "run_dir", "dry_run", "resume", "allow_changes", "wandb.", "data.num_workers", "trainer.accelerator"),
+)
 """Training keys that may differ between the machines or sessions that share a study."""
 
 

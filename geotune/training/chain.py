@@ -34,8 +34,8 @@ from geotune.system.interruption import SIGNALS, Interruption, Stopped, stoppabl
 from geotune.system.launchers import is_first_process
 from geotune.system.processes import follow_parent
 from geotune.system.python_path import safe_path_variables
-from geotune.training.inputs import check_data
-from geotune.training.starting import differences, misfit, model_of
+from geotune.training.inputs import built_paths, check_data
+from geotune.training.starting import differences, differences_from, misfit, model_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -66,7 +66,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         for number, (name, leg) in enumerate(cfg.chain.items(), 1)
     ]
     nodes = {leg.name: compose("train", leg.overrides) for leg in legs}
-    if not cfg.dry_run:  # which checks every leg itself
+    if not cfg.dry_run and cfg.resume is None:  # a dry run checks every leg itself
         _check_data(legs, nodes)
     if cfg.resume is None:
         _check_starts(legs, nodes, cfg.start, folder)
@@ -80,6 +80,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
     with _locked(folder, is_first=is_first) as lock, _Child(lock).signals() as child:
         if cfg.resume is not None:
             legs = _continued(legs, folder)
+            _check_data(legs, nodes)
         _set_starts(legs, nodes, folder, cfg.start)
         for number, leg in enumerate(legs, 1):
             if leg.state == "finished":
@@ -132,11 +133,14 @@ def _locked(folder: Path, *, is_first: bool) -> Iterator[int | None]:
 def _check_data(legs: Sequence[Leg], nodes: Mapping[str, DictConfig]) -> None:
     """Raise ConfigError if a leg after the first can't find its data: the first one would train before that is told.
 
-    What a leg before it builds may be missing.
+    What a leg before it builds may be missing, and all that only finished legs need.
     """
     problems: list[Problem] = []
-    for number, leg in enumerate(legs[1:], 1):
-        built = {node.data.path for node in (nodes[other.name] for other in legs[:number]) if node.data.build}
+    built: set[str] = set()
+    for number, leg in enumerate(legs):
+        built |= built_paths(nodes[legs[number - 1].name]) if number else set()
+        if number == 0 or leg.state == "finished":
+            continue
         try:
             check_typed_paths(leg.overrides, nodes[leg.name])
             check_data(nodes[leg.name])
@@ -166,7 +170,7 @@ def _check_starts(legs: Sequence[Leg], nodes: Mapping[str, DictConfig], start: s
             source = find_source(named, f"{where}start")
             model = model_of(source)
             own["path"] = model or own["path"]
-            if source.kind != "model" and (changes := differences(source.settings, own)):
+            if changes := differences_from(source, own):
                 raise misfit(named, changes, where)
         elif named is None and number and not _names_start(leg, nodes[leg.name]):
             own["path"] = model or own["path"]

@@ -191,7 +191,7 @@ class Checkpoints(Callback):
 
     def _go_on_from(self, resume: SavedRun) -> None:
         """Move aside what this run wrote after the checkpoint that it resumes from, and restore the links."""
-        set_aside_after(self.progress.run_dir, resume.state.step)
+        set_aside_after(self.progress.run_dir, resume.state.step, updates_left=not self.progress.is_complete)
         folder = self.progress.run_dir / CHECKPOINTS
         replace_symlink(folder / "last", resume.folder.name)
         if self.best.step is None:

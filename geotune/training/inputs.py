@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -44,11 +45,30 @@ def _run(*checks: Callable[[], object]) -> None:
 
 def _data_checks(cfg: DictConfig) -> Iterator[Callable[[], object]]:
     node: Any = OmegaConf.to_container(cfg, resolve=True)
-    yield partial(_check_training_data, node["data"])
+    built = built_paths(cfg)
+    yield partial(_check_training_data, node["data"], built)
+    for key, suite in _suites(node):
+        if _reads_dataset(suite, key):
+            yield partial(_found, suite["path"], suite.get("build"), built, key=f"{key}.path")
+
+
+def built_paths(cfg: DictConfig) -> set[str]:
+    """Return the paths of the datasets that a training builds if they are missing: of its data and of its suites."""
+    node: Any = OmegaConf.to_container(cfg, resolve=True)
+    nodes = [node["data"], *(suite for _, suite in _suites(node))]
+    return {each["path"] for each in nodes if each.get("build") and each.get("path") is not None}
+
+
+def _suites(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the suites of a training that are nodes of its config, each with its key."""
     for name, suite in ((node["evaluator"] or {}).get("suites") or {}).items():
-        key = f"evaluator.suites.{name}"
-        if isinstance(suite, Mapping) and _reads_dataset(suite, key):
-            yield partial(find_dataset, suite["path"], suite.get("build"), key=f"{key}.path")
+        if isinstance(suite, Mapping):
+            yield f"evaluator.suites.{name}", suite
+
+
+def _found(path: str, build: Mapping[str, Any] | None, built: Collection[str], *, key: str) -> Path | None:
+    """Return the file of a dataset, or None if it is yet to be built. Raises ConfigError if it will be missing."""
+    return None if build is None and path in built else find_dataset(path, build, key=key)
 
 
 def _problems_of(check: Callable[[], object]) -> tuple[Problem, ...]:
@@ -59,10 +79,10 @@ def _problems_of(check: Callable[[], object]) -> tuple[Problem, ...]:
     return ()
 
 
-def _check_training_data(data: Mapping[str, Any]) -> None:
-    """Check that the training data exists or can be built, and that it has the tasks if it exists."""
-    found = [find_dataset(data["path"], data["build"], key="data.path")]
-    found += [find_dataset(path, None, key="data.mix") for path in data["mix"]]
+def _check_training_data(data: Mapping[str, Any], built: Collection[str]) -> None:
+    """Check that the training data exists or will be built, and that it has the tasks if it exists."""
+    found = [_found(data["path"], data["build"], built, key="data.path")]
+    found += [_found(path, None, built, key="data.mix") for path in data["mix"]]
     files = [file for file in found if file is not None]
     if data["tasks"] is not None and len(files) == len(found):
         check_tasks(data["tasks"], [SampleFile(file) for file in files])

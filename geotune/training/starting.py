@@ -44,14 +44,20 @@ def resolve_start(cfg: DictConfig, checkpoint: Path | None) -> Source | None:
     folder = str(source.folder.resolve())
     if (model := model_of(source)) is not None:
         cfg.backbone.path = escape_interpolation(model)
-    if source.kind != "model":
-        changes = differences(source.settings, cfg.backbone)
-        if saved_identity(source.folder, source.kind).get("weights"):
-            changes.pop("backbone.path", None)  # `load_start` compares the weights themselves, which may be moved
-        if changes:
-            raise misfit(cfg.start, changes)
+    if changes := differences_from(source, cfg.backbone):
+        raise misfit(cfg.start, changes)
     cfg.start = escape_interpolation(folder)
     return source
+
+
+def differences_from(source: Source, backbone: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the `differences` between what trained the weights of `source` and a node `backbone`; none for a model."""
+    if source.kind == "model":
+        return {}
+    changes = differences(source.settings, backbone)
+    if saved_identity(source.folder, source.kind).get("weights"):
+        changes.pop("backbone.path", None)  # `load_start` compares the weights themselves, which may be moved
+    return changes
 
 
 def model_of(source: Source) -> str | None:

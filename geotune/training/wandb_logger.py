@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from geotune.errors import ABSENT, ConfigError, Problem, first_line
+from geotune.system.launchers import is_first_process
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -43,7 +44,7 @@ def check_wandb(cfg: DictConfig) -> None:
         ) from error
     except Exception as error:  # pydantic's and W&B's own errors, and those of reading the settings file
         raise _refused(error) from error
-    if mode == "online":
+    if mode == "online" and is_first_process():  # which alone logs
         _check_key(settings)
 
 

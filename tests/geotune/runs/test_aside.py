@@ -67,7 +67,7 @@ def test_what_follows_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path, cap
     logs = {"updates.jsonl", "metrics.csv"}
     fill(tmp_path, *kept, *later, *logs, *OTHERS)
     (tmp_path / "metrics.json").write_text('{"step": 4}')
-    set_aside_after(tmp_path, 2)
+    set_aside_after(tmp_path, 2, updates_left=True)
     assert files_in(tmp_path / "aside" / "1") == later | logs | {"metrics.json"}
     assert {name for name in files_in(tmp_path) if not name.startswith("aside")} == kept | logs | OTHERS
     assert "after update 2" in caplog.text
@@ -75,5 +75,15 @@ def test_what_follows_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path, cap
 
 def test_evaluations_behind_the_newest_checkpoint_stay(tmp_path: Path) -> None:
     fill(tmp_path, "checkpoints/step_000002/state.json", "eval/step_000003.json", "updates.jsonl")
-    set_aside_after(tmp_path, 2)
+    set_aside_after(tmp_path, 2, updates_left=True)
     assert not (tmp_path / "aside").exists()
+
+
+def test_final_figures_of_a_run_that_is_extended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, "checkpoints/step_000002/state.json", "updates.jsonl")
+    (tmp_path / "metrics.json").write_text('{"step": 2}')
+    set_aside_after(tmp_path, 2, updates_left=False)
+    assert not (tmp_path / "aside").exists(), "only its last evaluation is missing"
+    set_aside_after(tmp_path, 2, updates_left=True)
+    assert files_in(tmp_path / "aside") == {"1/metrics.json"}
+    assert "final figures of update 2" in caplog.text
