@@ -232,3 +232,23 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / CLAIM_FILE).mkdir()
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / CLAIM_FILE} can't be written")), claimed(tmp_path):
         pass
+
+
+def test_a_read_that_fails_for_a_moment_ends_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "BEAT", 0.01)
+    own, failures = Path.read_text, iter([True, True])
+
+    def fail_at_first(path: Path, *args: object, **options: object) -> str:
+        is_heart = path.name == CLAIM_FILE and threading.current_thread() is not threading.main_thread()
+        if is_heart and next(failures, False):
+            raise OSError(5, "Input/output error")
+        return own(path, *args, **options)  # type: ignore[arg-type]
+
+    with claimed(tmp_path):
+        monkeypatch.setattr(Path, "read_text", fail_at_first)
+        os.utime(tmp_path / CLAIM_FILE, (0, 0))
+        deadline = time.monotonic() + 60
+        while (tmp_path / CLAIM_FILE).stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / CLAIM_FILE).stat().st_mtime > 0
+        assert next(failures, None) is None, "both reads failed before"
