@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -148,40 +149,54 @@ def _json(value: Any) -> bytes:
 
 
 def as_table(rows: Sequence[Located], width: int) -> str:
-    """Write the results as a table of at most `width` columns for the terminal."""
-    from rich import box
+    """Write the results as a table of at most `width` columns; several photos have the names below their folder."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("photo", overflow="fold")
-    for title in ("latitude, longitude", "50% within", "90% within", "answers read"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("nearest town")
-    for located in rows:
-        name, found = Text(on_one_line(text_of(located.image))), located.estimate
-        total = len(located.answers) + len(located.unread)
-        if found is None:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(located.unread).items())
-            why = Text(on_one_line(text_of(located.error or f"no answer could be read: {reasons}")), style="red")
-            table.add_row(name, "", "", "", f"0/{total}" if total else "", why)
-            continue
-        town, distance_km = nearest_entry(found.at.lat, found.at.lon)
-        table.add_row(
-            name,
-            f"{found.at.lat:.4f}, {found.at.lon:.4f}",
-            format_km(found.radius_50_km),
-            format_km(found.radius_90_km),
-            f"{len(located.answers)}/{total}",
-            Text(f"{format_km(distance_km)} from {town.name}, {town.country}"),
-        )
+    from geotune.system.tables import FittingTable, TableColumn
+
+    folder = _folder_of(rows)
+    cells = [_cells(located, folder) for located in rows]
+    titles = ("photo", "latitude, longitude", "50% within", "90% within", "answers read", "nearest town")
+    towns = ["" if located.estimate else "red" for located in rows]
+    columns = [
+        TableColumn(title, column, right=0 < number < 5, styles=towns if number == 5 else ())
+        for number, (title, column) in enumerate(zip(titles, zip(*cells, strict=True), strict=True))
+    ]
     text = io.StringIO()
-    Console(file=text, width=width).print(table)
+    Console(file=text, width=width).print(FittingTable("" if folder is None else f"photos in {folder}", columns))
     lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
     if any(located.estimate is not None and located.estimate.radius_90_km is None for located in rows):
         lines.append(f"-  no radius: fewer than {FEWEST_FOR_RADIUS} answers could be read")
     return "\n".join(lines)
+
+
+def _folder_of(rows: Sequence[Located]) -> Path | None:
+    """Return the folder that holds all of several photos, at any depth; None if it need not be named."""
+    folders = {located.image.parent for located in rows}
+    if len(rows) < 2 or len({folder.is_absolute() for folder in folders}) > 1:
+        return None
+    folder = Path(os.path.commonpath(folders))
+    return None if folder in (Path(), Path("/")) else folder
+
+
+def _cells(located: Located, folder: Path | None) -> tuple[str, ...]:
+    """Return the texts of a photo's row, its name below `folder` first."""
+    image = located.image if folder is None else located.image.relative_to(folder)
+    name, found = on_one_line(text_of(image)), located.estimate
+    total = len(located.answers) + len(located.unread)
+    if found is None:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(located.unread).items())
+        why = on_one_line(text_of(located.error or f"no answer could be read: {reasons}"))
+        return name, "", "", "", f"0/{total}" if total else "", why
+    town, distance_km = nearest_entry(found.at.lat, found.at.lon)
+    return (
+        name,
+        f"{found.at.lat:.4f}, {found.at.lon:.4f}",
+        format_km(found.radius_50_km),
+        format_km(found.radius_90_km),
+        f"{len(located.answers)}/{total}",
+        f"{format_km(distance_km)} from {town.name}, {town.country}",
+    )
 
 
 def format_km(distance_km: float | None) -> str:

@@ -135,6 +135,24 @@ def test_table() -> None:
     assert [format_km(km) for km in (0.42, 12.3, 1234.5, None)] == ["0.4 km", "12 km", "1,234 km", "-"]
 
 
+def test_the_table_of_a_folder_fits_80_columns() -> None:
+    folder = Path("/data/holiday photos")
+    rows = [
+        read_answers(folder / "2024" / "IMG_20240712_183501.jpg", ["48.857, 2.352"] * 4),
+        read_answers(folder / "IMG_20240712_183502.jpg", ["35.68, 139.75"] * 4),
+    ]
+    lines = as_table(rows, 80).splitlines()
+    assert lines[0] == f"photos in {folder}"
+    assert max(map(len, lines)) <= 80
+    for texts in (
+        ("2024/IMG_20240712_183501.jpg", "48.8570, 2.3520"),
+        ("IMG_20240712_183502.jpg", "35.6800, 139.7500"),
+    ):
+        assert any(all(text in line for text in texts) for line in lines)
+    assert "Paris, France" in "".join(lines)
+    assert str(folder) in as_table(rows[:1], 200), "the whole path of a single photo"
+
+
 def test_the_table_shows_any_name_on_one_line() -> None:
     names = (b"M\xfcnchen.png", b"new\nline.png", b"\x1b[31mred.png", "東京.png".encode())
     rows = [Located(Path(os.fsdecode(name)), error="is empty") for name in names]
