@@ -106,6 +106,11 @@ def export_is_done(work: Path) -> bool:
     return (work / "exported").is_dir()
 
 
+def locate_is_done(work: Path) -> bool:
+    """Return whether the results are written and the file of partial ones is gone."""
+    return (work / "located.jsonl").is_file() and not list(work.glob("*partial*"))
+
+
 def build_command(materials: Path) -> list[str]:
     """Build a small city."""
     return ["-m", "data_builders.build", "builder=synthetic", "out=city", "places=4"]
@@ -230,7 +235,7 @@ LIVES = {
     "build": Life(build_command, build_facts, share=14, kills=2),
     "train": Life(train_command, train_facts, share=42, kills=3, again=train_again, is_done=train_is_done),
     "export": Life(export_command, export_facts, share=12, kills=2, is_done=export_is_done),
-    "locate": Life(locate_command, locate_facts, share=18, kills=3),
+    "locate": Life(locate_command, locate_facts, share=18, kills=3, is_done=locate_is_done),
     "sweep": Life(sweep_command, sweep_facts, share=14, kills=2),
 }
 

@@ -254,6 +254,7 @@ class Runner:
         value = figure(final, self.plan.metric) if final is not None else None
         if final is None or value is None:
             return False
+        trial.set_user_attr(TrialAttribute.STEP, final["step"])  # also if the sweep was killed before it read this
         trial.set_user_attr(TrialAttribute.FIGURES, table_figures(final))
         if self.queue.tell(trial.number, value=value):
             log.info("trial %d complete: %s %.4f", trial.number, self.plan.metric, value)
