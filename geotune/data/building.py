@@ -196,8 +196,8 @@ def refuse_other_settings(builder: Any, target: Path, *, overwrite: bool | None,
     )
     if before == now:
         return
-    old, new = before.get("version") or 0, now["version"] or 0
-    is_newer = isinstance(old, int) and isinstance(new, int) and old < new
+    old, new = _version_number(before.get("version")), _version_number(now["version"])
+    is_newer = old is not None and new is not None and old < new
     # A newer version may have other fields.
     fields = sorted((before.keys() & now.keys() if is_newer else before.keys() | now.keys()) - {"version"})
     changed = [field for field in fields if before.get(field) != now.get(field)]
@@ -209,6 +209,13 @@ def refuse_other_settings(builder: Any, target: Path, *, overwrite: bool | None,
     then, wanted = (", ".join(f"{name}={as_typed(of.get(name))}" for name in shown) for of in (before, now))
     text = f"this dataset was built with {then}, and the builder now has {wanted}"
     raise ConfigError(Problem(key, target, text, remedy))
+
+
+def _version_number(version: Any) -> int | None:
+    """Return the version of a builder as a number, 0 for none; None for words. Some numbers were written as texts."""
+    if isinstance(version, str) and version.isdecimal():
+        return int(version)
+    return version if isinstance(version, int) else None if version else 0
 
 
 def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> Problem:
@@ -223,12 +230,17 @@ def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> 
 
 def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
     """Raise ConfigError unless `out` is new or holds an earlier build of this dataset and no other samples."""
-    if (out / UNFINISHED).exists():  # a build of ours was killed while it replaced its files
+    # A build of ours that was killed, or is at work in another process, has this file while it replaces the others: to
+    # be looked at after the dataset, and again after a report that was not there.
+    is_there, unfinished = target.exists(), out / UNFINISHED
+    if unfinished.exists():
         return
     report = _read_report(out)
+    if not report and unfinished.exists():
+        return
     name = report.get("name", target.stem)
     as_it_is = f"use it as it is with {build_key}=null, or choose another path"
-    if target.exists() and ("fingerprint" not in report or name != target.stem):
+    if is_there and ("fingerprint" not in report or name != target.stem):
         raise ConfigError(Problem(key, target, f"this dataset was not built by {build_key}", as_it_is))
     if name != target.stem:
         raise ConfigError(

@@ -7,8 +7,8 @@ import json
 import re
 import shutil
 import sys
-import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -101,6 +101,11 @@ def test_a_version_of_the_builder_counts(
     assert len(ToyBuilder.runs) == 2
     assert "version 0 of ToyBuilder wrote it, and this is version 2; it is built again" in caplog.text
     assert builder_config(ToyBuilder())["version"] == 2
+    monkeypatch.setattr(ToyBuilder, "version", "2")
+    ensure_dataset(str(tmp_path / "texts"), toy)
+    monkeypatch.setattr(ToyBuilder, "version", 3)  # a version that was written as a text was a number as well
+    ensure_dataset(str(tmp_path / "texts"), toy)
+    assert "version 2 of ToyBuilder wrote it, and this is version 3" in caplog.text
     monkeypatch.setattr(ToyBuilder, "version", 1)
     with pytest.raises(ConfigError, match=r"built with version=2, and the builder now has version=1"):
         ensure_dataset(str(tmp_path / "toy"), toy)
@@ -156,12 +161,10 @@ def test_names_a_file_or_what_a_command_built(tmp_path: Path, toy: dict[str, Any
 
 
 def test_several_askers_build_once(tmp_path: Path, toy: dict[str, Any]) -> None:
-    threads = [threading.Thread(target=ensure_dataset, args=(str(tmp_path / "toy"), toy)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ToyBuilder.runs == ["N"]
+    for number in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(ensure_dataset, [str(tmp_path / f"toy{number}")] * 4, [toy] * 4))
+    assert ToyBuilder.runs == ["N"] * 5
 
 
 def test_never_overwrites_what_it_did_not_build(tmp_path: Path, toy: dict[str, Any]) -> None:
