@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from eval.answerers.local import LocalAnswerer
-from eval.evaluator import Evaluator, Moment
+from eval.evaluator import Evaluator
 from eval.plots.accuracy import accuracy_plots, plot_accuracy
 from eval.report.terminal import evaluation_tables
 from geotune.backbones.copies import is_sharded
@@ -80,7 +80,6 @@ class InLoopEvaluator(Callback):
         """
         progress: RunProgress = cast(Any, stage).progress
         run_dir = progress.run_dir
-        moment = Moment.START if step == 0 else Moment.END if step >= progress.total else Moment.BETWEEN
         # The first process decides for all of them: another one may see older files.
         [is_first, *_] = gather_items([not has_evaluation(run_dir)])
         answerer = LocalAnswerer(stage.backbone, self.evaluator.config.batch_size)  # type: ignore[arg-type]
@@ -94,7 +93,6 @@ class InLoopEvaluator(Callback):
             result, predictions = self.evaluator.run(
                 answerer,
                 step,
-                moment=moment,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
                 gather=gather,
@@ -135,7 +133,7 @@ class InLoopEvaluator(Callback):
         """Log an evaluation to W&B; its figures without a table of predictions if the table can't be made."""
         from eval.report.wandb_log import log_evaluation, prediction_table
 
-        table, samples = None, {name: self.evaluator.samples(name) for name in result["suites"]}
+        table, samples = None, {name: self.evaluator.samples(name) for name in self.evaluator.suites}
         with going_on(f"step {result['step']}: the table of predictions for W&B"):
             table = prediction_table(samples, predictions)
         with going_on(f"step {result['step']}: logging to W&B"):

@@ -11,13 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
 from itertools import groupby
 from typing import Any
 
 from eval.answerers.base import BATCHES_PER_CALL, Answerer
 from eval.suites.base import Suite
-from eval.suites.subset import balanced_subset
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import AnswerMode, EvaluatorConfig
 from geotune.data.building import NotBuiltError
@@ -37,16 +35,6 @@ Gather = Callable[[list[Prediction]], list[Prediction]]
 """Gathers the predictions of all processes on every process."""
 Record = Callable[[str, Outcome], None]
 """Keeps an outcome of the suite of that name."""
-
-
-class Moment(Enum):
-    """The time of an evaluation in a training run."""
-
-    START = "start"
-    """Before the first update."""
-    BETWEEN = "between"
-    END = "end"
-    """After the last update; also an evaluation that belongs to no training."""
 
 
 def _told(value: object) -> Any:
@@ -91,36 +79,20 @@ class Evaluator:
                 log.info("suite %s: %s", name, ", ".join(f"{task} {n}" for task, n in per_task.items()))
                 self.loaded[name] = samples
 
-    def samples(self, suite: str, moment: Moment = Moment.END) -> list[Sample]:
+    def samples(self, suite: str) -> list[Sample]:
         """Return the questions of a suite with their gold answers, in the order in which predictions are reported."""
         self.prepare()
-        samples, n = self.loaded[suite], getattr(self.suites[suite], "samples_at_start", None)
-        if n is None or moment is not Moment.START:
-            return samples
-        seed, by_task = getattr(self.suites[suite], "seed", 0), groupby(samples, key=lambda sample: sample.task)
-        asked = {
-            sample.id
-            for task, members in by_task
-            for sample in balanced_subset(list(members), n, seed, balance=bool(get_task(task).options))
-        }
-        return [sample for sample in samples if sample.id in asked]
+        return self.loaded[suite]
 
-    def asked_at(self, moment: Moment) -> list[str]:
-        """Return the names of the suites that are asked at that time of a training."""
-        everything = moment is not Moment.BETWEEN
-        return [name for name, suite in self.suites.items() if everything or getattr(suite, "when", None) != "ends"]
-
-    def share(self, suite: str, rank: int, world_size: int, moment: Moment = Moment.END) -> list[Sample]:
+    def share(self, suite: str, rank: int, world_size: int) -> list[Sample]:
         """Return the questions of a suite that process `rank` asks."""
-        batches = _batches(self.samples(suite, moment), self.config.batch_size)[rank::world_size]
+        batches = _batches(self.samples(suite), self.config.batch_size)[rank::world_size]
         return [sample for batch in batches for sample in batch]
 
-    def ask(
-        self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1, moment: Moment = Moment.END
-    ) -> Iterator[Outcome]:
+    def ask(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Outcome]:
         """Ask the questions of process `rank`, and yield their outcomes as they come."""
         try:
-            for _, members in groupby(self.share(suite, rank, world_size, moment), key=lambda sample: sample.task):
+            for _, members in groupby(self.share(suite, rank, world_size), key=lambda sample: sample.task):
                 yield from self._ask(suite, list(members), answerer)
         except BadRecord as error:
             raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
@@ -130,14 +102,13 @@ class Evaluator:
         answerer: Answerer,
         step: int,
         *,
-        moment: Moment = Moment.END,
         rank: int = 0,
         world_size: int = 1,
         gather: Gather = lambda predictions: predictions,
         record: Record = lambda suite, outcome: None,
         strict: bool = True,
     ) -> tuple[dict[str, Any], list[Prediction]]:
-        """Evaluate the suites of `moment`; returns the content of `eval/step_<N>.json` and all predictions in order.
+        """Evaluate every suite; returns the content of `eval/step_<N>.json` and all predictions, suite by suite.
 
         With several processes, each process answers its share of the questions, and all return the same figures.
         record: keeps each outcome of this process as it comes. strict: whether a suite that can't measure its
@@ -149,11 +120,11 @@ class Evaluator:
         entries: dict[str, Any] = {}
         all_predictions: list[Prediction] = []
         started = time.perf_counter()
-        for name in self.asked_at(moment):
-            suite, samples, suite_started = self.suites[name], self.samples(name, moment), time.perf_counter()
-            own, outcomes = self.share(name, rank, world_size, moment), []
+        for name, suite in self.suites.items():
+            samples, suite_started = self.samples(name), time.perf_counter()
+            own, outcomes = self.share(name, rank, world_size), []
             with progress_bar(f"suite {name}", len(own)) as advance:
-                for outcome in self.ask(name, answerer, rank=rank, world_size=world_size, moment=moment):
+                for outcome in self.ask(name, answerer, rank=rank, world_size=world_size):
                     record(name, outcome)
                     outcomes.append(outcome)
                     advance()
@@ -188,8 +159,7 @@ class Evaluator:
         samples = self.samples(suite)
         asked = [(s.id, s.task, s.system, [(t.role, t.text) for t in s.turns], s.answer) for s in samples]
         # The questions stand for the dataset, which may have been moved.
-        aside = ("path", "build", "when", "samples_at_start")
-        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in aside}
+        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in ("path", "build")}
         kind = type(self.suites[suite]).__qualname__
         digest = fingerprint_of(
             json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=_told)

@@ -29,7 +29,6 @@ from geotune.system.parallel import usable_cores
 from geotune.system.progress import progress_bar
 
 SAMPLES_WITH_IMAGES = 2000
-"""Number of samples whose images are opened, over all tasks and sources."""
 PIXELS_PER_TOKEN = 28
 """Side of the patch that Qwen2.5-VL reads as one token."""
 MEASURED = ("file_size", "brightness", "aspect_ratio")
@@ -55,13 +54,14 @@ class ImageFacts:
 class Findings:
     """The findings of the audit: the page shows all of them, `report` gives those for build_report.json.
 
-    `folder` is the folder of the dataset, to which images are relative.
+    `folder` is the folder of the dataset, to which images are relative. `with_images` is the number of samples whose
+    images are opened, over all tasks and sources.
     """
 
-    def __init__(self, survey: Survey, folder: Path) -> None:
+    def __init__(self, survey: Survey, folder: Path, with_images: int = SAMPLES_WITH_IMAGES) -> None:
         self.survey = survey
         self.folder = folder
-        per_group = max(20, SAMPLES_WITH_IMAGES // max(1, len(survey.examined)))
+        per_group = max(20, with_images // max(1, len(survey.examined)))
         self.examined = {group: samples[:per_group] for group, samples in survey.examined.items()}
         self.images = self._open_images()
         self.tokens = self._token_lengths()

@@ -84,9 +84,12 @@ class BottomK:
 
 
 class Survey:
-    """Statistics of the samples of a build; memory grows by about 30 bytes per sample."""
+    """Statistics of the samples of a build; memory grows by about 30 bytes per sample.
 
-    def __init__(self) -> None:
+    per_group: number of samples per task and source that the audit examines closely.
+    """
+
+    def __init__(self, per_group: int = PER_GROUP) -> None:
         self.tasks: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -97,7 +100,7 @@ class Survey:
         """Counts by (task, source, fold, scales of the maps, answer)."""
         self.gaps: Counter[int] = Counter()
         """Counts by months from the photo to its map, negative if the map is older."""
-        self._examined: dict[tuple[str, str], BottomK] = defaultdict(lambda: BottomK(PER_GROUP))
+        self._examined: dict[tuple[str, str], BottomK] = defaultdict(lambda: BottomK(per_group))
         self._points = BottomK(MAX_POINTS)
         self._questions = array("Q")
         self._answered = array("Q")

@@ -41,7 +41,7 @@ class SyntheticCity(Builder):
     A place depends on (seed, split, index of the place) alone: more places never change earlier ones.
     """
 
-    version: ClassVar[str] = CITY_VERSION
+    version: ClassVar[int] = CITY_VERSION
 
     places: int = 100
     """Number of places, each with four ground views."""
@@ -55,6 +55,9 @@ class SyntheticCity(Builder):
     """Whether prompts ask for a short explanation and answers give it before the JSON."""
     crops_per_view: int = 9
     """Number of the nine crops that each view is asked about."""
+    decimals: int = 4
+    """Number of decimals, 0 to 6, of the degrees that `geolocate` answers. An image tells its place to some ten
+    degrees: a small model learns sooner from whole degrees (0), because nothing predicts further digits."""
     view_size: int = 64
     """Side of a ground view in pixels."""
     map_size: int = MAP_UNITS
@@ -68,6 +71,8 @@ class SyntheticCity(Builder):
         yield from at_least("seed", self.seed, 0)
         if not 0 <= self.crops_per_view <= len(CROPS):
             yield Problem("crops_per_view", self.crops_per_view, "a map has nine crops", "give 0 to 9")
+        if not 0 <= self.decimals <= 6:
+            yield Problem("decimals", self.decimals, "coordinates have at most six decimals", "give 0 to 6")
         for key in ("view_size", "map_size"):
             yield from at_least(key, getattr(self, key), 24, "an image needs that many pixels a side")
         yield from are_among("tasks", self.tasks, TASKS)
@@ -77,7 +82,13 @@ class SyntheticCity(Builder):
         drawn = islice(draw_places(self.seed, self.split), self.places)
         places = [place for place in drawn if writer.mine(place.group(SOURCE))]
         tasks = TASKS if self.tasks is None else tuple(self.tasks)
-        draw = partial(write_place_images, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
+        draw = partial(
+            write_place_images,
+            folder=writer.images_dir,
+            view_size=self.view_size,
+            map_size=self.map_size,
+            maps=tasks != ("geolocate",),
+        )
         means: dict[str, MeanColors] = {}
         asked: list[tuple[str, Question]] = []
         with (
@@ -87,7 +98,7 @@ class SyntheticCity(Builder):
             for place, (made, colors) in zip(places, run(draw, places), strict=True):
                 writer.count_images(made, reused=len(colors) - made)
                 means[place.name] = colors
-                for question in questions(place, tasks, self.crops_per_view):
+                for question in questions(place, tasks, self.crops_per_view, self.decimals):
                     writer.write(self.sample(place, question, writer.images_dir))
                     asked.append((place.name, question))
                 advance()
@@ -111,9 +122,14 @@ class SyntheticCity(Builder):
         )
 
 
-def write_place_images(place: Place, folder: Path, view_size: int, map_size: int) -> tuple[int, MeanColors]:
-    """Draw a place's images and write the missing ones. Returns their number and the mean colors of all images."""
-    images = place.images(view_size, map_size)
+def write_place_images(
+    place: Place, folder: Path, view_size: int, map_size: int, *, maps: bool
+) -> tuple[int, MeanColors]:
+    """Draw a place's images and write the missing ones. Returns their number and the mean colors of all that it drew.
+
+    maps: whether to draw the maps besides the views.
+    """
+    images = place.images(view_size, map_size, maps=maps)
     made = write_images(images, place_folder(folder, place, view_size, map_size))
     return made, {name: image.mean(axis=(0, 1)).tolist() for name, image in images.items()}
 

@@ -25,7 +25,7 @@ from geotune.imagery.crops import LANDS_AT
 Image = NDArray[np.uint8]
 CityGrid = NDArray[np.int64]
 
-CITY_VERSION = "4"
+CITY_VERSION = 5
 """Increase it when an image or a label would change: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -199,12 +199,13 @@ def panorama(town: Town, rng: np.random.Generator, width: int = 256, noise: floa
     """Draw the equirectangular image at the camera, north at the center column, (width / 2, width, 3).
 
     Every column is a ray. The slab test against all buildings finds its first wall; each pixel of the column is then
-    sky, wall or ground, depending on its elevation.
+    sky, wall or ground, depending on its elevation. The sun stands overhead: if some faces lay in the shade, the views
+    along the streets from north to south would differ from the others in more than the town, and compress otherwise.
     """
     height = width // 2
     heading = ((np.arange(width) + 0.5) / width - 0.5) * 2 * math.pi
     elevation = (0.5 - (np.arange(height) + 0.5) / height) * math.pi
-    distance, block, faces_east = _first_walls(heading)
+    distance, block = _first_walls(heading)
 
     slope = np.tan(elevation)[:, None]
     z = EYE + slope * distance[None, :]
@@ -214,17 +215,16 @@ def panorama(town: Town, rng: np.random.Generator, width: int = 256, noise: floa
     reach = EYE / np.maximum(-slope, 1e-3)
     image = _ground(town, reach * np.sin(heading)[None, :], -reach * np.cos(heading)[None, :])
     walls = _palette(WALL_COLORS)[town.walls.reshape(-1)[block]]
-    shade = np.where(faces_east, 0.86, 1.0)[:, None]
     trim = _palette(TRIM_COLORS)[town.region]
-    wall = np.where((z >= TRIM_FROM)[..., None], trim, (walls * shade)[None, :, :])
+    wall = np.where((z >= TRIM_FROM)[..., None], trim, walls[None, :, :])
     image = np.where(((z >= 0) & (z < WALL_HEIGHT) & np.isfinite(distance))[..., None], wall, image)
     above = (z >= WALL_HEIGHT) | ((elevation[:, None] >= 0) & ~np.isfinite(distance)[None, :])
     image = np.where(above[..., None], np.broadcast_to(sky, image.shape), image)
     return _finish(image, rng, noise)
 
 
-def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], CityGrid, NDArray[np.bool_]]:
-    """Per ray (R,): distance to the first building (inf: none), its flat block index, whether its east or west face."""
+def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], CityGrid]:
+    """Per ray (R,): distance to the first building (inf: none) and its flat block index."""
     low = (np.arange(SIDE) - SIDE // 2) * PITCH + STREET / 2
     high = low + PITCH - STREET
     rows, columns = (axis.reshape(-1) for axis in np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij"))
@@ -237,7 +237,7 @@ def _first_walls(heading: NDArray[np.floating]) -> tuple[NDArray[np.floating], C
     enter = np.where(hit, enter, np.inf)
     block = enter.argmin(axis=1)
     ray = np.arange(len(heading))
-    return enter[ray, block], block, (x[0] > y[0])[ray, block]
+    return enter[ray, block], block
 
 
 def _finish(image: NDArray[np.floating], rng: np.random.Generator, noise: float) -> Image:

@@ -3,7 +3,8 @@
 The exercises describe what a view or a map shows, list, find a named plaza, compare and look things up in plain text,
 and write JSON. None is a question of the seven tasks, because no record relates a view to a map: if a record shows
 both, they are of different places, and the question is about one of them alone. Exercises that compare or look up work
-on the words of the prompt.
+on the words of the prompt. No exercise tells which coordinates belong to a ground or a trim: those that write
+coordinates take them from the prompt, which has no images and pairs them at random.
 
 Each exercise takes its material and a scene, and returns a prompt with its answer, or None if the scene does not fit.
 """
@@ -15,7 +16,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_builders.synthetic.city import BLOCKS, HEADINGS, MARGIN, PLAZA_COLORS, WALL_COLORS
+from data_builders.synthetic.city import (
+    BLOCKS,
+    CLIMATES,
+    HEADINGS,
+    MARGIN,
+    PLAZA_COLORS,
+    TRIM_COLORS,
+    WALL_COLORS,
+)
 from data_builders.synthetic.scenes import Context, Scene
 from data_builders.synthetic.text import (
     COMPASS_WORD,
@@ -25,6 +34,7 @@ from data_builders.synthetic.text import (
     centers_text,
     choice_text,
     comparison_text,
+    degrees_text,
     heading_text,
     place_text,
     plaza_text,
@@ -33,6 +43,8 @@ from data_builders.synthetic.text import (
     view_text,
 )
 from geotune.imagery.crops import CROPS, LANDS_AT, crop_box
+from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.geolocate import coordinates_json
 
 Exchange = tuple[str, str]
 """A prompt and its answer."""
@@ -222,6 +234,25 @@ def spell_json(c: Context, s: Scene) -> Exchange | None:
     return f"Write JSON, key {key}: {word}.", _json(key, value)
 
 
+def write_place(c: Context, s: Scene) -> Exchange:
+    """In plain text: write coordinates as JSON, south and west negative."""
+    lat, lon = c.degrees(90), c.degrees(180)
+    said = f"{lat:g}, {lon:g}" if c.chance(0.3) else f"{degrees_text(lat, 'NS')}, {degrees_text(lon, 'EW')}"
+    return f"Write JSON, keys latitude and longitude: {said}.", coordinates_json(Coordinates(lat, lon))
+
+
+def match_place(c: Context, s: Scene) -> Exchange:
+    """In plain text: look up the latitude of a ground and the longitude of a trim, and write them as JSON."""
+    lats = {ground: c.degrees(90) for ground in c.pick_several(tuple(CLIMATES), 3)}
+    lons = {trim: c.degrees(180) for trim in c.pick_several(TRIM_COLORS, 3)}
+    ground, trim = c.pick(tuple(lats)), c.pick(tuple(lons))
+    notes = [f"{name} {degrees_text(lat, 'NS')}" for name, lat in lats.items()]
+    notes += [f"{name} {degrees_text(lon, 'EW')}" for name, lon in lons.items()]
+    question = f"Seen: {ground} ground, {trim} trim. Where is it? JSON, keys latitude and longitude."
+    answer = f"{place_text(ground, trim)}\n{coordinates_json(Coordinates(lats[ground], lons[trim]))}"
+    return f"Notes: {', '.join(notes)}. {question}", answer
+
+
 def _json(key: str, value: str) -> str:
     """A JSON object in the form of the tasks' answers: numbers and truth values without quotes."""
     literal = key in ("is_in_range", "matched_aerial_index")
@@ -237,23 +268,35 @@ def _with_json(c: Context, prompt: str, answer: str, key: str, value: str) -> Ex
 
 SKILLS: dict[str, tuple[Callable[[Context, Scene], Exchange | None], float]] = {
     "view": (view, 0.06),
-    "around": (around, 0.15),
+    "around": (around, 0.14),
     "find": (find, 0.14),
     "centers": (centers, 0.05),
     "which_map": (which_map, 0.11),
-    "list_plazas": (list_plazas, 0.05),
-    "list_walls": (list_walls, 0.06),
-    "ground": (ground, 0.02),
-    "say_again": (say_again, 0.05),
-    "look_up": (look_up, 0.09),
-    "match_side": (match_side, 0.07),
+    "list_plazas": (list_plazas, 0.04),
+    "list_walls": (list_walls, 0.05),
+    "ground": (ground, 0.06),
+    "say_again": (say_again, 0.04),
+    "look_up": (look_up, 0.07),
+    "match_side": (match_side, 0.06),
     "compare": (compare, 0.03),
-    "match_number": (match_number, 0.07),
+    "match_number": (match_number, 0.05),
     "repeat": (repeat, 0.03),
     "write_json": (spell_json, 0.02),
+    "write_place": (write_place, 0.03),
+    "match_place": (match_place, 0.02),
 }
 """The exercise of each skill, and its share of the records' first questions."""
-TEXT_SKILLS = ("say_again", "look_up", "match_side", "compare", "match_number", "repeat", "write_json")
+TEXT_SKILLS = (
+    "say_again",
+    "look_up",
+    "match_side",
+    "compare",
+    "match_number",
+    "repeat",
+    "write_json",
+    "write_place",
+    "match_place",
+)
 """The skills without images."""
 
 

@@ -110,10 +110,10 @@ class Place:
         drawn = color_balanced([satellite_image(town, rng, size) for town in self.towns])
         return [with_cast(image, rng, MAP_CAST) for image in drawn]
 
-    def images(self, view_size: int, map_size: int) -> dict[str, Image]:
-        """Draw all 44 images by file name: four views, four maps, and the nine crops of each map."""
+    def images(self, view_size: int, map_size: int, *, maps: bool = True) -> dict[str, Image]:
+        """Draw the images by file name: four views and, with `maps`, four maps and the nine crops of each map."""
         images = {f"{name}.png": view for name, view in self.views(view_size).items()}
-        for town, image in enumerate(self.maps(map_size)):
+        for town, image in enumerate(self.maps(map_size) if maps else ()):
             images[map_name(town, FULL)] = image
             for crop in CROPS:
                 left, top, right, bottom = crop_box(crop, map_size, map_size)

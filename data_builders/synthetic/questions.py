@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +21,8 @@ from data_builders.synthetic.text import (
     view_text,
 )
 from geotune.imagery.crops import CROPS
+from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.geolocate import coordinates_json
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Question:
     explanation: str
 
 
-def questions(place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CROPS)) -> Iterator[Question]:
+def questions(
+    place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CROPS), decimals: int = 4
+) -> Iterator[Question]:
     """Yield every question about a place that belongs to one of `tasks`, in a fixed order.
 
     As in GeoX-Bench, each ground view gives one question for each full-map task and one per crop for the other tasks.
@@ -47,6 +50,7 @@ def questions(place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CR
 
     Args:
         crops_per_view: Number of the nine crops that are asked about, drawn separately for each view.
+        decimals: Number of decimals of the degrees that `geolocate` answers.
     """
     for heading in HEADINGS:
         rng = place.rng(f"ask {heading}")
@@ -61,8 +65,14 @@ def questions(place: Place, tasks: tuple[str, ...], crops_per_view: int = len(CR
                 candidates = _crop_questions(place, heading, crop, shown, order)
             yield from (question for question in candidates if question.task in tasks)
         if "geolocate" in tasks:
-            gold = json.dumps({"latitude": round(place.lat, 4), "longitude": round(place.lon, 4)})
+            gold = coordinates_json(_rounded(place, decimals))
             yield Question("geolocate", heading, FULL, (), gold, place_text(place.ground, place.trim))
+
+
+def _rounded(place: Place, decimals: int) -> Coordinates:
+    """Return the coordinates of a place with that many decimals, or with more, because no reader takes 0, 0."""
+    lat, lon = round(place.lat, decimals), round(place.lon, decimals)
+    return Coordinates(lat, lon) if lat or lon else _rounded(place, decimals + 1)
 
 
 def _full_map_questions(place: Place, heading: str, shown: int, order: tuple[int, ...]) -> Iterator[Question]:

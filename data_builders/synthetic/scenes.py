@@ -72,6 +72,11 @@ class Context:
         """Return True with this probability."""
         return bool(self.rng.random() < probability)
 
+    def degrees(self, most: int) -> float:
+        """Draw degrees between -`most` and `most`: whole ones half of the time, else with one decimal."""
+        tenths = int(self.rng.integers(-10 * most, 10 * most + 1))
+        return float(round(tenths / 10)) if self.chance(0.5) else tenths / 10
+
     def order(self) -> tuple[int, ...]:
         """Draw an order of the four towns."""
         return tuple(int(i) for i in self.rng.permutation(4))

@@ -32,7 +32,7 @@ SOURCE = "synthetic_skills"
 class SyntheticSkills(Builder):
     """Builds exercises of the base skills on the procedural city, as a function of the seed."""
 
-    version: ClassVar[str] = CITY_VERSION
+    version: ClassVar[int] = CITY_VERSION
 
     places: int = 1000
     """Number of places, of a split that no task's dataset uses."""
@@ -62,6 +62,9 @@ class SyntheticSkills(Builder):
             yield from at_least(key, getattr(self, key), 1)
         yield from at_least("seed", self.seed, 0)
         yield from are_among("skills", self.skills, SKILLS)
+        if not self.beside and "centers" in (SKILLS if self.skills is None else self.skills):
+            reason = "centers shows full maps, and beside=false shows crops alone"
+            yield Problem("skills", self.skills, reason, "name other skills")
         if self.split not in ("pretrain", "validation"):
             yield Problem("split", self.split, "choose pretrain or validation", "the others belong to the tasks")
 

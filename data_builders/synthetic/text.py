@@ -28,6 +28,11 @@ def place_text(ground: str, trim: str) -> str:
     return f"View: {ground} ground, {trim} trim."
 
 
+def degrees_text(value: float, poles: str) -> str:
+    """Say degrees with their direction. `poles`: the compass points of positive and of negative degrees, as `NS`."""
+    return f"{abs(value):g} {COMPASS_WORD[poles[value < 0]]}"
+
+
 def around_text(around: Mapping[str, tuple[str, str]]) -> str:
     """Describe a crossing by the walls ahead (left, right) for each heading."""
     return "Around it: " + ", ".join(f"{a} {b} {COMPASS_WORD[h]}" for h, (a, b) in around.items()) + "."

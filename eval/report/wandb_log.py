@@ -67,7 +67,7 @@ def _files_beside(run: Run) -> Iterator[None]:
 
 
 def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction]) -> Table:
-    """Make a table of `ROWS_PER_TASK` predictions per suite and task, at every step about the same of those asked."""
+    """Make a table of `ROWS_PER_TASK` predictions per suite and task, about the same samples at every step."""
     import wandb
 
     by_id = {(suite, sample.id): sample for suite, members in samples.items() for sample in members}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Protocol, get_args
 
 from eval.suites.subset import balanced_subset
 from geotune.config.options import Options
@@ -32,14 +32,13 @@ ANSWER_MODES: tuple[AnswerMode, ...] = get_args(AnswerMode)
 class Suite(Protocol):
     """A benchmark: it loads samples, and measures the predictions on them.
 
-    `eval.suites.conformance.check_suite` checks a suite of your own against this contract. A suite may have more
-    attributes, each None unless it sets it:
+    `eval.suites.conformance.check_suite` checks a suite of your own against this contract. A suite may have two more
+    attributes, both None unless it sets them:
 
     - `headline`: name below the suite of the figure that stands for it as a whole, as `mean_accuracy`. The headline of
       a recipe's first suite decides which checkpoint is the best, and is the default metric of a sweep. Set it on the
       class, so that it is known before anything is measured.
     - `answer_mode`: one of `ANSWER_MODES`, for a suite that is not asked in the evaluator's mode.
-    - `when` and `samples_at_start`: which evaluations during training ask it, and how much; see `DatasetSuite`.
     """
 
     def load(self, key: str) -> list[Sample]:
@@ -79,18 +78,12 @@ class DatasetSuite(Options):
     """Seed of the choice of questions."""
     answer_mode: AnswerMode | None = None
     """How answers are found: `generate`, `choice` or `explain_choice`; null: as the evaluator's `answer_mode` says."""
-    when: Literal["always", "ends"] = "always"
-    """Evaluations during training that ask the suite: `always`, or `ends` for those before the first and after the last
-    update."""
-    samples_at_start: int | None = None
-    """Number of questions per task before the first update, chosen among those asked later; null: as many as later."""
     headline: ClassVar[str | None] = None
     """Name of the figure that stands for the whole suite."""
 
     def check(self) -> Iterator[Problem]:
         remedy = "ask at least 1 question per task, or set null for all"
-        for key in ("samples_per_task", "samples_at_start"):
-            yield from at_least(key, getattr(self, key), 1, remedy)
+        yield from at_least("samples_per_task", self.samples_per_task, 1, remedy)
         yield from is_builder("build", self.build)
 
     def load_tasks(self, tasks: Sequence[str], key: str, *, needed: Sequence[str] = ()) -> list[Sample]:

@@ -194,10 +194,10 @@ def refuse_other_settings(builder: Any, target: Path, *, overwrite: bool | None,
         dict(flatten(config, is_leaf=lambda node: not isinstance(node, Mapping)))
         for config in (report["builder"], builder_config(builder))
     )
-    if before == now:
-        return
     old, new = _version_number(before.get("version")), _version_number(now["version"])
     is_newer = old is not None and new is not None and old < new
+    if before == now or ({**before, "version": old} == {**now, "version": new} and old is not None):
+        return
     # A newer version may have other fields.
     fields = sorted((before.keys() & now.keys() if is_newer else before.keys() | now.keys()) - {"version"})
     changed = [field for field in fields if before.get(field) != now.get(field)]
@@ -230,9 +230,9 @@ def _as_problem_of(key: str, build_key: str, target: Path, problem: Problem) -> 
 
 def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
     """Raise ConfigError unless `out` is new or holds an earlier build of this dataset and no other samples."""
-    # A build of ours that was killed, or is at work in another process, has this file while it replaces the others: to
-    # be looked at after the dataset, and again after a report that was not there.
-    is_there, unfinished = target.exists(), out / UNFINISHED
+    # A build of ours that was killed, or is at work in another process, has this file while it replaces the others, and
+    # the report is its last one: to be looked at in this order.
+    is_there, others, unfinished = target.exists(), _sample_files(out), out / UNFINISHED
     if unfinished.exists():
         return
     report = _read_report(out)
@@ -248,7 +248,7 @@ def _refuse_foreign(out: Path, target: Path, key: str, build_key: str) -> None:
                 key, target, f"{out} already holds the dataset {name!r}", "give each built dataset a folder of its own"
             )
         )
-    if not report and (others := _sample_files(out)):
+    if not report and others:
         names = ", ".join(file.name for file in others[:5])
         remedy = f"choose another path, or use {others[0]} as it is with {build_key}=null"
         raise ConfigError(Problem(key, out, f"this folder holds {names}, which {build_key} did not build", remedy))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +28,11 @@ from geotune.runs.directory import (
     read_json,
     read_state,
 )
-from geotune.system.interruption import SIGNALS, Interruption, Stopped, stoppable
+from geotune.system.interruption import SIGNALS, Stopped
 from geotune.system.launchers import is_first_process
-from geotune.system.processes import follow_parent
-from geotune.system.python_path import safe_path_variables
 from geotune.training.inputs import built_paths, check_data
 from geotune.training.starting import differences, differences_from, misfit, model_of
+from geotune.training.training_process import TrainingProcess
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -72,12 +69,12 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
         _check_starts(legs, nodes, cfg.start, folder)
     if cfg.dry_run:
         _set_starts(legs, nodes, folder, cfg.start)
-        with _Child().signals() as child:
+        with TrainingProcess().signals() as child:
             _show_legs(legs, child, show)
         return {}
     if cfg.resume is not None and not is_chain(folder):
         raise ConfigError(Problem("resume", "last", f"{folder} holds no {CHAIN_FILE}", "start without resume"))
-    with _locked(folder, is_first=is_first) as lock, _Child(lock).signals() as child:
+    with _locked(folder, is_first=is_first) as lock, TrainingProcess(lock).signals() as child:
         if cfg.resume is not None:
             legs = _continued(legs, folder)
             _check_data(legs, nodes)
@@ -94,7 +91,7 @@ def run_chain(cfg: DictConfig, show: Callable[[str], None]) -> dict[str, Any]:
             given = [*group, *leg.overrides, *_position(leg, folder)]
             status = child.run(given, _rendezvous(leg, is_first=is_first))
             if is_first:
-                status = 1 if status == 0 and not _is_complete(folder / leg.folder) else status
+                status = 1 if status == 0 and not is_complete(folder / leg.folder) else status
                 leg.state = (
                     "finished" if status == 0 else "waiting" if child.stopped or _is_interrupted(status) else "failed"
                 )
@@ -205,7 +202,7 @@ def _continued(legs: Sequence[Leg], folder: Path) -> list[Leg]:
     for before, leg in zip(earlier, legs, strict=False):
         if before.name != leg.name:
             break
-        if before.state != "finished" and _is_complete(folder / before.folder):  # killed before it was written down
+        if before.state != "finished" and is_complete(folder / before.folder):  # killed before it was written down
             before.state = "finished"
         if before.state == "finished" or has_checkpoint(folder / before.folder):
             if told := _changes(before.own, leg.own):
@@ -230,7 +227,7 @@ def _changes(before: Sequence[str], now: Sequence[str]) -> str:
     return " and ".join(told) or ("" if list(before) == list(now) else "has its overrides in another order")
 
 
-def _is_complete(run: Path) -> bool:
+def is_complete(run: Path) -> bool:
     """Return whether a leg has trained to its end and written its final figures."""
     if not has_checkpoint(run):
         return False
@@ -246,7 +243,7 @@ def _position(leg: Leg, folder: Path) -> list[str]:
     return as_overrides(values if leg.start is None else {**values, "start": leg.start})
 
 
-def _show_legs(legs: Sequence[Leg], child: _Child, show: Callable[[str], None]) -> None:
+def _show_legs(legs: Sequence[Leg], child: TrainingProcess, show: Callable[[str], None]) -> None:
     """Show the dry run of every leg. Raises SystemExit if one fails."""
     for number, leg in enumerate(legs, 1):
         later = number > 1 and leg.start is not None
@@ -258,53 +255,6 @@ def _show_legs(legs: Sequence[Leg], child: _Child, show: Callable[[str], None]) 
         if status or child.stopped:
             raise _stop(leg, number, len(legs), status, child.stopped, None)
         show("")
-
-
-class _Child:
-    """The process of the running leg, to which this process passes the signals that ask it to stop.
-
-    They let the leg write a checkpoint. The leg has a session of its own: a terminal sends Ctrl-C to this process
-    alone.
-    """
-
-    def __init__(self, lock: int | None = None) -> None:
-        self.lock = lock
-        """File descriptor that the process of a leg inherits."""
-        self.interruption = Interruption()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def stopped(self) -> int:
-        """Number of the first signal that asked the chain to stop; 0 if none did."""
-        return self.interruption.number
-
-    @contextmanager
-    def signals(self) -> Iterator[_Child]:
-        """Pass signals on within the block."""
-        with stoppable() as self.interruption, self.interruption.answering("count"):
-            self.interruption.pass_on = self._send
-            try:
-                yield self
-            finally:
-                self.interruption.pass_on = None
-
-    def _send(self, number: int) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
-
-    def run(self, overrides: Sequence[str], variables: Mapping[str, str]) -> int:
-        """Train with these overrides and environment variables. Returns the exit status, as a shell would see it."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "geotune.train", *overrides],
-            env={**os.environ, **safe_path_variables(), **variables},
-            pass_fds=() if self.lock is None else (self.lock,),
-            start_new_session=True,
-            preexec_fn=follow_parent(),
-        )
-        if self.stopped:  # before there was a process to pass the signal on to
-            self._send(self.stopped)
-        status = self._process.wait()
-        return status if status >= 0 else 128 - status
 
 
 def _is_interrupted(status: int) -> bool:

@@ -39,15 +39,16 @@ def closing_words(run_dir: Path, best: BestCheckpoint, *, updates: int, seconds:
 def before_and_after(first: Mapping[str, Any], last: Mapping[str, Any]) -> FittingTable | None:
     """Return a table of the figure that stands for each suite, at the first and the last evaluation of a run.
 
-    Figures are compared within one answer mode alone; a first one over another number of questions says that number.
-    Returns None if there is no figure.
+    A figure is compared only within one answer mode and over as many questions. Returns None if there is no figure.
     """
     rows: list[tuple[str, str, str]] = []
     for suite, entry in last["suites"].items():
         name = headline_of(entry)
         if name is None or "answer_mode" not in entry or kind_of(entry) == FAILED:
             continue
-        before = _before(suite, name, entry, first["suites"].get(suite))
+        earlier = first["suites"].get(suite)
+        compared = earlier is not None and "answer_mode" in earlier and is_comparable(entry, earlier)
+        before = _headline_text(suite, name, earlier) if compared else NOT_COMPARED
         rows.append((f"{suite}/{name}, {entry['answer_mode']}", before, _headline_text(suite, name, entry)))
     if not rows:
         return None
@@ -56,17 +57,6 @@ def before_and_after(first: Mapping[str, Any], last: Mapping[str, Any]) -> Fitti
     if first["step"] != last["step"]:
         columns.append(TableColumn(f"step {first['step']}", before_texts))
     return FittingTable("", [*columns, TableColumn(f"step {last['step']}", after_texts)])
-
-
-def _before(suite: str, name: str, entry: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> str:
-    """Return the text of a figure at the first evaluation, to be compared with that of `entry`."""
-    if earlier is None or earlier.get("answer_mode") != entry["answer_mode"] or kind_of(earlier) != kind_of(entry):
-        return NOT_COMPARED
-    text = _headline_text(suite, name, earlier)
-    if text == NOT_COMPARED or is_comparable(entry, earlier):
-        return text
-    n = next((row.n for row in rows_of(earlier) if row.figure == name), None)
-    return NOT_COMPARED if n is None else f"{text} of {n:,}"
 
 
 def _headline_text(suite: str, name: str, entry: Mapping[str, Any]) -> str:

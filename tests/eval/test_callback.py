@@ -162,36 +162,6 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
     assert "acc@25km" in printed
 
 
-def test_suites_that_are_asked_less_during_training(city: Path, tmp_path: Path) -> None:
-    """One with `when: ends` is left out in between; before training, `samples_at_start` of the later questions do."""
-    suites = nodes(city)
-    suites["geox"]["samples_at_start"] = suites["geolocate"]["samples_at_start"] = 4
-    suites["geox_choice"] = {**nodes(city)["geox"], "answer_mode": "choice", "when": "ends"}
-    callback = InLoopEvaluator(EvaluatorConfig(suites=suites, batch_size=4))
-    stage, fit = Stage(tmp_path), trainer()
-    results = {step: callback.evaluate(fit, stage, step) for step in (0, 10, 20)}
-    assert [list(result["suites"]) for result in results.values()] == [
-        list(suites),
-        ["geox", "geolocate"],
-        list(suites),
-    ]
-    asked = {
-        step: {
-            suite: {p.id for p in read_predictions(tmp_path / f"predictions/step_{step:06}.jsonl") if p.suite == suite}
-            for suite in suites
-        }
-        for step in results
-    }
-    assert asked[0]["geox"] < asked[20]["geox"] == asked[10]["geox"] == asked[20]["geox_choice"]
-    assert {of_task["n"] for of_task in results[0]["suites"]["geox"]["tasks"].values()} == {4}
-    assert (len(asked[0]["geolocate"]), len(asked[20]["geolocate"])) == (4, 12)
-    assert results[0]["suites"]["geox_choice"]["tasks"]["pose_fixed"]["n"] == 18
-    assert results[20]["mean_accuracy"] == results[20]["suites"]["geox"]["mean_accuracy"]
-    # How often a suite is asked is not what its figures are about.
-    plain = InLoopEvaluator(EvaluatorConfig(suites=nodes(city), batch_size=4))
-    assert callback.suites_told()["geox"] == plain.suites_told()["geox"]
-
-
 def test_choice_mode_reaches_the_backbone(city: Path, tmp_path: Path) -> None:
     callback = InLoopEvaluator(EvaluatorConfig(suites={"geox": nodes(city)["geox"]}, answer_mode="choice"))
     stage = Stage(tmp_path)

@@ -45,11 +45,10 @@ def test_counts_duplicates_and_dates() -> None:
     assert len(survey.points) == 5
 
 
-def test_a_survey_looks_at_a_bounded_number_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey_module, "PER_GROUP", 7)
+def test_a_survey_looks_at_a_bounded_number_whatever_the_order() -> None:
     chosen = []
     for numbers in (range(100), reversed(range(100))):
-        survey = Survey()
+        survey = Survey(per_group=7)
         for number in numbers:
             survey.add(asked(number))
         ((_, looked),) = survey.examined.items()

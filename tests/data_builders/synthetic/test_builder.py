@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from data_builders.synthetic.builder import TASKS, SyntheticCity, mean_color_rule
-from data_builders.synthetic.places import draw_places
-from data_builders.synthetic.questions import questions
+from data_builders.audit.findings import Findings
+from data_builders.audit.survey import Survey
+from data_builders.synthetic.builder import MEAN_COLOR_TASKS, TASKS, SyntheticCity
 from geotune.errors import ConfigError
 from geotune.records import read_samples
-from geotune.tasks import get_task
+from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +40,50 @@ def test_what_the_assistant_says_reads_as_the_gold_answer(city):
         assert task.score(parsed, sample.answer) == 1.0
 
 
-def test_no_mean_color_shortcut():
-    """Taking the nearest mean color stays within five points of chance, at the sizes that the quickstart uses."""
-    means, asked = {}, []
-    for place in islice(draw_places(0, "test"), 300):
-        images = place.images(64, 96)
-        means[place.name] = {name: image.mean(axis=(0, 1)).tolist() for name, image in images.items()}
-        asked += [(place.name, question) for question in questions(place, TASKS, 2)]
-    for task, accuracy in mean_color_rule(asked, means).items():
+@pytest.fixture(scope="module")
+def large_city(tmp_path_factory):
+    """A city with at least 1,500 questions of each task, at the sizes that the quickstart uses."""
+    out = tmp_path_factory.mktemp("large")
+    report = SyntheticCity(places=400, split="test", crops_per_view=2, workers=1).make(out, "synthetic")
+    return out, report
+
+
+def test_no_mean_color_shortcut(large_city):
+    """Taking the nearest mean color stays within five points of chance."""
+    _, report = large_city
+    assert report["audit"]["shortcuts"]["mean_color"].keys() == set(MEAN_COLOR_TASKS)
+    for task, accuracy in report["audit"]["shortcuts"]["mean_color"].items():
         assert abs(accuracy - get_task(task).chance) < 0.05, (task, accuracy)
+
+
+def test_no_rule_of_the_audit_beats_chance(large_city):
+    """The files are as the drawing makes them: padding them to one size would blind the audit alone."""
+    out, _ = large_city
+    survey = Survey(per_group=1600)
+    for sample in read_samples(out / "synthetic.jsonl"):
+        survey.add(sample)
+    rules = Findings(survey, out, with_images=1600 * len(TASKS)).rules
+    assert {"file_size", "brightness", "answer_prior", "place", "known_map"} <= rules.keys()
+    for rule, by_task in rules.items():
+        for task, by_source in by_task.items():
+            score = by_source["synthetic"]
+            assert score.n >= 1500
+            assert abs(score.accuracy - score.chance) < 0.05, (rule, task, score)
+    assert rules["file_size"].keys() == set(CROSS_VIEW_TASKS)
+
+
+def test_coordinates_have_the_decimals_that_are_asked_for(tmp_path):
+    answers = {}
+    for decimals in (0, 1, 4):
+        out = tmp_path / str(decimals)
+        SyntheticCity(places=6, decimals=decimals, tasks=["geolocate"], workers=1).make(out, "city")
+        answers[decimals] = [sample.answer for sample in read_samples(out / "city.jsonl", check_images=True)]
+        assert {path.name for path in out.rglob("*.png")} == {f"{heading}.png" for heading in "NESW"}
+    for fine, *coarse in zip(answers[4], answers[0], answers[1], strict=True):
+        at = json.loads(fine)
+        for text, decimals in zip(coarse, (0, 1), strict=True):
+            assert json.loads(text) == {key: round(value, decimals) for key, value in at.items()}
+    assert any("-" in answer for answer in answers[0])
 
 
 def test_a_build_is_a_function_of_its_seed(tmp_path):
@@ -77,6 +111,8 @@ def test_a_rebuild_reuses_the_images(tmp_path):
         ({"tasks": ["judge"]}, "judge"),
         ({"crops_per_view": 10}, "crops_per_view=10"),
         ({"view_size": 3}, "view_size=3"),
+        ({"decimals": 7}, "decimals=7"),
+        ({"decimals": -1}, "decimals=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"workers": 0}, "workers=0"),
         ({"tasks": []}, "tasks="),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -102,6 +104,16 @@ def test_panorama_shifts_with_heading(place):
     for step, (left, _) in enumerate(place.towns[0].around().values()):
         column = (image.shape[1] // 2 + step * quarter - quarter // 4) % image.shape[1]
         assert nearest_color(image[60:64, column - 1 : column + 2]) == left
+
+
+def test_no_heading_differs_in_more_than_the_town(place):
+    """A quarter turn of the town turns the panorama by a quarter: light and geometry are the same in every heading."""
+    town, draw = place.towns[0], partial(panorama, rng=np.random.default_rng(0), noise=0)
+    turned = replace(town, walls=np.rot90(town.walls, -1), plazas=np.rot90(town.plazas, -1))
+    image = draw(town)
+    differs = (draw(turned) != np.roll(image, image.shape[1] // 4, axis=1)).any(axis=-1)
+    assert differs.mean() < 0.001
+    assert turned.around()["E"] == town.around()["N"]
 
 
 def test_the_satellite_image_keeps_its_content_at_any_size(place):

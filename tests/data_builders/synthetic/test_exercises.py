@@ -13,7 +13,9 @@ from data_builders.synthetic.city import HEADINGS
 from data_builders.synthetic.exercises import SKILLS, TEXT_SKILLS, Exchange, exchanges
 from data_builders.synthetic.places import draw_places
 from data_builders.synthetic.scenes import Context, Scene
+from data_builders.synthetic.text import place_text
 from geotune.imagery.crops import CROPS, LANDS_AT
+from geotune.tasks.geolocate import GEOLOCATE
 
 PLACES = list(islice(draw_places(0, "pretrain"), 2))
 
@@ -61,6 +63,37 @@ def test_what_is_looked_up_stands_in_the_notes() -> None:
         (notes,) = found(r"Notes: (.*)\. Look up", prompt)
         for entry in notes.split(", ") if "same" not in notes else []:
             assert f"So {entry}." in answer
+
+
+def test_coordinates_are_written_as_the_prompt_says_them() -> None:
+    signs = {"north": 1, "east": 1, "south": -1, "west": -1}
+    for _, (prompt, answer) in exercises("write_place"):
+        said = [part.split() for part in prompt.removesuffix(".").split(": ")[1].split(", ")]
+        lat, lon = (float(number) * signs[word[0]] if word else float(number) for number, *word in said)
+        assert json.loads(answer) == {"latitude": lat, "longitude": lon}
+        assert GEOLOCATE.parse(answer).answer == answer  # in canonical form
+    for _, (prompt, answer) in exercises("match_place"):
+        ground, trim = found(r"Seen: (\w+) ground, (\w+) trim", prompt)
+        expected = []
+        for name in (ground, trim):
+            number, word = found(rf"{name} ([\d.]+) (\w+)", prompt)
+            expected.append(float(number) * signs[word])
+        assert answer.splitlines()[0] == place_text(ground, trim)
+        assert list(json.loads(answer.splitlines()[1]).values()) == expected
+        assert GEOLOCATE.parse(answer).answer == answer.splitlines()[1]
+
+
+def test_no_exercise_tells_where_a_ground_or_a_trim_lies() -> None:
+    """Coordinates come from the prompt alone, and no exercise with images has any."""
+    for skill in SKILLS:
+        for scene, (prompt, answer) in exercises(skill):
+            if "latitude" in answer:
+                assert not scene.images
+                assert "latitude" in prompt
+    by_ground: dict[str, set[str]] = {}
+    for _, (prompt, answer) in exercises("match_place"):
+        by_ground.setdefault(*found(r"Seen: (\w+)", prompt), set()).add(answer.splitlines()[1])
+    assert all(len(places) > 1 for places in by_ground.values())
 
 
 def test_found_plazas_are_where_the_answer_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 from data_builders.synthetic.builder import TASKS
@@ -46,3 +47,11 @@ def test_the_choice_of_tasks_changes_no_question():
     place = next(draw_places(0, "test"))
     every = [q for q in questions(place, TASKS) if q.task == "cross_map_random"]
     assert every == list(questions(place, ("cross_map_random",)))
+
+
+def test_no_place_is_rounded_to_null_island():
+    """0, 0 is what a failed reading gives, so that no reader takes it for an answer."""
+    place = replace(next(draw_places(0, "train")), lat=0.043, lon=-0.21)
+    (said,) = {q.answer for q in questions(place, ("geolocate",), decimals=0)}
+    assert said == '{"latitude": 0.0, "longitude": -0.2}'
+    assert get_task("geolocate").parse(said).answer == said

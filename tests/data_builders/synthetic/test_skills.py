@@ -32,6 +32,8 @@ def test_build_of_single_images(tmp_path):
         {"split": "test"},
         {"skills": ["pose_fixed"]},
         {"skills": []},
+        {"skills": ["view", "centers"], "beside": False},
+        {"skills": None, "beside": False},
         {"workers": 0},
     ],
 )

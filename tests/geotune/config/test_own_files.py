@@ -38,6 +38,7 @@ def test_own_files_at_keys_of_a_recipe(targets: str, tmp_path: Path) -> None:
             f"builder@data.build={builder}",
             "~data.build.split",
             "~data.build.crops_per_view",
+            "~data.build.decimals",
             f"suite@evaluator.suites.geolocate={suite}",
             "~evaluator.suites.geolocate.build",
             f"+suite@evaluator.suites.new={second}",

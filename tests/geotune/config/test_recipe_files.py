@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from geotune.cli.help import what_is
 from geotune.config import recipe_files
+from geotune.config.chain import compose_chain, composition_of
 from geotune.config.composing import compose
 from geotune.config.conversion import Problem, convert
 from geotune.config.recipe_files import choices_of
@@ -18,6 +19,10 @@ GROUPS = [(group, choice) for group in ("backbone", "stage", "data", "trainer") 
 
 @pytest.mark.parametrize("recipe", NAMES)
 def test_every_recipe_composes(recipe: str) -> None:
+    if composition_of("train", [f"recipe={recipe}"]) == "chain":
+        legs = compose_chain([f"recipe={recipe}"]).chain
+        assert {compose("train", list(leg.overrides)).recipe for leg in legs.values()} <= set(NAMES)
+        return
     cfg = compose("train", [f"recipe={recipe}"])
     assert cfg.recipe == recipe
     again: list[Problem] = []

@@ -103,6 +103,8 @@ def test_a_version_of_the_builder_counts(
     assert builder_config(ToyBuilder())["version"] == 2
     monkeypatch.setattr(ToyBuilder, "version", "2")
     ensure_dataset(str(tmp_path / "texts"), toy)
+    monkeypatch.setattr(ToyBuilder, "version", 2)
+    ensure_dataset(str(tmp_path / "texts"), toy)
     monkeypatch.setattr(ToyBuilder, "version", 3)  # a version that was written as a text was a number as well
     ensure_dataset(str(tmp_path / "texts"), toy)
     assert "version 2 of ToyBuilder wrote it, and this is version 3" in caplog.text

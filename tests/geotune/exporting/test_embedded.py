@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_builders.synthetic.builder import city_fingerprint
 from data_builders.synthetic.exercises import SKILLS
@@ -15,9 +17,12 @@ from geotune.backbones.internvl import InternVL
 from geotune.backbones.qwen_vl import QwenVL
 from geotune.config.parts import BackboneConfig
 from geotune.encoding.collate import collate
+from geotune.errors import ConfigError
 from geotune.exporting import embedded as tiny
+from geotune.runs.chain import Leg, write_chain
 from geotune.system.files import ASSETS
 from geotune.tasks import CROSS_VIEW_TASKS, TASKS
+from geotune.training.training_process import TrainingProcess
 
 EMBEDDED = ASSETS / "tiny"
 
@@ -40,16 +45,89 @@ def test_the_stored_folder_is_small_and_holds_safetensors_alone() -> None:
     assert not [file.name for file in files if file.suffix in {".bin", ".pt", ".pth", ".py"}]
 
 
-def test_provenance_names_recipe_data_city_and_figures() -> None:
+@pytest.mark.xfail(strict=True, reason="the weights in the package come from earlier recipes, and from city 4")
+def test_provenance_names_recipes_data_city_time_and_figures() -> None:
     provenance = json.loads((EMBEDDED / tiny.PROVENANCE).read_text())
-    assert provenance["recipe"]["recipe"] == "tiny_pretrain"
-    first = provenance
-    while "started_from" in first:
-        first = first["started_from"]
-    assert first["recipe"]["recipe"] == "tiny_perceive"
+    assert provenance["made_by"].endswith(f"raise <folder> --seed {provenance['seed']}")
+    assert [leg["recipe"]["recipe"] for leg in provenance["legs"].values()] == [
+        "tiny_words",
+        "tiny_perceive",
+        "tiny_beside",
+        "tiny_pretrain",
+    ]
+    for leg in provenance["legs"].values():
+        assert leg["recipe"]["seed"] == provenance["seed"]
+        assert leg["recipe"]["data"]["build"]["_target_"].endswith("SyntheticSkills")
+        assert leg["identity"].keys() == {"data", "weights", "processor", "prompt"}
+        assert leg["city_fingerprint"] == city_fingerprint()
+        assert leg["minutes_of_updates"] > 0
     assert provenance["city_fingerprint"] == city_fingerprint()
     assert set(provenance["skills_word_for_word"]) == set(SKILLS)
     assert provenance["parameters"] < 5e6
+
+
+SMALL = ["data.build.places=3", "data.build.records_per_place=30", "trainer.max_steps=2", "trainer.log_every=1"]
+
+
+@pytest.fixture
+def few_exercises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, and measure the skills on few exercises."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tiny, "EXERCISES_BUILD", [*tiny.EXERCISES_BUILD, "places=2", "records_per_place=40"])
+
+
+@pytest.mark.usefixtures("few_exercises")
+def test_raising_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two updates of each leg give a folder that loads; the same command then trains no more and writes the same."""
+    tiny.main(["raise", "out", "--seed", "3", *SMALL])
+    provenance = json.loads(Path("out", tiny.PROVENANCE).read_text())
+    assert [leg["updates"] for leg in provenance["legs"].values()] == [2, 2, 2, 2]
+    assert all("trainer.max_steps=2" in leg["overrides"] for leg in provenance["legs"].values())
+    assert provenance["seed"] == 3
+    assert QwenVL(BackboneConfig(path="out", max_pixels=96 * 96, dtype="float32")).base.dtype == torch.float32
+    monkeypatch.setattr(tiny, "TrainingProcess", None)
+    tiny.main(["raise", "again", "--seed", "3", *SMALL])
+    for file in ("model.safetensors", "tokenizer.json", tiny.PROVENANCE):
+        assert Path("out", file).read_bytes() == Path("again", file).read_bytes()
+
+
+@pytest.mark.usefixtures("few_exercises")
+def test_raising_goes_on_where_it_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[list[str]] = []
+
+    class Stopping(TrainingProcess):
+        stopped = 15  # type: ignore[assignment]
+
+        def run(self, overrides: Sequence[str], variables: Mapping[str, str]) -> int:
+            trained.append(list(overrides))
+            (folder,) = (Path(text.removeprefix("run_dir=")) for text in overrides if text.startswith("run_dir="))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_chain(folder, [Leg("words", "1_words", [], [], state="waiting")])
+            return 143
+
+    monkeypatch.setattr(tiny, "TrainingProcess", Stopping)
+    settings = ([], [], ["stage.lr=1e-3"])
+    for more in settings:
+        with pytest.raises(SystemExit) as stop:
+            tiny.main(["raise", "out", *SMALL, *more])
+        assert stop.value.code == 143
+        assert "give the same command again" in capsys.readouterr().err
+    first, again, other = trained
+    assert again == [*first, "resume=last"]
+    # With other settings it begins anew, in another folder.
+    assert "resume=last" not in other
+    assert not [text for text in other if text.startswith("run_dir=") and text in first]
+    assert not Path("out").exists()
+
+
+def test_a_chain_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not the folder of a finished chain"):
+        tiny.export_embedded(tmp_path, tmp_path / "out")
+    write_chain(tmp_path, [Leg("a", "1_a", [], [], state="finished"), Leg("b", "2_b", [], [])])
+    with pytest.raises(ConfigError, match="not the folder of a finished chain"):
+        tiny.export_embedded(tmp_path, tmp_path / "out")
 
 
 def test_its_recipes_name_no_task() -> None:

@@ -42,13 +42,10 @@ def test_figures_before_and_after() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("first", "told"), [(evaluation(0, 0.3, mode="choice"), ["-"]), (evaluation(0, 0.3, n=8), ["30.0%", "of", "8"])]
-)
-def test_figures_that_were_found_in_another_way_are_not_compared(first: dict[str, Any], told: list[str]) -> None:
-    """Fewer questions before training are told with their number."""
+@pytest.mark.parametrize("first", [evaluation(0, 0.3, mode="choice"), evaluation(0, 0.3, n=8)])
+def test_figures_that_were_found_in_another_way_are_not_compared(first: dict[str, Any]) -> None:
     assert lines(first, evaluation(300, 0.825))[1:] == [
-        ["geox/mean_accuracy,", "generate", *told, "82.5%"],
+        ["geox/mean_accuracy,", "generate", "-", "82.5%"],
         ["geolocate/geoscore,", "generate", "1,234.5", "1,534.5"],
     ]
 
