@@ -85,7 +85,8 @@ def train_command(materials: Path) -> list[str]:
     suite = "evaluator.suites.geox"
     return [
         *("-m", "geotune.train", "recipe=quickstart", "run_dir=run", "data.build=null", f"data.path={city}"),
-        *(f"{suite}.build=null", f"{suite}.path={city}", f"{suite}.samples_per_task=2", "~evaluator.suites.geolocate"),
+        *(f"{suite}.build=null", f"{suite}.path={city}", f"{suite}.samples_per_task=2"),
+        *("~evaluator.suites.geox_choice", "~evaluator.suites.geolocate"),
         *("evaluator.every=3", "evaluator.max_new_tokens=12", "data.batch_size=2", "trainer.accumulate=2"),
         *(f"trainer.max_steps={UPDATES}", "trainer.checkpoint_every=3", "trainer.log_every=1"),
     ]

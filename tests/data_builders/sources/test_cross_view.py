@@ -499,8 +499,6 @@ def test_augmented_labels_are_true_of_the_city_drawn_anew(
 ) -> None:
     """Every augmented question shows the images that a mirrored and turned town would give."""
     monkeypatch.setattr(city, "OFF_MIDDLE", 0.0)
-    first_walls = city._first_walls
-    monkeypatch.setattr(city, "_first_walls", lambda heading: _unshaded(*first_walls(heading)))
     rng = np.random.default_rng(0)
     towns = {}
     for number in range(5):
@@ -541,10 +539,6 @@ def test_augmented_labels_are_true_of_the_city_drawn_anew(
         if sample.task == "cross_map":
             assert meta["maps"][int(sample.answer)].endswith(meta["image_id"])
     assert len(seen) > 1
-
-
-def _unshaded(distance: np.ndarray, block: np.ndarray, faces_east: np.ndarray) -> tuple[np.ndarray, ...]:
-    return distance, block, np.zeros_like(faces_east)
 
 
 def test_every_bad_record_is_named(tmp_path: Path) -> None:

@@ -21,17 +21,10 @@ def turned(town: city.Town, symmetry: Symmetry) -> city.Town:
     return replace(town, walls=symmetry.map(town.walls), plazas=symmetry.map(town.plazas))
 
 
-def _unshaded(distance: np.ndarray, block: np.ndarray, faces_east: np.ndarray) -> tuple[np.ndarray, ...]:
-    return distance, block, np.zeros_like(faces_east)
-
-
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch) -> city.Town:
     # The camera stands exactly at the center of the map, as in every dataset of real images.
     monkeypatch.setattr(city, "OFF_MIDDLE", 0.0)
-    # Walls are not shaded: the shade depends on the compass direction and would not turn with the town.
-    first_walls = city._first_walls
-    monkeypatch.setattr(city, "_first_walls", lambda heading: _unshaded(*first_walls(heading)))
     return city.draw_towns(np.random.default_rng(5), 1, 2)[0]
 
 
