@@ -27,6 +27,7 @@ import psutil
 
 from benchmarks.machine import machine
 from geotune.records import read_samples
+from geotune.runs.logs import seconds_of_updates
 from geotune.system.strict_json import write_json
 from geotune.tasks.coordinates import Coordinates, parse_coordinates
 
@@ -87,9 +88,10 @@ def train(folder: Path, seed: int) -> dict[str, Any]:
     first, *_, last = evaluations.values()
     suites, tasks = last["suites"], last["suites"]["geox"]["tasks"]
     seconds = [entry["seconds"] for entry in evaluations.values()]
+    update_size = read(folder / "run" / "checkpoints" / "last" / "state.json")["update_size"]
     return figures | {
         "evaluation_minutes": [round(each / 60, 2) for each in seconds],
-        "training_minutes": round(training_seconds(folder / "run") / 60, 2),
+        "training_minutes": round(seconds_of_updates(folder / "run" / "metrics.csv", update_size) / 60, 2),
         "mean_accuracy": round(suites["geox"]["mean_accuracy"], 4),
         "tasks": {name: round(of_task["accuracy"], 4) for name, of_task in tasks.items()},
         "least_above_chance": round(min(of_task["accuracy"] - of_task["chance"] for of_task in tasks.values()), 4),
@@ -99,19 +101,6 @@ def train(folder: Path, seed: int) -> dict[str, Any]:
             name: round(suites["geolocate"][name], 4) for name in ("coverage", "median_km", "acc@750km", "acc@2500km")
         },
     }
-
-
-def training_seconds(run: Path) -> float:
-    """Return the seconds of all updates, without evaluations and checkpoints."""
-    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text(encoding="utf-8").splitlines()]
-    step, speed = header.index("step"), header.index("perf/samples_per_second")
-    total, before = 0.0, 0
-    size = read(run / "checkpoints" / "last" / "state.json")["update_size"]
-    for row in rows:
-        if len(row) > speed and row[speed]:
-            total += (int(row[step]) - before) * size / float(row[speed])
-            before = int(row[step])
-    return total
 
 
 def cold(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ goes on where it was stopped. `geotune/assets/tiny` was made in this way.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 import tempfile
@@ -38,6 +37,7 @@ from geotune.exporting.untrained import create_tiny, create_tiny_internvl
 from geotune.records import read_samples
 from geotune.runs.chain import Leg, is_chain, read_chain
 from geotune.runs.directory import CHECKPOINTS, read_state
+from geotune.runs.logs import seconds_of_updates
 from geotune.sample import Sample
 from geotune.system.digests import fingerprint_of
 from geotune.system.files import open_atomically
@@ -162,14 +162,7 @@ def _leg_provenance(leg: Leg, run_dir: Path) -> dict[str, Any]:
 
 def _minutes(run_dir: Path) -> float:
     """Return the time of a run's updates, without what lay between them."""
-    size = read_state(run_dir / CHECKPOINTS / "last").update_size
-    seconds, before = 0.0, 0
-    with (run_dir / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if speed := row.get("perf/samples_per_second"):
-                seconds += (int(row["step"]) - before) * size / float(speed)
-                before = int(row["step"])
-    return seconds / 60
+    return seconds_of_updates(run_dir / "metrics.csv", read_state(run_dir / CHECKPOINTS / "last").update_size) / 60
 
 
 def _city(dataset: Path) -> str:

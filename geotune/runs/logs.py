@@ -64,6 +64,20 @@ def figures_at(path: Path, step: int) -> dict[str, float]:
     return {}
 
 
+def seconds_of_updates(path: Path, update_size: int) -> float:
+    """Return the seconds of all updates in a run's `metrics.csv`, without evaluations, checkpoints and pauses.
+
+    update_size: number of samples of an update.
+    """
+    seconds, before = 0.0, 0
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if speed := row.get("perf/samples_per_second"):
+                seconds += (int(row["step"]) - before) * update_size / float(speed)
+                before = int(row["step"])
+    return seconds
+
+
 def keep_until(path: Path, step: int) -> None:
     """Drop from a run's log the entries after `step` and an incomplete last line. A missing file is left alone."""
     if not path.is_file():
