@@ -16,12 +16,15 @@ from geotune.backbones.adapters import Parts
 from geotune.backbones.base import Backbone
 from geotune.backbones.image_only import ImageOnly
 from geotune.backbones.pretrained import load_image_processor, load_tokenizer
+from geotune.backbones.window_attention import tower_layout, use_window_attention
 from geotune.encoding.encoder import Encoder
 from geotune.encoding.segments import FeatureGrid, Segment
 from geotune.errors import BadRecord, ConfigError, Problem
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from geotune.config.parts import BackboneConfig
 
 
 class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # noqa: N801 - the stock name
@@ -80,7 +83,7 @@ class QwenEncoder(Encoder):
         """Normalized patches and grids of N images, as the stock image processor computes them.
 
         `pixel_values` holds the patches of all images (sum of patches, channels x frames x patch x patch),
-        `image_grid_thw` the grid of each image (N, 3).
+        `image_grid_thw`, on the host, the grid of each image (N, 3).
         """
         processor = self.processor.image_processor
         patch, merge, frames = processor.patch_size, processor.merge_size, processor.temporal_patch_size
@@ -97,7 +100,7 @@ class QwenEncoder(Encoder):
             blocks = blocks.expand(*blocks.shape[:6], frames, patch, patch).reshape(len(numbers), rows * columns, -1)
             for number, block in zip(numbers, blocks, strict=True):
                 values[starts[number] : starts[number + 1]] = block
-        return {"pixel_values": values, "image_grid_thw": torch.tensor(grids, device=values.device)}
+        return {"pixel_values": values, "image_grid_thw": torch.tensor(grids)}
 
     def positions(self, segment: Segment) -> tuple[np.ndarray, int]:
         """Position ids (3, T) and the span of the segment.
@@ -120,6 +123,10 @@ class QwenVL(Backbone):
     family = "qwen2_5_vl"
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     model_class = Qwen2_5_VLForConditionalGeneration
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        use_window_attention(self.base.model.visual)
 
     @classmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> QwenEncoder:
@@ -150,6 +157,9 @@ class QwenVL(Backbone):
         visual, grids = self.base.model.visual, pixels["image_grid_thw"]
         # The merger runs inside the tower's forward pass. With a frozen tower no input of the merger requires a
         # gradient, so autograd records the merger alone if it trains, and nothing otherwise.
-        merged = visual(pixels["pixel_values"].to(visual.dtype), grid_thw=grids).pooler_output
+        layout = tower_layout(visual, grids, pixels["pixel_values"].device)
+        merged = visual(
+            pixels["pixel_values"].to(visual.dtype), grid_thw=grids, layout=layout, **layout.precomputed
+        ).pooler_output
         sizes = (grids.prod(-1) // visual.spatial_merge_size**2).tolist()
         return list(torch.split(merged, sizes))
