@@ -32,7 +32,7 @@ def load_backbone(setup: Setup) -> Any:
                 setup.model,
                 setup.max_pixels,
                 dtype=setup.dtype,  # type: ignore[arg-type]
-                attn="flex" if setup.name == "flex" else "sdpa",
+                attn="auto" if setup.name in ("tree", "plain") else setup.name,  # type: ignore[arg-type]
                 gradient_checkpointing=setup.checkpointing,
                 lora=LoraConfig(r=8, alpha=32),
             )

@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", choices=MODELS, default="25m")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all, but flex only on a GPU")
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all; varlen and sdpa only on a GPU")
     parser.add_argument("--views", type=int, default=8, help="ground views with 39 questions each")
     parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
@@ -287,7 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="result file; benchmarks/results/sft_speed.json by default")
     parser.add_argument("--markdown", type=Path, help="file to write the printed table to")
     args = parser.parse_args(argv)
-    args.contenders = args.contenders or [name for name in NAMES if name != "flex" or args.device == "cuda"]
+    args.contenders = args.contenders or [
+        name for name in NAMES if name not in ("varlen", "sdpa") or args.device == "cuda"
+    ]
     args.out = args.out or RESULTS / ("sft_speed.json" if args.device == "cpu" else f"sft_speed_{args.model}.json")
     try:
         result = run(args)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-NAMES = ("tree", "flex", "plain", "trl")
-TREES = ("tree", "flex")
-"""Contenders that read prefix trees: by SDPA, and by FlexAttention."""
+NAMES = ("tree", "varlen", "sdpa", "plain", "trl")
+TREES = ("tree", "varlen", "sdpa")
+"""Contenders that read prefix trees, on CUDA by the kernel of this name; `tree` by the default one."""
 LEARNING_RATE = 1e-4
 COUNTED = ("samples", "tokens", "alone", "padded", "patches")
 """Counts of a turn: samples; their tokens as read, as separate sequences, and with padding; image patches."""

@@ -121,7 +121,7 @@ class Backbone(nn.Module):
             model_class=self.model_class,
             parts=self.parts,
             dtype=self.dtype,
-            attn="sdpa" if self.attn == "flex" else self.attn,
+            attn="eager" if self.attn == "eager" else "sdpa",
             trust_remote_code=trust_remote_code,
         )
 
@@ -283,7 +283,7 @@ class Backbone(nn.Module):
         """Hidden states (N, hidden) at the N tokens `batch.logit_index`."""
         mask: torch.Tensor | TreeMask | None = batch.attention
         if batch.subtree_end is not None:
-            mask = TreeMask(batch.subtree_end, self.device, flex=self.attn == "flex")
+            mask = TreeMask(batch.subtree_end, self.device, attn=self.attn)
         hidden: torch.Tensor = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
         return hidden.flatten(0, 1)[batch.logit_index]
 

@@ -2,7 +2,8 @@
 
 A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
 only to the keys on its path, so each token costs what it costs in a separate sequence, and no square mask is built. On
-CUDA this is one call of SDPA per block, or with `attn=flex` one FlexAttention kernel for the whole tree.
+CUDA this is one FlexAttention kernel for the whole tree, one call of a flash kernel per depth of the tree
+(`varlen_attention`), or one call of SDPA per block; `tree_kernel` chooses.
 
 On the CPU the keys of a path are not concatenated. The tokens of a block's subtree follow the block directly and see
 all of it, so one flash kernel attends from the subtree to the block. A token's partial outputs, from its own block and
@@ -12,15 +13,20 @@ each partial output from the merged output and its log-sum-exp.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from geotune.backbones.varlen_attention import Round, rounds_of, varlen_attention
 from geotune.encoding.prefix_tree import AttentionBlock, attention_blocks
+from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -29,18 +35,25 @@ NAME = "geotune_tree"
 """Name of the attention function in transformers."""
 TILE = 128
 """Side of FlexAttention's tiles in tokens."""
+LEAST_HEAD, LARGEST_HEAD = 16, 256
+"""Smallest size of a head that FlexAttention's kernels take (smaller heads are padded with zeros), and the largest that
+any kernel but SDPA takes."""
+TreeKernel = Literal["shared", "flex", "varlen", "paths"]
+"""Flash kernels of the CPU, FlexAttention, flash kernels of CUDA, or SDPA block by block."""
+WITHOUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+log = logging.getLogger(__name__)
 
 
 class TreeMask:
     """Attention mask of a sequence that holds prefix trees; transformers passes it to the layers in place of a tensor.
 
     subtree_end: int64 (T,); token q may attend to token k if k <= q < subtree_end[k]. device: device of the queries.
-    flex: use FlexAttention; it has an effect on CUDA alone.
+    attn: `auto`, or the kernel for CUDA; see `tree_kernel`.
     """
 
-    def __init__(self, subtree_end: torch.Tensor, device: torch.device, *, flex: bool = False) -> None:
+    def __init__(self, subtree_end: torch.Tensor, device: torch.device, *, attn: str = "auto") -> None:
         self.subtree_end = subtree_end
-        self.flex = flex and device.type == "cuda"
+        self.attn = attn
         self.device = device
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
@@ -56,6 +69,11 @@ class TreeMask:
             (slice(block.start, block.stop), slice(block.stop, int(self.subtree_end[block.start])))
             for block in self.blocks
         ]
+
+    @cached_property
+    def rounds(self) -> tuple[Round, ...]:
+        """The calls of `varlen_attention`, which all layers share."""
+        return rounds_of(self)
 
     @property
     def sizes(self) -> list[int]:
@@ -169,6 +187,44 @@ class _SharedAttention(torch.autograd.Function):
         return for_query, for_key, for_value, None, None
 
 
+@cache
+def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int) -> TreeKernel:
+    """Return the kernel that reads prefix trees on a type of device, in `dtype`, with heads of `size`.
+
+    attn: `auto` for the fastest one, `flex`, `varlen`, or `sdpa` for SDPA block by block; the CPU has one of its own.
+    Says so, once, if only SDPA is left. Raises ConfigError if the kernel that `attn` names can't do it.
+    """
+    if device == "cpu":
+        return "shared"
+    if attn == "sdpa":
+        return "paths"
+    reasons = {kernel: _why_not(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
+    if attn in reasons:
+        if reason := reasons[attn]:
+            raise ConfigError(Problem("backbone.attn", attn, reason, "set backbone.attn=auto"))
+        return attn  # type: ignore[return-value]
+    for kernel, reason in reasons.items():
+        if reason is None:
+            return kernel  # type: ignore[return-value]
+    found = ", ".join(f"{kernel}: {reason}" for kernel, reason in reasons.items())
+    log.warning("prefix trees are read by SDPA, block by block, which is slow (%s)", found)
+    return "paths"
+
+
+def _why_not(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | None:
+    """Return why a kernel can't be used, None if it can."""
+    taken = {torch.float16, torch.bfloat16} | ({torch.float32} if kernel == "flex" else set())
+    if device != "cuda":
+        return f"it needs CUDA, and the device is {device}"
+    if dtype not in taken:
+        return f"it does not take {dtype}"
+    if size > LARGEST_HEAD:
+        return f"it takes heads of at most {LARGEST_HEAD} numbers, and the model's have {size}"
+    if kernel == "varlen" and torch.cuda.get_device_capability() < (8, 0):
+        return "it needs compute capability 8.0 (Ampere) or later"
+    return None
+
+
 def tree_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
 ) -> torch.Tensor:
@@ -184,13 +240,16 @@ def tree_attention(
     # Autocast would cast here: rotary positions leave queries and keys in float32 if the weights are float32.
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
-    if kind == "cpu" and not dropout:
+    kernel = "paths" if dropout else tree_kernel(mask.attn, kind, dtype, size)
+    if kernel == "shared":
         out: torch.Tensor = _SharedAttention.apply(
             query.view(kv_heads, groups, length, size), key[0][:, None], value[0][:, None], mask, scale
         )
         return out.permute(2, 0, 1, 3).reshape(1, length, heads, size).transpose(1, 2)
-    if mask.flex and not dropout:
+    if kernel == "flex":
         return flex_attention(query, key, value, mask, scale=scale)
+    if kernel == "varlen":
+        return varlen_attention(query, key, value, mask, scale=scale)
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     return path_attention(query, key, value, mask, dropout=dropout, scale=scale)
 
@@ -199,10 +258,18 @@ def flex_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, scale: float | None
 ) -> torch.Tensor:
     """Compute `tree_attention` by FlexAttention: compiled on CUDA, elsewhere a slow reference without gradients."""
+    size = query.shape[-1]
+    scale = size**-0.5 if scale is None else scale
+    wider = [nn.functional.pad(tensor, (0, max(0, LEAST_HEAD - size))) for tensor in (query, key, value)]
     out: torch.Tensor = _flex(query.is_cuda)(
-        query, key, value, block_mask=mask.block_mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+        *wider,
+        block_mask=mask.block_mask,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+        # Fewer than 128 queries would otherwise go to a decoding kernel, which fails for lack of a configuration.
+        kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
     )
-    return out
+    return out[..., :size]
 
 
 @cache
@@ -224,20 +291,22 @@ def path_attention(
     # One split for all blocks: each slice of the whole tensor would get a gradient of full size.
     queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs = []
-    for number, block in enumerate(mask.blocks):
-        path = (*block.ancestors, number)
-        before = sum(sizes[ancestor] for ancestor in block.ancestors)
-        outputs.append(
-            nn.functional.scaled_dot_product_attention(
-                queries[number],
-                torch.cat([keys[i] for i in path], dim=2) if before else keys[number],
-                torch.cat([values[i] for i in path], dim=2) if before else values[number],
-                attn_mask=mask.path_mask(sizes[number], before) if before else None,
-                is_causal=not before,
-                dropout_p=dropout,
-                scale=scale,
+    # cuDNN builds a plan for every new shape, and nearly every block has one of its own.
+    with sdpa_kernel(WITHOUT_CUDNN) if query.is_cuda else nullcontext():
+        for number, block in enumerate(mask.blocks):
+            path = (*block.ancestors, number)
+            before = sum(sizes[ancestor] for ancestor in block.ancestors)
+            outputs.append(
+                nn.functional.scaled_dot_product_attention(
+                    queries[number],
+                    torch.cat([keys[i] for i in path], dim=2) if before else keys[number],
+                    torch.cat([values[i] for i in path], dim=2) if before else values[number],
+                    attn_mask=mask.path_mask(sizes[number], before) if before else None,
+                    is_causal=not before,
+                    dropout_p=dropout,
+                    scale=scale,
+                )
             )
-        )
     return torch.cat(outputs, dim=2)
 
 

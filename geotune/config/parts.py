@@ -52,8 +52,10 @@ class BackboneConfig(PartOptions):
     """Smallest number of pixels of an image; smaller images are scaled up. null means the family's own limit."""
     dtype: Literal["bf16", "float32"] = "bf16"
     """Precision of the frozen weights and of the forward pass."""
-    attn: Literal["sdpa", "flex", "eager"] = "sdpa"
-    """Attention implementation; flex runs prefix trees through the compiled kernels of FlexAttention, on CUDA only."""
+    attn: Literal["auto", "flex", "varlen", "sdpa", "eager"] = "auto"
+    """Attention implementation. For prefix trees on CUDA: FlexAttention (flex, compiled at its first use), flash
+    kernels depth by depth (varlen), or SDPA block by block (sdpa, slow); auto takes the first of them that works. On
+    the CPU, and for anything but trees, these four are the same. eager is slow and meant for comparisons."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     trust_remote_code: bool = False

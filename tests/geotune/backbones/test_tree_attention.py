@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.backbones.generation import generate
-from geotune.backbones.tree_attention import TILE, TreeMask, flex_attention, path_attention, tree_attention
+from geotune.backbones.tree_attention import (
+    TILE,
+    TreeMask,
+    flex_attention,
+    path_attention,
+    tree_attention,
+    tree_kernel,
+)
 from geotune.encoding.collate import collate, collate_tree
 from geotune.encoding.prefix_tree import build_tree
+from geotune.errors import ConfigError
 from geotune.sample import Sample, Turn
 from geotune.stages.sft import nll_sum
 
@@ -134,18 +142,20 @@ def test_attention_equals_that_under_the_dense_mask(
         torch.testing.assert_close(gradient, other, atol=2e-5, rtol=1e-4)
 
 
-def test_flex_attention_equals_attention_under_the_dense_mask(load_tiny: Callable[..., Any], city: City) -> None:
+@pytest.mark.parametrize(("size", "scale"), [(16, 0.5), (8, None), (24, None)])
+def test_flex_attention_equals_attention_under_the_dense_mask(
+    size: int, scale: float | None, load_tiny: Callable[..., Any], city: City
+) -> None:
     folder, samples = city
     encoder = load_tiny("qwen").encoder
     subtree_end = torch.from_numpy(
         build_tree([encoder.encode(sample.in_folder(folder)) for sample in samples[:9]]).subtree_end()
     )
-    mask = TreeMask(subtree_end, torch.device("cpu"), flex=True)
-    assert not mask.flex, "without CUDA the ordinary kernels are used"
-    query, key, value = (torch.randn(1, heads, len(subtree_end), 16) for heads in (4, 2, 2))
+    mask = TreeMask(subtree_end, torch.device("cpu"))
+    query, key, value = (torch.randn(1, heads, len(subtree_end), size) for heads in (4, 2, 2))
     repeated = [tensor.repeat_interleave(2, dim=1) for tensor in (key, value)]
-    wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=0.5)
-    torch.testing.assert_close(flex_attention(query, key, value, mask, scale=0.5), wanted, atol=1e-5, rtol=1e-5)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=scale)
+    torch.testing.assert_close(flex_attention(query, key, value, mask, scale=scale), wanted, atol=1e-5, rtol=1e-5)
 
 
 @given(
@@ -175,15 +185,71 @@ def test_flex_attention_reads_every_visible_tile(subtree_end: np.ndarray) -> Non
     assert (full <= every).all()
 
 
+@pytest.mark.parametrize(
+    ("attn", "device", "dtype", "size", "kernel"),
+    [
+        ("auto", "cpu", torch.float32, 8, "shared"),
+        ("flex", "cpu", torch.bfloat16, 8, "shared"),
+        ("auto", "cuda", torch.bfloat16, 128, "flex"),
+        ("auto", "cuda", torch.float32, 8, "flex"),
+        ("sdpa", "cuda", torch.bfloat16, 128, "paths"),
+        ("auto", "mps", torch.float32, 64, "paths"),
+        ("auto", "cuda", torch.float64, 64, "paths"),
+        ("auto", "cuda", torch.bfloat16, 512, "paths"),
+    ],
+)
+def test_the_kernel_is_the_fastest_that_works(
+    attn: str,
+    device: str,
+    dtype: torch.dtype,
+    size: int,
+    kernel: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    tree_kernel.cache_clear()
+    found = {tree_kernel(attn, device, dtype, size) for _ in range(3)}
+    assert found == {kernel}
+    assert len(caplog.records) == (kernel == "paths" and attn == "auto"), "a fallback is said once"
+
+
+@pytest.mark.parametrize(
+    ("attn", "device", "dtype", "size", "reason"),
+    [
+        ("flex", "mps", torch.float32, 64, "needs CUDA"),
+        ("flex", "cuda", torch.float64, 64, "does not take torch.float64"),
+        ("varlen", "cuda", torch.float32, 64, "does not take torch.float32"),
+        ("varlen", "cuda", torch.bfloat16, 512, "at most 256 numbers"),
+        ("varlen", "cuda", torch.bfloat16, 64, "compute capability"),
+    ],
+)
+def test_a_kernel_that_cannot_do_it_is_refused(
+    attn: str, device: str, dtype: torch.dtype, size: int, reason: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    tree_kernel.cache_clear()
+    with pytest.raises(ConfigError, match=reason):
+        tree_kernel(attn, device, dtype, size)
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("flex", [False, True])
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize(
+    ("attn", "dtype", "atol"),
+    [
+        ("sdpa", torch.float32, 2e-3),
+        ("flex", torch.float32, 2e-3),
+        ("sdpa", torch.bfloat16, 5e-2),
+        ("flex", torch.bfloat16, 5e-2),
+        ("varlen", torch.bfloat16, 5e-2),
+    ],
+)
 def test_attention_on_a_gpu(
-    flex: bool, dtype: torch.dtype, atol: float, load_tiny: Callable[..., Any], city: City
+    attn: str, dtype: torch.dtype, atol: float, load_tiny: Callable[..., Any], city: City
 ) -> None:
     """Compare output and gradients for trees of several lengths, which share one compiled kernel."""
     folder, samples = city
@@ -193,7 +259,7 @@ def test_attention_on_a_gpu(
         subtree_end = torch.from_numpy(
             build_tree([encoder.encode(sample.in_folder(folder)) for sample in samples[:count]]).subtree_end()
         )
-        mask = TreeMask(subtree_end, device, flex=flex)
+        mask = TreeMask(subtree_end, device, attn=attn)
         sizes = (8, 2, 2)
         query, key, value = (
             torch.randn(1, heads, len(subtree_end), 64, device=device, dtype=dtype, requires_grad=True)
@@ -214,9 +280,10 @@ def test_attention_on_a_gpu(
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("language_model", ["lora", "full"])
-def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callable[..., Any], city: City) -> None:
+@pytest.mark.parametrize("attn", ["auto", "flex", "varlen"])
+def test_bf16_on_a_gpu(language_model: str, attn: str, load_tiny: Callable[..., Any], city: City) -> None:
     """Queries and keys are float32 if all weights train."""
-    backbone = load_tiny("qwen", attn="flex", dtype="bf16", language_model=language_model).train().to("cuda")
+    backbone = load_tiny("qwen", attn=attn, dtype="bf16", language_model=language_model).train().to("cuda")
     encoded = [backbone.encode(sample.in_folder(city[0])) for sample in questions(city, 8)]
     loss, _, gradients = outcome(backbone, [collate_tree(encoded, backbone.encoder).to("cuda")])
     wanted, _, _ = outcome(backbone, [collate(encoded, backbone.encoder).to("cuda")])
@@ -227,7 +294,7 @@ def test_flex_attention_in_bf16_on_a_gpu(language_model: str, load_tiny: Callabl
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
-@pytest.mark.parametrize("attn", ["sdpa", "flex", "eager"])
+@pytest.mark.parametrize("attn", ["auto", "sdpa", "flex", "eager"])
 def test_tree_equals_separate_samples_on_a_gpu(
     family: str, attn: str, load_tiny: Callable[..., Any], city: City
 ) -> None:

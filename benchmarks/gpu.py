@@ -1,0 +1,190 @@
+"""Everything that a GPU is needed for, in at most eight minutes: tests, a micro-batch taken apart, speed, answers.
+
+    python -m benchmarks.gpu                              one GPU, a random Qwen2.5-VL-7B in bf16
+    python -m benchmarks.gpu --only training speed
+    python -m benchmarks.gpu --device cpu --model tiny    the same parts without a GPU, to see that they run
+
+Each part is a process of its own with a time limit; one that fails or takes too long does not stop the others. The
+results are written after every part, and printed as a table at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.sft_speed import ROOT, markdown, versions
+from geotune.system.strict_json import write_json
+
+LAST_LINES = 12
+"""Number of lines of its log that a failed part shows."""
+
+Reader = Callable[[str, Path], dict[str, Any]]
+"""Reads the figures of a part from what it printed and from the file that it was told to write."""
+
+
+class Part:
+    """A part: its command, its time limit in seconds, and how its figures are read.
+
+    fails: whether an exit status other than 0 is a failure, or else a figure.
+    """
+
+    def __init__(self, arguments: Sequence[str], limit: int, read: Reader, *, fails: bool = True) -> None:
+        self.arguments = tuple(arguments)
+        self.limit = limit
+        self.read = read
+        self.fails = fails
+
+    def run(self, file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+        """Run the part; returns its seconds with its figures, or with the reason why it has none."""
+        command = [sys.executable, "-m", *(str(file) if text == "FILE" else text for text in self.arguments)]
+        began = time.perf_counter()
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                status: int | None = process.wait(self.limit)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                _kill_session(process)
+            log.seek(0)
+            text = log.read()
+        result: dict[str, Any] = {"seconds": round(time.perf_counter() - began, 1)}
+        if status is None:
+            return result | {"failed": f"took longer than {self.limit} s", "log": text.splitlines()[-LAST_LINES:]}
+        try:
+            if status and self.fails:
+                raise ValueError(f"ended with status {status}")
+            return result | self.read(text, file)
+        except (ValueError, LookupError, OSError) as error:
+            return result | {"failed": str(error), "log": text.splitlines()[-LAST_LINES:]}
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, if they still run."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def read_last_line(text: str, file: Path) -> dict[str, Any]:
+    """Return the JSON object that a part printed last. Raises ValueError if there is none."""
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    if not lines:
+        raise ValueError("printed no figures")
+    figures: dict[str, Any] = json.loads(lines[-1])
+    return figures
+
+
+def read_speed(text: str, file: Path) -> dict[str, Any]:
+    """Return the result file of `benchmarks.sft_speed`."""
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {"variants": result["variants"], "ratios": result["ratios"]}
+
+
+def read_tests(text: str, file: Path) -> dict[str, Any]:
+    """Return how many tests passed, failed and were skipped. Raises ValueError if pytest did not come to its end."""
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", text)}
+    if not counts:
+        raise ValueError("pytest printed no summary")
+    return {**counts, "not_passed": re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)}
+
+
+def parts_of(args: argparse.Namespace) -> dict[str, Part]:
+    """Return all parts by name."""
+    common = ["--model", args.model, "--device", args.device, "--work", str(args.work), "--side", str(args.side)]
+    one = "benchmarks.microbatch"
+    speed = ["benchmarks.sft_speed", *common, "--rounds", "1", "--updates", "3", "--out", "FILE"]
+    speed += ["--contenders", *args.contenders, *(["--trl", str(args.trl)] if args.trl else [])]
+    tests = ["pytest", "-m", "gpu", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no"]
+    return {
+        "training": Part([one, "training", *common], 60, read_last_line),
+        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 60, read_last_line),
+        "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 60, read_last_line),
+        "answers": Part([one, "answers", *common], 60, read_last_line),
+        "speed": Part(speed, 200, read_speed),
+        "tests": Part(tests, 150, read_tests, fails=False),
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Return the results as text, part by part."""
+    lines = []
+    for name, figures in result["parts"].items():
+        lines.append(f"\n{name} ({figures['seconds']} s)")
+        if "failed" in figures:
+            lines += [f"  failed: {figures['failed']}", *(f"    {line}" for line in figures["log"])]
+        elif "variants" in figures:
+            lines += [f"  {line}" for line in markdown(dict(figures)).splitlines()]
+        else:
+            for key, value in figures.items():
+                if key == "ten_most_expensive_ms":
+                    lines += [f"  {milliseconds:9.2f} ms  {kernel}" for kernel, milliseconds in value.items()]
+                elif key != "seconds":
+                    lines.append(f"  {key}: {', '.join(value) if isinstance(value, list) else value}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line. Returns the exit status: 1 if a part failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=("tiny", "25m", "7b"), default="7b")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
+    parser.add_argument("--contenders", nargs="+", default=["tree", "plain"], help="contenders of the part speed")
+    parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, unless the environment has it")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; by default all")
+    parser.add_argument("--work", type=Path, default=ROOT / "datasets" / "bench", help="folder for data and model")
+    parser.add_argument("--out", type=Path, help="result file; by default benchmarks/results/gpu.json on a GPU")
+    args = parser.parse_args(argv)
+    parts = parts_of(args)
+    if unknown := set(args.only or ()) - parts.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(parts)}")
+    if args.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("PyTorch finds no CUDA device; see that all parts run with --device cpu --model tiny")
+    out = args.out or (ROOT / "benchmarks" / "results" / "gpu.json" if args.device == "cuda" else None)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    result: dict[str, Any] = {
+        "bench": "gpu",
+        "command": shlex.join(["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)]),
+        "machine": machine(args.device),
+        "versions": versions(args.trl),
+        "model": args.model,
+        "parts": {},
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (name, part) in enumerate(parts.items()):
+            if args.only and name not in args.only:
+                continue
+            print(f"{name}: at most {part.limit} s", file=sys.stderr, flush=True)
+            result["parts"][name] = part.run(Path(scratch, f"{number}.json"), environment)
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_json(out, result)
+    print(table(result))
+    return int(any("failed" in figures for figures in result["parts"].values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,180 @@
+"""Where the time of one micro-batch goes, and how fast questions are answered, with a random Qwen2.5-VL.
+
+    python -m benchmarks.microbatch training --model 7b --device cuda
+    python -m benchmarks.microbatch answers --model 7b --device cuda
+
+Both print one line of JSON. `training` takes a prefix tree of 13 questions apart: image features, forward pass of the
+language model, backward pass; it counts what is launched (on a CPU: operators called) and names the ten most expensive
+kernels (on a CPU: operators). `answers` has 64 questions answered in the modes generate and choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.contender import load_backbone
+from benchmarks.material import build_model, build_questions
+from benchmarks.turns import TREES, Setup
+from geotune.records import read_samples
+from geotune.sample import Sample
+
+VIEWS = 8
+TREE = 13
+"""Questions of the micro-batch."""
+ANSWERED = 64
+NEW_TOKENS = 16
+"""Tokens that each answer has; a random model hardly ever ends one itself."""
+WARM_UP, REPEATS = 2, 5
+
+
+def setup_of(args: argparse.Namespace) -> tuple[Setup, list[Sample]]:
+    """Build the missing material; returns the settings of the backbone, and the questions with their images' paths."""
+    file = build_questions(args.work, views=VIEWS, side=args.side)
+    setup = Setup(
+        name=args.attn,
+        model=str(build_model(args.work, args.model, file)),
+        questions=str(file),
+        max_pixels=args.side**2,
+        batch_size=TREE,
+        accumulate=1,
+        warmup=0,
+        updates=0,
+        turns=0,
+        device=args.device,
+        dtype="bf16" if args.device == "cuda" else "float32",
+        checkpointing=args.checkpointing,
+    )
+    return setup, [sample.in_folder(file.parent) for sample in read_samples(file)]
+
+
+class Timer:
+    """Times work on a device in milliseconds, which it waits for."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def __call__(self, work: Callable[[], Any]) -> float:
+        self._wait()
+        began = time.perf_counter()
+        work()
+        self._wait()
+        return (time.perf_counter() - began) * 1e3
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def training(args: argparse.Namespace) -> dict[str, Any]:
+    """Take the micro-batch apart; returns times in ms, counts and the most expensive kernels."""
+    from geotune.encoding.collate import collate_tree
+    from geotune.stages.sft import nll_sum
+
+    setup, samples = setup_of(args)
+    backbone = load_backbone(setup)
+    backbone.disable_feature_cache()
+    backbone.train()
+    batch = collate_tree([backbone.encode(sample) for sample in samples[:TREE]], backbone.encoder).to(args.device)
+    timer = Timer(args.device)
+    loss: list[torch.Tensor] = []
+
+    def tower() -> None:
+        with torch.no_grad(), backbone._autocast():
+            backbone._distinct_image_features(batch)
+
+    def forward() -> None:
+        loss[:] = [nll_sum(backbone(batch), batch.labels)]
+
+    def backward() -> None:
+        loss.pop().backward()  # type: ignore[no-untyped-call]
+        backbone.zero_grad()
+
+    for _ in range(WARM_UP):
+        tower(), forward(), backward()
+    times = [[timer(part) for part in (tower, forward, backward)] for _ in range(REPEATS)]
+    of_tower, of_forward, of_backward = (statistics.median(column) for column in zip(*times, strict=True))
+    on_gpu = args.device == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
+        forward(), backward()
+        timer._wait()
+    events = profiler.key_averages()
+    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA] if on_gpu else events
+    cost = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    expensive = sorted(kernels, key=lambda event: -getattr(event, cost))[:10]
+    launched = [event.count for event in events if not on_gpu or event.key.startswith(("cudaLaunch", "cuLaunch"))]
+    together = of_forward + of_backward
+    return {
+        "samples": TREE,
+        "images": len(batch.images),
+        "tokens": batch.tokens,
+        "tower_ms": round(of_tower, 1),
+        "forward_ms": round(of_forward, 1),
+        "backward_ms": round(of_backward, 1),
+        "tokens_per_second": round(batch.tokens / together * 1e3),
+        "launches" if on_gpu else "operators": sum(launched),
+        "ten_most_expensive_ms": {event.key[:90]: round(getattr(event, cost) / 1e3, 2) for event in expensive},
+        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
+    }
+
+
+def answers(args: argparse.Namespace) -> dict[str, Any]:
+    """Have questions answered in two modes; returns questions per second, after one batch to warm up."""
+    from eval.answerers.local import LocalAnswerer
+    from eval.evaluator import as_question
+    from geotune.tasks import get_task
+
+    setup, samples = setup_of(args)
+    backbone = load_backbone(setup)
+    backbone.eval()
+    answerer, timer = LocalAnswerer(backbone, batch_size=16), Timer(args.device)
+
+    def ask(chosen: Sequence[Sample], mode: Any) -> None:
+        questions = [as_question(sample, get_task(sample.task), mode) for sample in chosen]
+        tasks = [get_task(sample.task) for sample in chosen]
+        options = [{option: task.target(option) for option in task.options} for task in tasks]
+        asked = (
+            answerer.generate(questions, NEW_TOKENS)
+            if mode == "generate"
+            else answerer.score_options(questions, options, None)
+        )
+        assert len(list(asked)) == len(questions)
+
+    figures = {}
+    with torch.no_grad():
+        for mode in ("generate", "choice"):
+            ask(samples[ANSWERED : ANSWERED + 16], mode)
+            backbone.clear_feature_cache()
+            milliseconds = timer(lambda mode=mode: ask(samples[:ANSWERED], mode))  # type: ignore[misc]
+            figures[f"{mode}_questions_per_second"] = round(ANSWERED / milliseconds * 1e3, 2)
+    return {"questions": ANSWERED, "new_tokens": NEW_TOKENS, **figures}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.microbatch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", choices=("training", "answers"))
+    parser.add_argument("--model", default="7b", help="size of the model: tiny, 25m or 7b (default)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--attn", choices=TREES, default="tree", help="attention over the tree; tree: the default")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
+    parser.add_argument("--work", type=Path, default=Path("datasets", "bench"), help="folder for data and model")
+    args = parser.parse_args(argv)
+    print(json.dumps({"training": training, "answers": answers}[args.part](args)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""Attention over a prefix tree by flash kernels for sequences of various lengths: one call per depth of the tree.
+
+First each block of tokens attends to itself, causally. Then, for each depth, the tokens below each block of that depth
+attend to all of the block. The partial outputs are merged by log-sum-exp. In the backward pass a kernel computes the
+gradient of each partial output from the merged output and its log-sum-exp, as the CPU does it in `tree_attention`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from geotune.backbones.tree_attention import TreeMask
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges of tokens, packed one after another."""
+
+    tokens: torch.Tensor | None
+    """Indices of the packed tokens, int64 (tokens,); None if they are all tokens in order."""
+    ends: torch.Tensor
+    """Boundaries of the packed ranges, int32 (ranges + 1,)."""
+    longest: int
+    """Number of tokens of the longest range."""
+
+    @classmethod
+    def pack(cls, ranges: Sequence[tuple[int, int]], total: int, device: torch.device) -> Ranges:
+        """Pack ranges [start, stop) of a sequence of `total` tokens."""
+        sizes = [stop - start for start, stop in ranges]
+        ends = torch.tensor([0, *itertools.accumulate(sizes)], dtype=torch.int32)
+        tokens = None
+        if sum(sizes) < total:
+            tokens = torch.cat([torch.arange(start, stop) for start, stop in ranges]).to(device)
+        return cls(tokens, ends.to(device), max(sizes))
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the packed rows of `tensor`."""
+        return tensor if self.tokens is None else tensor[self.tokens]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One call of the kernel: the tokens of each range of `queries` attend to the same range of `keys`."""
+
+    queries: Ranges
+    keys: Ranges
+    causal: bool
+
+
+def rounds_of(mask: TreeMask) -> tuple[Round, ...]:
+    """Return the calls that together let each token attend to what `mask` lets it see."""
+    total, device = len(mask.subtree_end), mask.device
+    own = Ranges.pack([(block.start, block.stop) for block in mask.blocks], total, device)
+    rounds = [Round(own, own, causal=True)]
+    by_depth: dict[int, list[tuple[slice, slice]]] = {}
+    for block, (of_block, below) in zip(mask.blocks, mask.shares, strict=True):
+        if below.start < below.stop:
+            by_depth.setdefault(len(block.ancestors), []).append((below, of_block))
+    for _, pairs in sorted(by_depth.items()):
+        queries, keys = ([(part.start, part.stop) for part in column] for column in zip(*pairs, strict=True))
+        rounds.append(Round(Ranges.pack(queries, total, device), Ranges.pack(keys, total, device), causal=False))
+    return tuple(rounds)
+
+
+class Kernel(NamedTuple):
+    """A flash kernel for packed tokens (tokens, heads, D); keys and values may have fewer heads than queries."""
+
+    forward: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    """(query, key, value, round, scale) -> output, and log-sum-exp in float32 (heads, query tokens)."""
+    backward: Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+    """(gradient, query, key, value, output, log-sum-exp, round, scale) -> gradients of query, key and value."""
+
+
+def _cuda_forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, turn: Round, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    out, log_sums, *_ = torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        turn.queries.ends,
+        turn.keys.ends,
+        turn.queries.longest,
+        turn.keys.longest,
+        0.0,
+        turn.causal,
+        False,
+        scale=scale,
+    )
+    return out, log_sums
+
+
+def _cuda_backward(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    out: torch.Tensor,
+    log_sums: torch.Tensor,
+    turn: Round,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    no_dropout = torch.zeros(2, dtype=torch.uint64, device=query.device)
+    for_query, for_key, for_value = torch.ops.aten._flash_attention_backward(
+        gradient,
+        query,
+        key,
+        value,
+        out,
+        log_sums.contiguous(),
+        turn.queries.ends,
+        turn.keys.ends,
+        turn.queries.longest,
+        turn.keys.longest,
+        0.0,
+        turn.causal,
+        no_dropout,
+        torch.empty(0, device=query.device),
+        scale=scale,
+    )
+    return for_query, for_key, for_value
+
+
+CUDA = Kernel(_cuda_forward, _cuda_backward)
+"""Flash attention of PyTorch, as `torch.nn.attention.varlen` calls it; float16 and bfloat16 alone."""
+
+
+class _VarlenAttention(torch.autograd.Function):
+    """Attention of packed tokens (T, heads, D) over the rounds of a tree."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        rounds: Sequence[Round],
+        scale: float,
+        kernel: Kernel,
+    ) -> torch.Tensor:
+        first, *others = rounds
+        out, log_sums = kernel.forward(query, key, value, first, scale)
+        if others:
+            out = out.float()
+        for turn in others:
+            rows, keys = turn.queries, turn.keys
+            share, more = kernel.forward(rows.of(query), keys.of(key), keys.of(value), turn, scale)
+            tokens = slice(None) if rows.tokens is None else rows.tokens
+            before = log_sums[:, tokens]
+            out[tokens] = out[tokens].lerp(share.float(), (more - before).sigmoid().T[..., None])
+            log_sums[:, tokens] = torch.logaddexp(before, more)
+        out = out.to(query.dtype)
+        ctx.save_for_backward(query, key, value, out, log_sums)
+        ctx.rounds, ctx.scale, ctx.kernel = rounds, scale, kernel
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, out, log_sums = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        totals: list[torch.Tensor] = []
+        for turn in ctx.rounds:
+            rows, keys = turn.queries, turn.keys
+            of_rows = log_sums if rows.tokens is None else log_sums[:, rows.tokens]
+            parts = ctx.kernel.backward(
+                rows.of(gradient),
+                rows.of(query),
+                keys.of(key),
+                keys.of(value),
+                rows.of(out),
+                of_rows,
+                turn,
+                ctx.scale,
+            )
+            if not totals:  # the first round reads every token
+                totals = [part.float() if len(ctx.rounds) > 1 else part for part in parts]
+                continue
+            for total, part, where in zip(totals, parts, (rows, keys, keys), strict=True):
+                if where.tokens is None:
+                    total += part
+                else:
+                    total.index_add_(0, where.tokens, part.to(total.dtype))
+        return (*(total.to(query.dtype) for total in totals), None, None, None)
+
+
+def varlen_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: TreeMask,
+    *,
+    scale: float | None,
+    kernel: Kernel = CUDA,
+) -> torch.Tensor:
+    """Attention under `mask`: (1, heads, T, D).
+
+    query: (1, heads, T, D). key, value: (1, kv heads, T, D). scale: factor of the scores; None for 1 / sqrt(D).
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    packed = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
+    out: torch.Tensor = _VarlenAttention.apply(*packed, mask.rounds, scale, kernel)
+    return out.transpose(0, 1)[None]
