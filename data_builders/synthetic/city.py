@@ -25,8 +25,8 @@ from geotune.imagery.crops import LANDS_AT
 Image = NDArray[np.uint8]
 CityGrid = NDArray[np.int64]
 
-CITY_VERSION = 5
-"""Increase it when an image or a label would change: the embedded backbone was trained on one version."""
+CITY_VERSION = 6
+"""Increase it when an image or a text would change: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 40, 40),

@@ -36,6 +36,7 @@ from data_builders.synthetic.text import (
     comparison_text,
     degrees_text,
     heading_text,
+    located_text,
     place_text,
     plaza_text,
     plazas_text,
@@ -249,8 +250,8 @@ def match_place(c: Context, s: Scene) -> Exchange:
     notes = [f"{name} {degrees_text(lat, 'NS')}" for name, lat in lats.items()]
     notes += [f"{name} {degrees_text(lon, 'EW')}" for name, lon in lons.items()]
     question = f"Seen: {ground} ground, {trim} trim. Where is it? JSON, keys latitude and longitude."
-    answer = f"{place_text(ground, trim)}\n{coordinates_json(Coordinates(lats[ground], lons[trim]))}"
-    return f"Notes: {', '.join(notes)}. {question}", answer
+    at = Coordinates(lats[ground], lons[trim])
+    return f"Notes: {', '.join(notes)}. {question}", f"{located_text(ground, trim, at)}\n{coordinates_json(at)}"
 
 
 def _json(key: str, value: str) -> str:

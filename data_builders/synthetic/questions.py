@@ -15,7 +15,7 @@ from data_builders.synthetic.text import (
     choice_text,
     comparison_text,
     heading_text,
-    place_text,
+    located_text,
     plaza_text,
     plazas_text,
     view_text,
@@ -65,8 +65,9 @@ def questions(
                 candidates = _crop_questions(place, heading, crop, shown, order)
             yield from (question for question in candidates if question.task in tasks)
         if "geolocate" in tasks:
-            gold = coordinates_json(_rounded(place, decimals))
-            yield Question("geolocate", heading, FULL, (), gold, place_text(place.ground, place.trim))
+            at = _rounded(place, decimals)
+            located = located_text(place.ground, place.trim, at)
+            yield Question("geolocate", heading, FULL, (), coordinates_json(at), located)
 
 
 def _rounded(place: Place, decimals: int) -> Coordinates:

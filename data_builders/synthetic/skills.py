@@ -23,7 +23,7 @@ from geotune.errors import Problem
 from geotune.sample import IMAGE_TAG, Sample, Turn
 from geotune.system.parallel import parallel_map
 from geotune.system.progress import progress_bar
-from geotune.tasks import SYSTEM_PROMPT
+from geotune.tasks import SYSTEM_PROMPT, TASKS
 
 SOURCE = "synthetic_skills"
 
@@ -46,6 +46,9 @@ class SyntheticSkills(Builder):
     """Names of the skills to write; null for all."""
     beside: bool = True
     """Whether a view and maps may stand in one exercise; false: they never do, and all maps are crops (easier)."""
+    asides: int = 0
+    """Largest number of random words that stand between the images and the first question of an exercise. Without them
+    a model learns to see from the distances of the exercises' own prompts alone."""
     split: str = "pretrain"
     """pretrain to train, or validation to measure the skills on other places."""
     view_size: int = 64
@@ -60,7 +63,8 @@ class SyntheticSkills(Builder):
             yield Problem("places", self.places, "exercises show images of two places", "give at least 2")
         for key in ("records_per_place", "questions", "workers"):
             yield from at_least(key, getattr(self, key), 1)
-        yield from at_least("seed", self.seed, 0)
+        for key in ("seed", "asides"):
+            yield from at_least(key, getattr(self, key), 0)
         yield from are_among("skills", self.skills, SKILLS)
         if not self.beside and "centers" in (SKILLS if self.skills is None else self.skills):
             reason = "centers shows full maps, and beside=false shows crops alone"
@@ -75,7 +79,7 @@ class SyntheticSkills(Builder):
         names = list(SKILLS if self.skills is None else self.skills)
         shares = np.array([SKILLS[name][1] for name in names])
         for index, place in enumerate(places):
-            rng = place.rng("skills")
+            rng, aside_rng = place.rng("skills"), place.rng("asides")
             for number in range(self.records_per_place):
                 other = (index + 1 + int(rng.integers(len(places) - 1))) % len(places)
                 skill = names[int(rng.choice(len(names), p=shares / shares.sum()))]
@@ -88,7 +92,8 @@ class SyntheticSkills(Builder):
                     wanted[shown].add(file)
                     folder = place_folder(writer.images_dir, places[shown], self.view_size, self.map_size)
                     files.append(str(folder / file))
-                writer.write(_sample(f"{place.name}/{number:03d}/{skill}", place, skill, asked, files))
+                aside = _aside(aside_rng, self.asides) if files else ""
+                writer.write(_sample(f"{place.name}/{number:03d}/{skill}", place, skill, asked, files, aside))
         draw = partial(write_shown_images, folder=writer.images_dir, view_size=self.view_size, map_size=self.map_size)
         jobs = [(place, frozenset(wanted[index])) for index, place in enumerate(places)]
         with (
@@ -101,10 +106,16 @@ class SyntheticSkills(Builder):
         writer.audit["city_fingerprint"] = city_fingerprint()
 
 
-def _sample(name: str, place: Place, skill: str, asked: Sequence[Exchange], files: list[str]) -> Sample:
-    """The exercise as a sample, with the images `files` in its first turn."""
+def _aside(rng: np.random.Generator, most: int) -> str:
+    """Draw up to `most` words of the tasks' prompts, in random order; they mean nothing."""
+    words = sorted({word for task in TASKS.values() for word in task.prompt(explain=True).split()} - {IMAGE_TAG})
+    return "".join(f"{words[int(rng.integers(len(words)))]} " for _ in range(int(rng.integers(most + 1))))
+
+
+def _sample(name: str, place: Place, skill: str, asked: Sequence[Exchange], files: list[str], aside: str) -> Sample:
+    """The exercise as a sample, with the images `files` in its first turn, and then the words of `aside`."""
     turns = [turn for prompt, answer in asked for turn in (Turn("user", prompt), Turn("assistant", answer))]
-    turns[0] = Turn("user", f"{IMAGE_TAG}\n" * len(files) + turns[0].text)
+    turns[0] = Turn("user", f"{IMAGE_TAG}\n" * len(files) + aside + turns[0].text)
     return Sample(
         id=f"{SOURCE}/{name}",
         images=tuple(files),

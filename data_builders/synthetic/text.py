@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from geotune.tasks.coordinates import Coordinates
+
 COMPASS_WORD = {"N": "north", "E": "east", "S": "south", "W": "west"}
 NOWHERE = "nowhere"
 
@@ -29,8 +31,15 @@ def place_text(ground: str, trim: str) -> str:
 
 
 def degrees_text(value: float, poles: str) -> str:
-    """Say degrees with their direction. `poles`: the compass points of positive and of negative degrees, as `NS`."""
-    return f"{abs(value):g} {COMPASS_WORD[poles[value < 0]]}"
+    """Say degrees after their direction. `poles`: the compass points of positive and of negative degrees, as `NS`."""
+    number = f"{abs(value):.6f}".rstrip("0").rstrip(".")
+    return f"{COMPASS_WORD[poles[value < 0]]} {number}"
+
+
+def located_text(ground: str, trim: str, at: Coordinates) -> str:
+    """Describe ground and trim of a ground view, and conclude the coordinates that they tell."""
+    lat, lon = degrees_text(at.lat, "NS"), degrees_text(at.lon, "EW")
+    return f"{place_text(ground, trim)} So {ground} {lat}, {trim} {lon}."
 
 
 def around_text(around: Mapping[str, tuple[str, str]]) -> str:

@@ -73,7 +73,8 @@ class TreeMask:
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
         """The calls of `varlen_attention`, which all layers share."""
-        return rounds_of(self)
+        ends = [int(self.subtree_end[block.start]) for block in self.blocks]
+        return rounds_of(self.blocks, ends, self.device)
 
     @property
     def sizes(self) -> list[int]:
@@ -249,7 +250,7 @@ def tree_attention(
     if kernel == "flex":
         return flex_attention(query, key, value, mask, scale=scale)
     if kernel == "varlen":
-        return varlen_attention(query, key, value, mask, scale=scale)
+        return varlen_attention(query, key, value, mask.rounds, scale=scale)
     key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     return path_attention(query, key, value, mask, dropout=dropout, scale=scale)
 

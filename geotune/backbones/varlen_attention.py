@@ -10,13 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from geotune.backbones.tree_attention import TreeMask
+from geotune.encoding.prefix_tree import AttentionBlock
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,21 @@ class Round:
     causal: bool
 
 
-def rounds_of(mask: TreeMask) -> tuple[Round, ...]:
-    """Return the calls that together let each token attend to what `mask` lets it see."""
-    total, device = len(mask.subtree_end), mask.device
-    own = Ranges.pack([(block.start, block.stop) for block in mask.blocks], total, device)
+def rounds_of(blocks: Sequence[AttentionBlock], subtree_ends: Sequence[int], device: torch.device) -> tuple[Round, ...]:
+    """Return the calls that together let each token attend to all that it sees.
+
+    blocks: the blocks of the sequence. subtree_ends: for each of them the index after the last token that sees it.
+    """
+    total = blocks[-1].stop
+    own = Ranges.pack([(block.start, block.stop) for block in blocks], total, device)
     rounds = [Round(own, own, causal=True)]
-    by_depth: dict[int, list[tuple[slice, slice]]] = {}
-    for block, (of_block, below) in zip(mask.blocks, mask.shares, strict=True):
-        if below.start < below.stop:
-            by_depth.setdefault(len(block.ancestors), []).append((below, of_block))
-    for _, pairs in sorted(by_depth.items()):
-        queries, keys = ([(part.start, part.stop) for part in column] for column in zip(*pairs, strict=True))
+    by_depth: dict[int, list[tuple[AttentionBlock, int]]] = {}
+    for block, end in zip(blocks, subtree_ends, strict=True):
+        if block.stop < end:
+            by_depth.setdefault(len(block.ancestors), []).append((block, end))
+    for _, parents in sorted(by_depth.items()):
+        queries = [(block.stop, end) for block, end in parents]
+        keys = [(block.start, block.stop) for block, _ in parents]
         rounds.append(Round(Ranges.pack(queries, total, device), Ranges.pack(keys, total, device), causal=False))
     return tuple(rounds)
 
@@ -195,16 +198,16 @@ def varlen_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: TreeMask,
+    rounds: Sequence[Round],
     *,
     scale: float | None,
     kernel: Kernel = CUDA,
 ) -> torch.Tensor:
-    """Attention under `mask`: (1, heads, T, D).
+    """Attention over the `rounds` of a tree: (1, heads, T, D).
 
     query: (1, heads, T, D). key, value: (1, kv heads, T, D). scale: factor of the scores; None for 1 / sqrt(D).
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     packed = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
-    out: torch.Tensor = _VarlenAttention.apply(*packed, mask.rounds, scale, kernel)
+    out: torch.Tensor = _VarlenAttention.apply(*packed, rounds, scale, kernel)
     return out.transpose(0, 1)[None]

@@ -13,8 +13,9 @@ from data_builders.synthetic.city import HEADINGS
 from data_builders.synthetic.exercises import SKILLS, TEXT_SKILLS, Exchange, exchanges
 from data_builders.synthetic.places import draw_places
 from data_builders.synthetic.scenes import Context, Scene
-from data_builders.synthetic.text import place_text
+from data_builders.synthetic.text import located_text
 from geotune.imagery.crops import CROPS, LANDS_AT
+from geotune.tasks.coordinates import Coordinates
 from geotune.tasks.geolocate import GEOLOCATE
 
 PLACES = list(islice(draw_places(0, "pretrain"), 2))
@@ -69,16 +70,16 @@ def test_coordinates_are_written_as_the_prompt_says_them() -> None:
     signs = {"north": 1, "east": 1, "south": -1, "west": -1}
     for _, (prompt, answer) in exercises("write_place"):
         said = [part.split() for part in prompt.removesuffix(".").split(": ")[1].split(", ")]
-        lat, lon = (float(number) * signs[word[0]] if word else float(number) for number, *word in said)
+        lat, lon = (float(number) * (signs[word[0]] if word else 1) for *word, number in said)
         assert json.loads(answer) == {"latitude": lat, "longitude": lon}
         assert GEOLOCATE.parse(answer).answer == answer  # in canonical form
     for _, (prompt, answer) in exercises("match_place"):
         ground, trim = found(r"Seen: (\w+) ground, (\w+) trim", prompt)
         expected = []
         for name in (ground, trim):
-            number, word = found(rf"{name} ([\d.]+) (\w+)", prompt)
+            word, number = found(rf"{name} (\w+) ([\d.]+)[,.] ", prompt)
             expected.append(float(number) * signs[word])
-        assert answer.splitlines()[0] == place_text(ground, trim)
+        assert answer.splitlines()[0] == located_text(ground, trim, Coordinates(*expected))
         assert list(json.loads(answer.splitlines()[1]).values()) == expected
         assert GEOLOCATE.parse(answer).answer == answer.splitlines()[1]
 

@@ -23,6 +23,24 @@ def test_build_of_single_images(tmp_path):
     assert {len(sample.images) for sample in read_samples(tmp_path / "skills.jsonl")} == {1}
 
 
+def test_asides_stand_between_the_images_and_the_first_question(tmp_path):
+    written = {}
+    for asides in (0, 20):
+        folder = tmp_path / str(asides)
+        SyntheticSkills(places=3, questions=2, asides=asides, workers=1).make(folder, "skills")
+        written[asides] = list(read_samples(folder / "skills.jsonl", check_images=True))
+    lengths = set()
+    for plain, other in zip(written[0], written[20], strict=True):
+        assert (plain.id, plain.images, plain.turns[1:]) == (other.id, other.images, other.turns[1:])
+        *_, question = plain.turns[0].text.split("\n")
+        *_, longer = other.turns[0].text.split("\n")
+        aside = longer.removesuffix(question).split()
+        lengths.add(len(aside))
+        assert longer == " ".join([*aside, question])
+        assert plain.images or not aside
+    assert lengths == set(range(21))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -34,6 +52,7 @@ def test_build_of_single_images(tmp_path):
         {"skills": []},
         {"skills": ["view", "centers"], "beside": False},
         {"skills": None, "beside": False},
+        {"asides": -1},
         {"workers": 0},
     ],
 )

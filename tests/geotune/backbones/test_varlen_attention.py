@@ -107,7 +107,7 @@ def test_output_and_gradients_are_those_under_the_dense_mask(
     query, *others = inputs
     repeated = [tensor.repeat_interleave(groups, dim=1) for tensor in others]
     wanted = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask.dense(), scale=scale)
-    found = varlen_attention(*inputs, mask, scale=scale, kernel=REFERENCE)
+    found = varlen_attention(*inputs, mask.rounds, scale=scale, kernel=REFERENCE)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     weight = torch.randn(wanted.shape, generator=random, dtype=torch.float64)
     gradients, expected = (torch.autograd.grad((out * weight).sum(), inputs) for out in (found, wanted))
@@ -144,7 +144,7 @@ def test_the_cuda_kernel_gives_the_same(groups: int) -> None:
     query, *others = inputs
     repeated = [tensor.float().repeat_interleave(groups, dim=1) for tensor in others]
     wanted = torch.nn.functional.scaled_dot_product_attention(query.float(), *repeated, attn_mask=mask.dense())
-    found = varlen_attention(*inputs, mask, scale=None, kernel=CUDA)
+    found = varlen_attention(*inputs, mask.rounds, scale=None, kernel=CUDA)
     torch.testing.assert_close(found.float(), wanted, atol=2e-2, rtol=2e-2)
     weight = torch.randn_like(wanted)
     gradients, expected = (torch.autograd.grad((out.float() * weight).sum(), inputs) for out in (found, wanted))
