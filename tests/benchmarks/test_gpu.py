@@ -1,0 +1,55 @@
+"""The benchmark for GPUs runs on a CPU too; a part that fails or takes too long is told and stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import Part, main, read_last_line, read_tests
+
+
+def test_the_micro_batch_taken_apart_and_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "gpu.json"
+    tiny = ["--model", "tiny", "--device", "cpu", "--side", "112", "--work", str(tmp_path / "work"), "--out", str(out)]
+    assert main([*tiny, "--only", "training", "answers"]) == 0
+    parts = json.loads(out.read_text(encoding="utf-8"))["parts"]
+    assert parts.keys() == {"training", "answers"}
+    assert parts["training"]["samples"] == 13
+    assert len(parts["training"]["ten_most_expensive_ms"]) == 10
+    assert all(parts["training"][key] > 0 for key in ("tower_ms", "forward_ms", "backward_ms", "operators", "tokens"))
+    assert all(parts["answers"][f"{mode}_questions_per_second"] > 0 for mode in ("generate", "choice"))
+    shown = capsys.readouterr().out
+    assert "aten::mm" in shown
+    assert "choice_questions_per_second" in shown
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main([])
+    assert "--device cpu --model tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit", "reason"),
+    [
+        (["no_such_module"], 60, "ended with status 1"),
+        (["http.server", "0", "--bind", "127.0.0.1"], 1, "took longer than 1 s"),
+        (["this"], 60, "printed no figures"),
+    ],
+)
+def test_a_part_without_figures_says_why(tmp_path: Path, arguments: list[str], limit: int, reason: str) -> None:
+    result = Part(arguments, limit, read_last_line).run(tmp_path / "none.json", dict(os.environ))
+    assert result["failed"] == reason
+    assert isinstance(result["log"], list)
+
+
+def test_pytests_summary_is_read() -> None:
+    text = "FAILED tests/a.py::test_b - assert 1 == 2\n=== 1 failed, 11 passed, 2 skipped in 3.21s ===\n"
+    found = read_tests(text, Path())
+    assert found == {"failed": 1, "passed": 11, "skipped": 2, "not_passed": ["tests/a.py::test_b"]}
+    with pytest.raises(ValueError, match="no summary"):
+        read_tests("killed", Path())
