@@ -52,6 +52,11 @@ class Round:
     keys: Ranges
     causal: bool
 
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """Arguments of PyTorch's flash kernels: boundaries and largest lengths, no dropout, whether it is causal."""
+        return self.queries.ends, self.keys.ends, self.queries.longest, self.keys.longest, 0.0, self.causal
+
 
 def rounds_of(blocks: Sequence[AttentionBlock], subtree_ends: Sequence[int], device: torch.device) -> tuple[Round, ...]:
     """Return the calls that together let each token attend to all that it sees.
@@ -88,12 +93,7 @@ def _cuda_forward(
         query,
         key,
         value,
-        turn.queries.ends,
-        turn.keys.ends,
-        turn.queries.longest,
-        turn.keys.longest,
-        0.0,
-        turn.causal,
+        *turn.layout,
         False,
         scale=scale,
     )
@@ -118,12 +118,7 @@ def _cuda_backward(
         value,
         out,
         log_sums.contiguous(),
-        turn.queries.ends,
-        turn.keys.ends,
-        turn.queries.longest,
-        turn.keys.longest,
-        0.0,
-        turn.causal,
+        *turn.layout,
         no_dropout,
         torch.empty(0, device=query.device),
         scale=scale,
