@@ -114,6 +114,7 @@ def parts_of(args: argparse.Namespace) -> dict[str, Part]:
     tests = ["pytest", "-m", "gpu", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no"]
     return {
         "training": Part([one, "training", *common], 60, read_last_line),
+        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 60, read_last_line),
         "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 60, read_last_line),
         "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 60, read_last_line),
         "answers": Part([one, "answers", *common], 60, read_last_line),

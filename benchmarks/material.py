@@ -22,13 +22,21 @@ TEXT: dict[str, dict[str, Any]] = {
     # Few layers with a wide MLP keep the share of attention low, as in the 7B model, where attention is a fiftieth of
     # the multiplications.
     "25m": {"hidden_size": 512, "intermediate_size": 4608, "num_hidden_layers": 3, "num_attention_heads": 8},
+    "deep": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 28, "num_attention_heads": 4},
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
 }
-KEY_VALUE_HEADS = {"tiny": 2, "25m": 2, "7b": 4}
-ROTARY = {"tiny": [2, 3, 3], "25m": [8, 12, 12], "7b": [16, 24, 24]}
+KEY_VALUE_HEADS = {"tiny": 2, "25m": 2, "deep": 2, "7b": 4}
+ROTARY = {"tiny": [2, 3, 3], "25m": [8, 12, 12], "deep": [2, 3, 3], "7b": [16, 24, 24]}
 TOWER: dict[str, dict[str, Any]] = {
     "tiny": {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "fullatt_block_indexes": [1]},
     "25m": {"depth": 8, "hidden_size": 128, "intermediate_size": 344, "num_heads": 2, "fullatt_block_indexes": [7]},
+    "deep": {
+        "depth": 32,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
     "7b": {
         "depth": 32,
         "hidden_size": 1280,
@@ -38,6 +46,7 @@ TOWER: dict[str, dict[str, Any]] = {
     },
 }
 MODELS = tuple(TEXT)
+"""Sizes of the model; `deep` is as deep as the 7B model, and as narrow as `tiny`."""
 
 
 class RandomQwen(QwenVL):

@@ -3,9 +3,13 @@
     python -m benchmarks.microbatch training --model 7b --device cuda
     python -m benchmarks.microbatch answers --model 7b --device cuda
 
+    python -m benchmarks.microbatch training --model deep --device cpu --dtype bf16 --kernels compile
+
 Both print one line of JSON. `training` takes a prefix tree of 13 questions apart: image features, forward pass of the
-language model, backward pass; it counts what is launched (on a CPU: operators called) and names the ten most expensive
-kernels (on a CPU: operators). `answers` has 64 questions answered in the modes generate and choice.
+language model, backward pass; it counts what is launched and names the ten most expensive kernels (on a CPU:
+operators). On a CPU, a launch is an operator that computes or copies something, or a compiled kernel; those of
+attention over the tree, which the CPU reads block by block, count apart. `answers` has 64 questions answered in the
+modes generate and choice.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.contender import load_backbone
-from benchmarks.material import build_model, build_questions
+from benchmarks.material import MODELS, build_model, build_questions
 from benchmarks.turns import TREES, Setup
 from geotune.records import read_samples
 from geotune.sample import Sample
@@ -50,10 +54,46 @@ def setup_of(args: argparse.Namespace) -> tuple[Setup, list[Sample]]:
         updates=0,
         turns=0,
         device=args.device,
-        dtype="bf16" if args.device == "cuda" else "float32",
+        dtype=args.dtype or ("bf16" if args.device == "cuda" else "float32"),
         checkpointing=args.checkpointing,
+        kernels=args.kernels,
     )
     return setup, [sample.in_folder(file.parent) for sample in read_samples(file)]
+
+
+VIEWS = {
+    *("view", "reshape", "_reshape_alias", "_unsafe_view", "view_as", "flatten", "unflatten", "as_strided", "alias"),
+    *("t", "numpy_T", "transpose", "permute", "squeeze", "unsqueeze", "expand", "expand_as", "select", "slice", "to"),
+    *("narrow", "split", "split_with_sizes", "chunk", "unbind", "detach", "detach_", "lift_fresh", "contiguous"),
+    *("empty", "empty_like", "empty_strided", "new_empty", "resize_", "numel", "item", "_local_scalar_dense"),
+    *("result_type", "resolve_conj", "resolve_neg", "is_nonzero"),
+}
+"""Operators of ATen that compute and copy nothing themselves."""
+TREE_ATTENTION = ("_SharedAttention", "_SharedAttentionBackward")
+"""Events in which the CPU computes attention over the tree."""
+
+
+def launches_on_cpu(profiler: Any) -> dict[str, int]:
+    """Return how many operators compute or copy something, within attention over the tree and elsewhere.
+
+    Only innermost operators count; a compiled kernel is one.
+    """
+    counts = {"attention": 0, "elsewhere": 0}
+
+    def count(event: Any, where: str) -> bool:
+        """Count what the event launches; returns whether that is anything."""
+        inner = "attention" if event.name in TREE_ATTENTION else where
+        if sum(count(child, inner) for child in event.cpu_children):  # all of them, so that each is counted
+            return True
+        kind, _, name = event.name.rpartition("::")
+        launched = (kind == "aten" and name not in VIEWS) or "cpp_fused" in event.name
+        counts[inner] += launched
+        return launched
+
+    for event in profiler.events():
+        if event.cpu_parent is None:
+            count(event, "elsewhere")
+    return counts
 
 
 class Timer:
@@ -79,6 +119,10 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
     from geotune.encoding.collate import collate_tree
     from geotune.stages.sft import nll_sum
 
+    if args.device == "cpu":
+        from torch._inductor import config
+
+        config.cpp.enable_kernel_profile = True  # compiled kernels are events of the profile
     setup, samples = setup_of(args)
     backbone = load_backbone(setup)
     backbone.disable_feature_cache()
@@ -110,7 +154,7 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
     kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA] if on_gpu else events
     cost = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     expensive = sorted(kernels, key=lambda event: -getattr(event, cost))[:10]
-    launched = [event.count for event in events if not on_gpu or event.key.startswith(("cudaLaunch", "cuLaunch"))]
+    launched: Any = sum(event.count for event in events if event.key.startswith(("cudaLaunch", "cuLaunch")))
     together = of_forward + of_backward
     return {
         "samples": TREE,
@@ -120,7 +164,7 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
         "forward_ms": round(of_forward, 1),
         "backward_ms": round(of_backward, 1),
         "tokens_per_second": round(batch.tokens / together * 1e3),
-        "launches" if on_gpu else "operators": sum(launched),
+        "launches": launched if on_gpu else launches_on_cpu(profiler),
         "ten_most_expensive_ms": {event.key[:90]: round(getattr(event, cost) / 1e3, 2) for event in expensive},
         "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
     }
@@ -166,9 +210,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("part", choices=("training", "answers"))
-    parser.add_argument("--model", default="7b", help="size of the model: tiny, 25m or 7b (default)")
+    parser.add_argument("--model", default="7b", help=f"size of the model: {', '.join(MODELS)}")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--attn", choices=TREES, default="tree", help="attention over the tree; tree: the default")
+    parser.add_argument("--dtype", choices=("bf16", "float32"), help="precision; by default bf16 on a GPU")
+    parser.add_argument("--kernels", choices=("auto", "compile", "off"), default="auto", help="see backbone.kernels")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
     parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
     parser.add_argument("--work", type=Path, default=Path("datasets", "bench"), help="folder for data and model")

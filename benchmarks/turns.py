@@ -49,6 +49,8 @@ class Setup:
     dtype: str = "float32"
     checkpointing: bool = False
     """Whether activations are recomputed in the backward pass."""
+    kernels: str = "auto"
+    """Whether norms, rotary positions and MLPs are compiled; see `backbone.kernels`."""
 
     @property
     def total(self) -> int:

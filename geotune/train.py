@@ -41,6 +41,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.system.seeds import seed32
     from geotune.training.closing_words import closing_words
     from geotune.training.ending import told_how_it_ends
+    from geotune.training.memory_probe import MemoryProbe
     from geotune.training.progress_bar import ProgressBar
     from geotune.training.run import (
         build_run,
@@ -68,7 +69,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     with stoppable() as interruption:
         monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg, interruption)
         run.trainer.callbacks.extend(  # type: ignore[attr-defined]
-            [monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
+            [MemoryProbe(run.data, cfg.data), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
         )
         if run.resume is not None:
             load_checkpoint(run, cfg.resume, cfg.allow_changes)

@@ -18,6 +18,7 @@ from geotune.backbones.adapters import (
     trainable_summary,
 )
 from geotune.backbones.copies import WeightCopies
+from geotune.backbones.kernels import use_kernels
 from geotune.backbones.output_head import LogitFunction, label_logprobs, use_output_head
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
@@ -90,9 +91,11 @@ class Backbone(nn.Module):
         if self.has_adapter:
             from geotune.backbones.fused_lora import fuse_lora
 
-            fuse_lora(self.model)
+            fuse_lora(self.base, self.parts)
         self.tower_trains = config.tower != "frozen"
         self.projector_trains = config.projector != "frozen"
+        if config.kernels != "off":
+            use_kernels(self.base, ("cuda",) if config.kernels == "auto" else None)
         if config.gradient_checkpointing:
             _enable_gradient_checkpointing(model)
         self._cache_features = not (self.tower_trains or self.projector_trains)

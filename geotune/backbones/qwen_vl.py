@@ -24,8 +24,6 @@ from geotune.errors import BadRecord, ConfigError, Problem
 if TYPE_CHECKING:
     from PIL import Image
 
-    from geotune.config.parts import BackboneConfig
-
 
 class Qwen2_5_VLProcessor(ImageOnly, StockProcessor):  # type: ignore[misc]  # noqa: N801 - the stock name
     """The stock processor without its video processor, which would need torchvision.
@@ -124,9 +122,10 @@ class QwenVL(Backbone):
     parts = Parts(tower="model.visual", projector="model.visual.merger", language_model="model.language_model")
     model_class = Qwen2_5_VLForConditionalGeneration
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(config)
-        use_window_attention(self.base.model.visual)
+    def _load_model(self, config: Any, trust_remote_code: bool) -> Any:
+        model: Any = super()._load_model(config, trust_remote_code)
+        use_window_attention(model.model.visual)
+        return model
 
     @classmethod
     def load_encoder(cls, path: str, *, max_pixels: int, min_pixels: int | None) -> QwenEncoder:

@@ -134,7 +134,7 @@ class WindowAttention(Qwen2_5_VLVisionAttention):
         patches = len(hidden_states)
         states = windows.grouped(self.qkv(hidden_states)).view(patches, 3, self.num_heads, self.head_dim)
         query, key, value = states.unbind(1)
-        query, key = apply_rotary_pos_emb_vision(query, key, *windows.grouped_rotary(position_embeddings))
+        query, key = self.rotary(query, key, *windows.grouped_rotary(position_embeddings))
         parts, start = [], 0
         for length, count in windows.groups:
             rows = slice(start, start + length * count)
@@ -152,6 +152,12 @@ class WindowAttention(Qwen2_5_VLVisionAttention):
             start = rows.stop
         attended: torch.Tensor = self.proj(windows.restored(torch.cat(parts)))
         return attended
+
+    def rotary(
+        self, query: torch.Tensor, key: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn query and key (patches, heads, D) by angles, given by cosines and sines (patches, D)."""
+        return apply_rotary_pos_emb_vision(query, key, cosines, sines)
 
 
 def use_window_attention(visual: nn.Module) -> None:

@@ -56,6 +56,9 @@ class BackboneConfig(PartOptions):
     """Attention implementation. For prefix trees on CUDA: FlexAttention (flex, compiled at its first use), flash
     kernels depth by depth (varlen), or SDPA block by block (sdpa, slow); auto takes the first of them that works. On
     the CPU, and for anything but trees, these four are the same. eager is slow and meant for comparisons."""
+    kernels: Literal["auto", "compile", "off"] = "auto"
+    """Norms, rotary positions and gated MLPs: compiled by torch.compile (compile), as transformers has them (off), or
+    compiled on CUDA alone (auto). The first updates wait for the compiler."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     trust_remote_code: bool = False

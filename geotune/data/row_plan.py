@@ -58,6 +58,10 @@ class RowPlan:
         chosen = self.stream.items(number * size, (number + 1) * size)
         return sorted(chosen, key=lambda index: (-self.lengths[index], index))
 
+    def tokens(self, samples: Sequence[int]) -> int:
+        """Return the tokens of the rows of samples, given by index, with their padding."""
+        return len(samples) * max(int(self.lengths[index]) for index in samples)
+
     def updates_for(self, epochs: float) -> int:
         """Return the number of updates that `epochs` passes over the data take, at least one."""
         stream = self.stream

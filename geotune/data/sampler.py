@@ -8,7 +8,7 @@ continues exactly where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,6 +55,9 @@ class UpdatePlan(Protocol):
 
     def micro_batches(self, number: int, rank: int) -> list[MicroBatch]:
         """Return the `accumulate` micro-batches of `rank` in update `number`, in order."""
+
+    def tokens(self, samples: Sequence[int]) -> int:
+        """Return the tokens of a micro-batch of samples, given by index, with the padding that it needs."""
 
     def updates_for(self, epochs: float) -> int:
         """Return the number of updates that `epochs` passes over the data take, at least one."""

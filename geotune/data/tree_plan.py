@@ -160,6 +160,10 @@ class TreePlan:
         alone = sum(self._groups.tokens_alone(samples) for samples in micro_batches)
         return alone / sum(self.cost(samples)[0] for samples in micro_batches)
 
+    def tokens(self, samples: Sequence[int]) -> int:
+        """Return the tokens of the tree of samples, given by index."""
+        return self.cost(samples)[0]
+
     def cost(self, samples: Sequence[int] | np.ndarray) -> tuple[int, int]:
         """Return the tokens and the distinct images of the tree of samples, given by index."""
         return self._groups.cost(samples)

@@ -25,9 +25,10 @@ def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> No
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     gpus = cuda or int(torch.backends.mps.is_available())
     accelerator, devices, strategy = (trainer[key] for key in ("accelerator", "devices", "strategy"))
-    if accelerator == "gpu" and not gpus:
-        text = "no GPU is visible to this process"
-        raise ConfigError(Problem("trainer.accelerator", "gpu", text, f"{on_cpu}, or check nvidia-smi"))
+    if not gpus and accelerator != "cpu":
+        reason = why_no_cuda()
+        if accelerator == "gpu" or "too old" in reason:  # with auto, the run would be on the CPU unnoticed
+            raise ConfigError(Problem("trainer.accelerator", accelerator, reason, f"{on_cpu}, or check nvidia-smi"))
     if accelerator != "cpu" and gpus and devices != "auto" and devices > gpus:
         text = f"{gpus} visible to this process"
         raise ConfigError(Problem("trainer.devices", devices, text, "give at most that number, or auto"))
@@ -36,6 +37,19 @@ def check_devices(trainer: Mapping[str, Any], backbone: Mapping[str, Any]) -> No
         text = "needs bitsandbytes, which is not installed"
         remedy = "run pip install 'geotune[gpu]' or pip install bitsandbytes, or set {key}=null"
         raise ConfigError(Problem("backbone.quantization", backbone["quantization"], text, remedy))
+
+
+def why_no_cuda() -> str:
+    """Return why no CUDA device can be used, as PyTorch says it."""
+    import torch
+
+    if torch.version.cuda is None:
+        return "no GPU is visible to this process, because this build of PyTorch has no CUDA"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        return str(error)
+    return "no GPU is visible to this process"
 
 
 def trainer_from(cfg: DictConfig, loggers: list[WandbLogger], *, vision_trains: bool) -> Trainer:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from peft.tuners.lora.layer import Linear
+from torch.profiler import ProfilerActivity, profile
 
-from geotune.backbones.fused_lora import FusedLinear
+from geotune.backbones.fused_lora import FusedLinear, Siblings
 from geotune.backbones.generation import generate
 from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import collate
@@ -38,14 +38,9 @@ def randomize_adapters(backbone: Any) -> None:
 
 def with_peft(backbone: Any, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits and gradients with PEFT's own layers."""
-    layers = [module for module in backbone.modules() if type(module) is FusedLinear]
-    assert layers
-    for layer in layers:
-        layer.__class__ = Linear
-    found = outcome(backbone, batch)
-    for layer in layers:
-        layer.__class__ = FusedLinear
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FusedLinear, "is_plain", lambda layer: False)
+        return outcome(backbone, batch)
 
 
 @pytest.mark.parametrize(("family", "dtype"), [("qwen", "float32"), ("internvl", "float32"), ("qwen", "bf16")])
@@ -77,7 +72,7 @@ def test_special_cases_fall_back_to_peft(
     def refuse(*_: Any) -> None:
         raise AssertionError("fused")
 
-    monkeypatch.setattr("geotune.backbones.fused_lora._LoraProduct.apply", refuse)
+    monkeypatch.setattr("geotune.backbones.fused_lora._LoraProducts.apply", refuse)
     plain = load_tiny("qwen").train()
     batch = collate([plain.encode(sample.in_folder(folder)) for sample in samples[:2]], plain.encoder)
     with pytest.raises(AssertionError, match="fused"):
@@ -87,3 +82,66 @@ def test_special_cases_fall_back_to_peft(
     for lora in (LoraConfig(dropout=0.1), LoraConfig(use_dora=True)):
         load_tiny("qwen", lora=lora).train()(batch)
     generate(plain, [samples[0].in_folder(folder)], max_new_tokens=2, batch_size=1)
+
+
+def projections(backbone: Any, batch: Any) -> int:
+    """Matrix products of a forward pass of the language model."""
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        backbone(batch)
+    return sum(event.count for event in profiler.key_averages() if event.key in ("aten::mm", "aten::addmm"))
+
+
+def test_layers_with_one_input_share_the_first_product(load_tiny: Callable[..., Any], city: City) -> None:
+    """Queries, keys and values need one product with A instead of three; gate and up one instead of two."""
+    folder, samples = city
+    backbone = load_tiny("qwen").train()
+    batch = collate([backbone.encode(sample.in_folder(folder)) for sample in samples[:2]], backbone.encoder)
+    backbone(batch)  # image features are cached from now on
+    together = projections(backbone, batch)
+    for module in backbone.modules():
+        if isinstance(module, FusedLinear):
+            module.siblings = Siblings([module])
+    layers = backbone.base.config.get_text_config().num_hidden_layers
+    assert projections(backbone, batch) == together + layers * (2 + 1)
+
+
+def test_a_changed_adapter_is_cast_anew_however_it_was_changed(load_tiny: Callable[..., Any], city: City) -> None:
+    folder, samples = city
+    backbone = load_tiny("qwen", dtype="bf16").train()
+    batch = collate([backbone.encode(sample.in_folder(folder)) for sample in samples[:2]], backbone.encoder)
+    adapter = next(module.adapter[1] for module in backbone.modules() if isinstance(module, FusedLinear))
+    seen = [backbone(batch).detach()]
+    for change in (
+        lambda: adapter.data.fill_(0.5),  # counts as no change of the parameter itself
+        torch.optim.SGD([adapter], lr=1.0).step,
+        lambda: setattr(adapter, "data", torch.full_like(adapter, 2.0)),
+    ):
+        backbone.zero_grad()
+        adapter.grad = torch.ones_like(adapter)
+        change()  # type: ignore[no-untyped-call]
+        seen.append(backbone(batch).detach())
+        assert all(not torch.equal(seen[-1], before) for before in seen[:-1])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_other_passes_before_the_backward_pass_change_no_gradient(
+    checkpointing: bool, load_tiny: Callable[..., Any], city: City
+) -> None:
+    """Two forward passes and one with a kept copy's weights, then the backward pass: recomputed or not."""
+    folder, samples = city
+    backbone = load_tiny("qwen", dtype="bf16", gradient_checkpointing=checkpointing).train()
+    randomize_adapters(backbone)
+    encoded = [backbone.encode(sample.in_folder(folder)) for sample in samples[:4]]
+    first, second = (collate(part, backbone.encoder) for part in (encoded[:2], encoded[2:]))
+    backbone.keep_copy("reference")
+    for parameter in backbone.trained_parameters().values():
+        parameter.data.add_(0.01)
+    expected = [outcome(backbone, batch)[1] for batch in (first, second)]
+    backbone.zero_grad()
+    losses = [nll_sum(backbone(batch), batch.labels) for batch in (first, second)]
+    with backbone.weights_of("reference"):
+        backbone(first)
+    sum(losses).backward()  # type: ignore[union-attr]
+    for name, parameter in backbone.trained_parameters().items():
+        wanted = expected[0][f"model.base_model.model.{name}"] + expected[1][f"model.base_model.model.{name}"]
+        torch.testing.assert_close(parameter.grad, wanted, rtol=2e-2, atol=1e-2 * float(wanted.abs().max()) + 1e-6)

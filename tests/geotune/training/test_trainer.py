@@ -13,7 +13,7 @@ from transformers.utils.logging import enable_progress_bar, is_progress_bar_enab
 
 from geotune.errors import ConfigError
 from geotune.system.libraries import silence_libraries
-from geotune.training.trainer import trainer_from
+from geotune.training.trainer import check_devices, trainer_from
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,37 @@ def test_only_the_first_process_shows_more_than_warnings(monkeypatch: pytest.Mon
         monkeypatch.setenv("RANK", rank)
         silence_libraries()
         assert handler.level == level
+
+
+@pytest.mark.parametrize(
+    ("cuda", "raised", "told"),
+    [
+        (None, None, "this build of PyTorch has no CUDA"),
+        (
+            "12.8",
+            "The NVIDIA driver on your system is too old (found version 11040).",
+            "driver on your system is too old",
+        ),
+        ("12.8", "Found no NVIDIA driver on your system.", "Found no NVIDIA driver"),
+        ("12.8", None, "no GPU is visible"),
+    ],
+)
+def test_why_there_is_no_gpu(cuda: str | None, raised: str | None, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver that is too old, accelerator=auto would otherwise train on the CPU unnoticed."""
+
+    def init() -> None:
+        if raised is not None:
+            raise RuntimeError(raised)
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.init", init)
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    backbone = {"quantization": None}
+    for accelerator in ("gpu", "auto"):
+        trainer = {"accelerator": accelerator, "devices": 1, "strategy": "auto"}
+        if accelerator == "gpu" or "too old" in (raised or ""):
+            with pytest.raises(ConfigError, match=told):
+                check_devices(trainer, backbone)
+        else:
+            check_devices(trainer, backbone)
