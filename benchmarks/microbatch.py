@@ -61,7 +61,7 @@ def setup_of(args: argparse.Namespace) -> tuple[Setup, list[Sample]]:
     return setup, [sample.in_folder(file.parent) for sample in read_samples(file)]
 
 
-VIEWS = {
+WITHOUT_LAUNCH = {
     *("view", "reshape", "_reshape_alias", "_unsafe_view", "view_as", "flatten", "unflatten", "as_strided", "alias"),
     *("t", "numpy_T", "transpose", "permute", "squeeze", "unsqueeze", "expand", "expand_as", "select", "slice", "to"),
     *("narrow", "split", "split_with_sizes", "chunk", "unbind", "detach", "detach_", "lift_fresh", "contiguous"),
@@ -86,7 +86,7 @@ def launches_on_cpu(profiler: Any) -> dict[str, int]:
         if sum(count(child, inner) for child in event.cpu_children):  # all of them, so that each is counted
             return True
         kind, _, name = event.name.rpartition("::")
-        launched = (kind == "aten" and name not in VIEWS) or "cpp_fused" in event.name
+        launched = (kind == "aten" and name not in WITHOUT_LAUNCH) or "cpp_fused" in event.name
         counts[inner] += launched
         return launched
 

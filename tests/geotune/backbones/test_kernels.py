@@ -19,6 +19,13 @@ from geotune.sample import Sample
 from geotune.stages.sft import nll_sum
 
 City = tuple[Path, list[Sample]]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
+]
 PARTS = dict.fromkeys(("tower", "projector", "language_model"), "lora")
 
 
@@ -42,9 +49,10 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float((found.float() - exact).norm() / exact.norm())
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 def test_logits_and_gradients_are_those_of_the_plain_modules(
-    family: str, load_tiny: Callable[..., Any], city: City
+    family: str, device: str, load_tiny: Callable[..., Any], city: City
 ) -> None:
     """In float32 to its rounding; in bf16 not farther from the exact ones than those of the plain modules."""
     folder, samples = city
@@ -54,7 +62,7 @@ def test_logits_and_gradients_are_those_of_the_plain_modules(
         backbone = load_tiny(family, dtype=dtype, kernels=mode, lora=LoraConfig(r=3, alpha=7), **PARTS).train()
         randomize_adapters(backbone)
         encoded = [backbone.encode(sample.in_folder(folder)) for sample in samples[:4]]
-        return outcome(backbone, join(encoded, backbone.encoder))
+        return outcome(backbone.to(device), join(encoded, backbone.encoder).to(device))
 
     exact, exact_gradients = found("float32", "off")
     for join in (collate, collate_tree):
@@ -73,14 +81,15 @@ def test_logits_and_gradients_are_those_of_the_plain_modules(
     assert error(flat, exact_flat) <= 1.2 * error(plain_flat, exact_flat)
 
 
-def test_fifty_shapes_compile_no_more_graphs_than_two(load_tiny: Callable[..., Any], city: City) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_fifty_shapes_compile_no_more_graphs_than_two(device: str, load_tiny: Callable[..., Any], city: City) -> None:
     folder, samples = city
-    backbone = load_tiny("qwen", kernels="compile", tower="lora").train()
+    backbone = load_tiny("qwen", attn="sdpa", kernels="compile", tower="lora").train().to(device)
     encoded = [backbone.encode(sample.in_folder(folder)) for sample in samples]
     graphs, shapes = [], set()
     for number in range(50):
         join = collate if number % 2 else collate_tree
-        batch = join(encoded[number % 11 : number % 11 + 2 + number // 2 % 5], backbone.encoder)
+        batch = join(encoded[number % 11 : number % 11 + 2 + number // 2 % 5], backbone.encoder).to(device)
         shapes.add(tuple(batch.input_ids.shape))
         outcome(backbone, batch)
         with torch.no_grad():
