@@ -25,7 +25,7 @@ from geotune.imagery.crops import LANDS_AT
 Image = NDArray[np.uint8]
 CityGrid = NDArray[np.int64]
 
-CITY_VERSION = 6
+CITY_VERSION = 7
 """Increase it when an image or a text would change: the embedded backbone was trained on one version."""
 
 COLORS: dict[str, tuple[int, int, int]] = {

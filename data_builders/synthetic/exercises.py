@@ -65,7 +65,8 @@ def around(c: Context, s: Scene) -> Exchange | None:
     if not s.one_map:
         return None
     if s.crop is None or not s.cropped:
-        return "What is around the center of the map?", around_text(c.town.around())
+        center = plaza_text(c.town.center_plaza, "center")
+        return "What is around the center of the map?", f"{center} {around_text(c.town.around())}"
     at = c.pick(CROPS)
     offset = c.offset(s.crop, at)
     plaza, walls = c.town.plaza_at(*offset), around_text(c.town.around(*offset))

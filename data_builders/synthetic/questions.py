@@ -85,7 +85,7 @@ def _full_map_questions(place: Place, heading: str, shown: int, order: tuple[int
     """
     town, index = place.towns[0], order.index(0)
     view, side = _view_and_heading(place, heading)
-    facing = [view, around_text(town.around()), side]
+    facing = [view, plaza_text(town.center_plaza, "center"), around_text(town.around()), side]
     yield Question("pose_fixed", heading, FULL, ((0, FULL),), heading, " ".join(facing))
     center = place.towns[shown].center_plaza
     compared = [view, plaza_text(center, "center"), comparison_text(town.center_plaza, center)]

@@ -52,7 +52,7 @@ PROVENANCE = "provenance.json"
 RECIPE = "tiny_backbone"
 """The chain that trains the embedded backbone."""
 EXERCISES = Path("datasets/tiny_validation")
-EXERCISES_BUILD = ["builder=synthetic_skills", "split=validation", "places=90"]
+EXERCISES_BUILD = ["builder=synthetic_skills", "split=validation", "places=90", "asides=60"]
 """Overrides that build the exercises on which the skills are measured, on places that training has not seen."""
 log = logging.getLogger(__name__)
 
