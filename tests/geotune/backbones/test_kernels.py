@@ -14,9 +14,9 @@ from torch._dynamo.utils import counters
 from geotune.backbones import kernels
 from geotune.backbones.kernels import LEAST_ROWS, compiles, swiglu
 from geotune.config.parts import LoraConfig
-from geotune.encoding.collate import Batch, collate, collate_tree
+from geotune.encoding.collate import collate, collate_tree
 from geotune.sample import Sample
-from geotune.stages.sft import nll_sum
+from tests.geotune.backbones.test_fused_lora import outcome, randomize_adapters
 
 City = tuple[Path, list[Sample]]
 DEVICES = [
@@ -27,21 +27,6 @@ DEVICES = [
     ),
 ]
 PARTS = dict.fromkeys(("tower", "projector", "language_model"), "lora")
-
-
-def randomize_adapters(backbone: Any) -> None:
-    torch.manual_seed(0)
-    for name, parameter in backbone.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-
-
-def outcome(backbone: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits and gradients of one batch."""
-    backbone.zero_grad()
-    logits = backbone(batch)
-    nll_sum(logits, batch.labels).backward()
-    return logits.detach(), {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
 
 
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
