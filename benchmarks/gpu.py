@@ -29,6 +29,8 @@ from benchmarks.machine import machine
 from benchmarks.sft_speed import ROOT, markdown, versions
 from geotune.system.strict_json import write_json
 
+SECONDS = 480
+"""Largest number of seconds that all parts take together."""
 LAST_LINES = 12
 """Number of lines of its log that a failed part shows."""
 
@@ -112,15 +114,17 @@ def parts_of(args: argparse.Namespace) -> dict[str, Part]:
     speed = ["benchmarks.sft_speed", *common, "--rounds", "1", "--updates", "3", "--out", "FILE"]
     speed += ["--contenders", *args.contenders, *(["--trl", str(args.trl)] if args.trl else [])]
     tests = ["pytest", "-m", "gpu", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no"]
-    return {
-        "training": Part([one, "training", *common], 60, read_last_line),
-        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 60, read_last_line),
-        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 60, read_last_line),
-        "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 60, read_last_line),
-        "answers": Part([one, "answers", *common], 60, read_last_line),
-        "speed": Part(speed, 200, read_speed),
-        "tests": Part(tests, 150, read_tests, fails=False),
+    parts = {
+        "training": Part([one, "training", *common], 70, read_last_line),
+        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 40, read_last_line),
+        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 40, read_last_line),
+        "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 45, read_last_line),
+        "answers": Part([one, "answers", *common], 45, read_last_line),
+        "speed": Part(speed, 150, read_speed),
+        "tests": Part(tests, 90, read_tests, fails=False),
     }
+    assert sum(part.limit for part in parts.values()) <= SECONDS
+    return parts
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ PEFT adds `scale * B(A(x))` to the output of the frozen layer through three tens
 as many in the backward pass, and casts A and B at every call. Here the scale is applied to the r numbers between A and
 B, and the sum is made in place. Layers that read the same input, such as queries, keys and values, are computed
 together: one product with all their A, and one sum for the gradient of the input. All adapters of a part of the model
-are cast together, whenever a forward pass of the part begins.
+are cast together, whenever a forward pass of the part with gradients begins.
 """
 
 from __future__ import annotations
@@ -221,21 +221,24 @@ class CastAdapters:
     def __init__(self, groups: Sequence[Siblings]) -> None:
         self.groups = groups
 
-    @torch.no_grad()
     def __call__(self, module: nn.Module, inputs: Any) -> None:
-        """Cast the adapters as they are now."""
-        groups = []
+        """Cast the adapters as they are now; without gradients, as for each token of an answer, it would not pay."""
         for group in self.groups:
             group.take(None)
-            if group.plain and not any(isinstance(adapter, DTensor) for adapter in group.adapters):
-                groups.append(group)
+        if torch.is_grad_enabled():
+            self._cast()
+
+    @torch.no_grad()
+    def _cast(self) -> None:
+        plain = [group for group in self.groups if group.plain]
+        groups = [group for group in plain if not any(isinstance(adapter, DTensor) for adapter in group.adapters)]
         if not groups:
             return
         flat = torch.cat([adapter.flatten() for group in groups for adapter in group.adapters])
-        sizes = [size for group in groups for size in group.sizes]
-        parts = iter(flat.to(_computing_dtype(groups[0].layers[0])).split(sizes))
-        for group in groups:
-            group.take([next(parts) for _ in group.sizes])
+        sizes = [group.sizes for group in groups]
+        parts = iter(flat.to(_computing_dtype(groups[0].layers[0])).split([size for each in sizes for size in each]))
+        for group, own in zip(groups, sizes, strict=True):
+            group.take([next(parts) for _ in own])
 
 
 def fuse_lora(model: nn.Module, parts: Parts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from omegaconf import DictConfig
 
 from geotune.data.datamodule import TrainingData
@@ -43,9 +44,11 @@ class MemoryProbe(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the memory."""
         stage = as_stage(pl_module)
-        if stage.device.type not in PROBED_DEVICES or "deepspeed" in type(trainer.strategy).__name__.lower():
+        if stage.device.type not in PROBED_DEVICES or isinstance(trainer.strategy, DeepSpeedStrategy):
             return
         micro_batch = longest_micro_batch(self.data, trainer.global_rank)
+        if micro_batch is None:
+            return
         batch = self.data.dataset[micro_batch]
         try:
             with nothing_changed(stage):
@@ -66,11 +69,14 @@ class MemoryProbe(Callback):
         )
 
 
-def longest_micro_batch(data: TrainingData, rank: int) -> MicroBatch:
-    """Return the micro-batch with the most tokens that a rank runs, among the first updates that are left."""
+def longest_micro_batch(data: TrainingData, rank: int) -> MicroBatch | None:
+    """Return the micro-batch with the most tokens that a rank runs, among the first updates that are left.
+
+    None: no update is left.
+    """
     updates = range(data.start, min(data.stop, data.start + PROBED_UPDATES))
     micro_batches = (each for number in updates for each in data.plan.micro_batches(number, rank))
-    return max(micro_batches, key=lambda micro_batch: data.plan.tokens(micro_batch.indices))
+    return max(micro_batches, key=lambda micro_batch: data.plan.tokens(micro_batch.indices), default=None)
 
 
 def probe(stage: Stage, batch: Batch) -> None:

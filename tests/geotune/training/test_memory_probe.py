@@ -27,6 +27,7 @@ def test_the_longest_rows_of_a_rank_are_found() -> None:
     data: Any = SimpleNamespace(plan=plan, start=3, stop=12)
     for rank in range(2):
         found = longest_micro_batch(data, rank)
+        assert found is not None
         assert 3 <= found.update < 12
         padded = [
             len(micro_batch.indices) * max(lengths[list(micro_batch.indices)])
@@ -34,6 +35,8 @@ def test_the_longest_rows_of_a_rank_are_found() -> None:
             for micro_batch in plan.micro_batches(update, rank)
         ]
         assert plan.tokens(found.indices) == max(padded)
+    data.start = data.stop  # a run that has only its last evaluation left
+    assert longest_micro_batch(data, 0) is None
 
 
 @pytest.mark.parametrize("prefix_tree", [True, False])
