@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("part", choices=("training", "answers"))
-    parser.add_argument("--model", default="7b", help=f"size of the model: {', '.join(MODELS)}")
+    parser.add_argument("--model", choices=MODELS, default="7b", help="size of the model")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--attn", choices=TREES, default="tree", help="attention over the tree; tree: the default")
     parser.add_argument("--dtype", choices=("bf16", "float32"), help="precision; by default bf16 on a GPU")
