@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -337,6 +337,14 @@ class Backbone(nn.Module):
         nor saved nor exported. Raises ConfigError if a strategy shards the trained weights.
         """
         self._copies.keep(name, self.trained_parameters())
+
+    def copy_of(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of `keep_copy(name)` on the CPU, by name in the Hugging Face model. Raises KeyError."""
+        return self._copies.tensors(name)
+
+    def load_copy(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put what `copy_of` returned in the place of `keep_copy(name)`. Raises ValueError if other weights train."""
+        self._copies.load(name, self.trained_parameters(), tensors)
 
     @contextmanager
     def weights_of(self, name: str) -> Iterator[None]:

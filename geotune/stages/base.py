@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,10 +13,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from geotune.backbones.base import Backbone
 from geotune.backbones.placement import placement_of, shard
 from geotune.config.parts import StageConfig
+from geotune.data.datamodule import TrainingData
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 from geotune.runs.progress import RunProgress
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
+
+if TYPE_CHECKING:
+    from geotune.data.dataset import SampleDataset
+    from geotune.data.sampler import UpdatePlan
 
 
 class StepOutput(TypedDict):
@@ -69,6 +74,13 @@ class Stage(LightningModule):
         does not want of that.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
+
+    def training_data(self, dataset: SampleDataset, plan: UpdatePlan, **settings: Any) -> TrainingData:
+        """Return the data module that serves the micro-batches of the run. Raises ConfigError for unusable samples.
+
+        settings: the other arguments of `TrainingData`.
+        """
+        return TrainingData(dataset, plan, **settings)
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the figures of one or more updates from their added sums, by names such as `loss`.

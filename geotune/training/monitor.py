@@ -116,7 +116,7 @@ class Monitor(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Add the time that this process has waited for the micro-batch."""
-        self._waited += self.progress.working_time() - self._idle
+        self._waited += self.progress.working_time() - self._idle - batch.own_seconds
         self._patches = as_stage(pl_module).backbone.patches
 
     def on_train_batch_end(
@@ -137,7 +137,8 @@ class Monitor(Callback):
         add_sums(self._update, {STAGE + name: float(value) for name, value in outputs["sums"].items()})
         self._unreadable += batch.unreadable
         if stage.ends_update:
-            self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
+            planned = (self.ids[index] for index in self.plan.update(batch.update))
+            self._end_update(trainer, stage, list(batch.update_ids or planned))
         self._idle = self.progress.working_time()
 
     def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
