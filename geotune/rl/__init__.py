@@ -1,0 +1,1 @@
+"""The parts of reinforcement learning: rewards and the kernels of distance behind them."""
