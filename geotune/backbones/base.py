@@ -103,6 +103,7 @@ class Backbone(nn.Module):
         self._copies = WeightCopies()
         self._evaluating = False
         """Whether a context of `evaluation_mode` is open."""
+        self.never_drawn = torch.zeros(0, dtype=torch.long)
         self.patches = 0
         self.stop_ids = self._find_stop_ids(model)
         self.train(False)

@@ -90,9 +90,10 @@ class GRPO(Stage):
             return logprob_and_entropy(logits, labels, temperature, never_drawn)
 
         logprobs, entropy = backbone.over_logits(batch, function).view(-1, 2).unbind(-1)
-        old = self._old.get(batch.number, logprobs.detach())
+        now = logprobs.detach()
+        old = self._old.get(batch.number, now)
         if config.updates_per_rollout > 1 and batch.round == 0:
-            self._old[batch.number] = logprobs.detach()
+            self._old[batch.number] = now
         reference = None
         if config.beta:
             with backbone.weights_of(START):
@@ -101,13 +102,13 @@ class GRPO(Stage):
         weight = float(batch.is_live)
         # DDP averages over ranks and the trainer over micro-batches, and the shares are to be added up.
         loss = share * weight * self.trainer.world_size * self.trainer.accumulate_grad_batches
-        difference = (logprobs.detach() - batch.sampled).abs()
+        difference = (now - batch.sampled).abs()
         self.is_live = batch.counts.completions > 0
         first = float(batch.number == 0 and self.trainer.is_global_zero)
-        found = {
+        found: dict[str, torch.Tensor | float] = {
             "loss": share.detach() * weight,
             **{name: value * weight for name, value in sums.items()},
-            "entropy": entropy.sum() * weight,
+            "entropy": entropy.detach().sum() * weight,
             "sampler_difference": difference.sum() * weight * (batch.round == 0),
             "sampled_tokens": len(difference) * weight * (batch.round == 0),
             "updates": first,

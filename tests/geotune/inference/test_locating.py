@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from geotune.geo import geodesic_km
-from geotune.inference.locating import FEWEST_FOR_RADIUS, Located, as_json, estimate, read_answers
+from geotune.inference.locating import Located, as_json, read_answers
 from geotune.inference.results import as_table, format_km
 from geotune.locate import main
 from geotune.tasks.coordinates import Coordinates
