@@ -58,7 +58,7 @@ def spread_values(to_truth: ArrayLike, between: ArrayLike, readable: ArrayLike, 
     """
     counts = np.asarray(readable, dtype=bool)
     group_size = counts.shape[-1]
-    others = counts[..., :, None] & counts[..., None, :] & ~np.eye(group_size, dtype=bool)
+    others = counts[..., None, :] & ~np.eye(group_size, dtype=bool)
     similar = np.where(others, np.asarray(between, dtype=np.float64), 0.0).sum(axis=-1)
     crowding = similar / np.maximum(others.sum(axis=-1), 1)
     weight = spread_weight(spread, group_size)
