@@ -35,7 +35,7 @@ class WeightCopies:
         return {key: tensor.cpu() for key, tensor in self._copies[name].items()}
 
     def load(self, name: str, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take `tensors`, which `tensors()` gave, for the copy called `name`. Raises ValueError for other parameters."""
+        """Take what `tensors()` gave for the copy called `name`. Raises ValueError if it is of other parameters."""
         if {key: tensor.shape for key, tensor in tensors.items()} != {k: p.shape for k, p in parameters.items()}:
             raise ValueError(f"the copy {name!r} is of other parameters than those that train")
         self._copies[name] = {key: tensors[key].to(parameter) for key, parameter in parameters.items()}

@@ -63,8 +63,8 @@ class GRPOConfig(StageConfig, LossConfig):
     """Number of updates on the completions of one rollout. With 1, policy and sampler are the same, and no ratio is
     clipped."""
     scale: AdvantageScale = "none"
-    """Divisor of the advantages: none, or the standard deviation of the group's rewards, as GRPO was published. Dividing
-    makes probabilities of answers miscalibrated (arXiv 2508.11800)."""
+    """Divisor of the advantages: none, or the standard deviation of the group's rewards, as GRPO was published, which
+    makes the probabilities of answers miscalibrated (arXiv 2508.11800)."""
     spread: float = 0.0
     """Weight of what a completion loses for being near the others of its group. With 1 the policy learns the true
     distribution of places instead of one guess, because the reward is then a proper score."""

@@ -25,7 +25,7 @@ class CompletionBatch(Batch):
     """Advantage of each completion (C,)."""
     sampled: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     """Log-probability (N,) in nats of each token under the sampler, in the order of `labels`."""
-    counts: UpdateCounts = UpdateCounts(1, 0, 0)
+    counts: UpdateCounts = field(default_factory=lambda: UpdateCounts(1, 0, 0))
     """Sizes of the whole update."""
     number: int = 0
     """Number of the micro-batch in its update on this rank."""
@@ -70,4 +70,3 @@ def completion_batch(
         sampled=torch.tensor(sampled, dtype=torch.float32),
         is_live=is_live,
     )
-

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from geotune.rl.groups import Group
     from geotune.rl.rewards import Reward
 
-SWAPPED = "swapped"
-"""Reason of an answer that is right if latitude and longitude are exchanged."""
 PRIOR_ROUNDS = 8
 """Number of other groups whose guesses each truth is compared with."""
 
@@ -44,7 +42,7 @@ class Row:
     terms: Mapping[str, float]
     """Value of each term of the reward."""
     reasons: tuple[str, ...]
-    """Reasons that terms give for what they could not read, each once."""
+    """Reasons that terms give for their values, each once."""
     guess: Coordinates | None
     truth: Coordinates | None
     is_dead: bool
@@ -93,8 +91,8 @@ def rollout_figures(rows: Sequence[Row]) -> dict[str, float]:
 
     `reward` and `term_<name>` are means, `reward_std` is the mean standard deviation within a group, `dead_groups` the
     share of groups whose rewards are all the same, `length` the mean number of tokens, `unfinished` the share of
-    completions that were cut off, `unread_<reason>` the share that a term could not read. If answers are places, see
-    `place_figures` too.
+    completions that were cut off, `reason_<reason>` the share of completions for which a term gave that reason. If
+    answers are places, see `place_figures` too.
     """
     groups = by_group(rows)
     found = {
@@ -106,7 +104,7 @@ def rollout_figures(rows: Sequence[Row]) -> dict[str, float]:
         "unfinished": mean(not row.stopped for row in rows),
     }
     reasons = Counter(reason for row in rows for reason in row.reasons)
-    found |= {f"unread_{reason}": count / len(rows) for reason, count in sorted(reasons.items())}
+    found |= {f"reason_{reason}": count / len(rows) for reason, count in sorted(reasons.items())}
     return found | (place_figures(rows) if any(row.truth is not None for row in rows) else {})
 
 

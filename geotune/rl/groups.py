@@ -68,7 +68,7 @@ def group_rewards(reward: Reward, scored: Sequence[Scored], finished: Sequence[b
     ]
     degrees = np.array([[0.0, 0.0] if v.place is None else [v.place.lat, v.place.lon] for v in values])
     lat, lon = degrees.T
-    between = term.similarity(haversine_km(lat[:, None], lon[:, None], lat, lon))
+    between = term.values(haversine_km(lat[:, None], lon[:, None], lat, lon))
     spread_out = spread_values([value.value for value in values], between, readable, spread)
     return np.array(
         [

@@ -99,8 +99,11 @@ class Reward:
         """
         terms = {name: self._value(name, text, sample) for name in self.terms}
         gated = self.gate is not None and terms[self.gate].value < 1
-        earned = math.fsum(self.terms[name].weight * value.value for name, value in terms.items())
-        return Scored(terms, 0.0 if gated else earned / self._weight, gated)
+        return Scored(terms, self.total({name: term.value for name, term in terms.items()}, gated=gated), gated)
+
+    def total(self, values: Mapping[str, float], *, gated: bool) -> float:
+        """Return the reward that the values of all terms make, between 0 and 1."""
+        return 0.0 if gated else math.fsum(self.terms[name].weight * values[name] for name in values) / self._weight
 
     def distance_km(self, scored: Scored, sample: Sample) -> float | None:
         """Return the distance in km of the place that the geodesic term has read; None if it has read none."""

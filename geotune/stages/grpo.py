@@ -16,13 +16,14 @@ import torch
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.rl import GRPOConfig
 from geotune.data.datamodule import TrainingData
-from geotune.errors import ConfigError, Problem
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
 from geotune.rl.figures import Row, mean, rollout_figures, rows_of
 from geotune.rl.kernels import POSITIVE_DEFINITE
 from geotune.rl.losses import policy_loss
 from geotune.rl.rollout import Roller, Rollout
+from geotune.rl.terms import Accuracy, PlaceLevel
 from geotune.stages.base import Stage, StepOutput
 from geotune.system.ranks import gather_items
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
+REWARD = "stage.reward"
+"""Key of the reward in a recipe."""
 START = "start"
 """Name of the copy of the weights that training began with."""
 
@@ -51,7 +54,7 @@ class GRPO(Stage):
     def __init__(self, backbone: Backbone, config: StageConfig, progress: RunProgress) -> None:
         super().__init__(backbone, config, progress)
         self.config = cast(GRPOConfig, config)
-        self.reward: Reward = instantiate_checked(self.config.reward, "stage.reward")
+        self.reward: Reward = instantiate_checked(self.config.reward, REWARD, key=REWARD)
         self._check_spread()
         self.is_live = True
         """Whether a completion of the current update teaches anything, on any rank."""
@@ -69,7 +72,10 @@ class GRPO(Stage):
             positive_definite=POSITIVE_DEFINITE,
             scale=config.scale,
             group_size=config.rollout.group_size,
-            weights=self.reward.weights_by_kind,
+            weights={
+                kind: sum(term.weight for term in self.reward.terms.values() if isinstance(term, of_kind))
+                for kind, of_kind in (("place", PlaceLevel), ("accuracy", Accuracy))
+            },
         )
         if problems := [Problem("stage.spread", config.spread, why, "or set {key}=0") for why in refusals]:
             raise ConfigError(*problems)
@@ -77,7 +83,13 @@ class GRPO(Stage):
     def training_data(self, dataset: SampleDataset, plan: UpdatePlan, **settings: Any) -> TrainingData:
         """Return the data module that rolls out. Raises ConfigError if the reward can't score a sample."""
         for sample in dataset.samples:
-            self.reward.check(sample)
+            try:
+                self.reward.check(sample)
+            except BadRecord as error:
+                remedy = "correct the record, or leave it out"
+                raise ConfigError(
+                    Problem("data.path", sample.id, f"can't be rewarded: {error.reason}", remedy)
+                ) from None
         return RolloutData(dataset, plan, stage=self, **settings)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
@@ -151,15 +163,17 @@ class GRPO(Stage):
         return None if self.is_live else 0.0
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the reference weights and the state of the reward."""
-        state: dict[str, Any] = {"reward": self.reward.state()}
+        """Return the reference weights, and the scale of a reward that tightens."""
+        tightening = self.reward.tightening
+        state: dict[str, Any] = {"tightening": None if tightening is None else tightening.state()}
         if self.config.beta:
             state[START] = self.backbone.copy_of(START)
         return state
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the reference weights and the state of the reward."""
-        self.reward.load_state(state["reward"])
+        """Restore the reference weights, and the scale of a reward that tightens."""
+        if self.reward.tightening is not None and state["tightening"] is not None:
+            self.reward.tightening.load_state(state["tightening"])
         if self.config.beta:
             self.backbone.load_copy(START, state[START])
 
@@ -240,7 +254,8 @@ class _Rollouts:
         planned = sum(places) * config.rollout.group_size * config.rollout.max_new_tokens
         counts = update_counts(gather_items([group.live_lengths for group in rollout.groups]), planned)
         figures = rollout_figures(rows) | {"rollout_seconds": mean(gather_items([rollout.seconds]))}
-        stage.reward.note(figures)
+        if stage.reward.tightening is not None and stage.reward.geodesic is not None:
+            stage.reward.tightening.note(figures[f"term_{stage.reward.geodesic[0]}"])
         stage._old.clear()
         for turn in range(config.updates_per_rollout):
             for number, groups in enumerate(rollout.micro_batches):

@@ -17,6 +17,7 @@ from geotune.inference.locating import Located, as_json, read_answers
 from geotune.inference.results import as_table, format_km
 from geotune.locate import main
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.estimates import FEWEST_FOR_RADIUS, estimate
 from geotune.train import train
 
 PARIS, LYON, NICE, TOKYO = (

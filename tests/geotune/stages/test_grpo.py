@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +13,35 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from geotune.config.parts import DataConfig
+from geotune.config.reward import RewardConfig
 from geotune.config.rl import GRPOConfig, RolloutConfig
 from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
 from geotune.rl.batches import CompletionBatch
-from geotune.rl.rewards import Scored, TermValue
-from geotune.rl.rollout import Roller, slots_of
+from geotune.rl.rewards import Reward, Term, TermValue
+from geotune.rl.rollout import Roller
 from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.stages.grpo import GRPO
 
+FORMAT = {"_target_": "geotune.rl.rewards.Reward", "terms": {"format": {"_target_": "geotune.rl.terms.Format"}}}
 City = tuple[Path, list[Sample]]
 
 
 @dataclass
-class Hashed:
-    """A reward that is a digest of the text, so that all groups are live; or of the sample, so that all are dead."""
+class Hashed(Term):
+    """A term that is a digest of the text, so that all groups are live; or of the sample, so that all are dead."""
 
     by_sample: bool = False
-    noted: float = 0.0
-    geodesic: None = None
-    weights_by_kind: Mapping[str, float] = None  # type: ignore[assignment]
 
-    def __post_init__(self) -> None:
-        self.weights_by_kind = {}
+    def __call__(self, text: str, sample: Sample) -> TermValue:
+        return TermValue(hashlib.sha256((sample.id if self.by_sample else text).encode()).digest()[0] / 255)
 
-    def __call__(self, text: str, sample: Sample) -> Scored:
-        digest = hashlib.sha256((sample.id if self.by_sample else text).encode()).digest()[0] / 255
-        return Scored({"hashed": TermValue(digest, None, text)}, digest, False)
 
-    def check(self, sample: Sample) -> None:
-        """Every sample will do."""
-
-    def note(self, figures: Mapping[str, float]) -> None:
-        self.noted += figures["reward"]
-
-    def state(self) -> dict[str, float]:
-        return {"noted": self.noted}
-
-    def load_state(self, state: Mapping[str, float]) -> None:
-        self.noted = state["noted"]
+def hashed(**options: Any) -> Reward:
+    reward = Reward(RewardConfig({"format": {"_target_": "geotune.rl.terms.Format"}}))
+    reward.terms = {"hashed": Hashed(**options)}
+    return reward
 
 
 class Seen(Callback):
@@ -86,7 +75,7 @@ def policy(load_tiny: Callable[..., Any], family: str = "qwen", **settings: Any)
 
 def settings(**changes: Any) -> GRPOConfig:
     rollout = {"group_size": 4, "max_new_tokens": 12, **changes.pop("rollout", {})}
-    given = {"lr": 1e-3, "warmup": 0, "clip_norm": None, "reward": {"_target_": "geotune.rl.rewards.Reward"}} | changes
+    given = {"lr": 1e-3, "warmup": 0, "clip_norm": None, "reward": FORMAT} | changes
     return GRPOConfig(rollout=RolloutConfig(**rollout), **given)
 
 
@@ -106,7 +95,7 @@ def run(
     plan = data.plan(dataset, seed=3, accumulate=accumulate, ranks=1)
     dataset.prefix_tree = tree
     stage = GRPO(backbone, config, RunProgress(Path(), updates))
-    stage.reward = Hashed() if reward is None else reward
+    stage.reward = hashed() if reward is None else reward
     served = stage.training_data(dataset, plan, seed=3, start=0, stop=updates, num_workers=0)
     seen = Seen()
     trainer = Trainer(
@@ -131,7 +120,7 @@ def roller(backbone: Any, folder: Path, config: GRPOConfig, reward: Any = None, 
     dataset = data.load(backbone.encoder, seed=3)
     ranks = plan.get("ranks", 1)
     planned = data.plan(dataset, seed=3, accumulate=plan.get("accumulate", 1), ranks=ranks)
-    return Roller(backbone, dataset, planned, reward or Hashed(), config, seed=3, ranks=ranks)
+    return Roller(backbone, dataset, planned, reward or hashed(), config, seed=3, ranks=ranks)
 
 
 def same(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
@@ -139,7 +128,7 @@ def same(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) 
     assert any(value.abs().max() > 1e-6 for value in wanted.values())
     scale = max(float(value.abs().max()) for value in wanted.values())
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, atol=2e-5 * scale, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(found[name], value, atol=2e-5 * scale, rtol=1e-3)
 
 
 @pytest.fixture(scope="module", params=["qwen", "internvl"])
@@ -174,7 +163,5 @@ def test_the_gradient_does_not_depend_on_how_an_update_is_split(
     family, wanted = by_hand
     folder, _ = city
     config = settings()
-    _, seen = run(
-        policy(load_tiny, family), folder, config, batch_size=batch_size, accumulate=accumulate, tree=tree
-    )
+    _, seen = run(policy(load_tiny, family), folder, config, batch_size=batch_size, accumulate=accumulate, tree=tree)
     same(seen.gradients[0], wanted)
