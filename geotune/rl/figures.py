@@ -114,17 +114,17 @@ def place_figures(rows: Sequence[Row]) -> dict[str, float]:
     `read_rate` is the share of completions that give a place; `km_10`, `km_50` and `km_90` are quantiles of the errors
     of those. `prior_km_50` is the median error of guesses about other prompts of the rollout: what the policy would
     reach without looking. `commonest_guess` is the share of the most frequent guess, to whole degrees, among those that
-    give a place. `coverage_50` and `coverage_90` are the shares of groups whose truth lies within the radius around the
+    give a place, and `commonest_truth` that of the most frequent truth. `coverage_50` and `coverage_90` are the shares of groups whose truth lies within the radius around the
     medoid that holds 50% or 90% of their guesses; a group with too few of them is not covered.
     """
     errors = [row.km for row in rows if row.km is not None]
-    guesses = Counter((round(row.guess.lat), round(row.guess.lon)) for row in rows if row.guess is not None)
     covered = [_covered(group) for group in by_group(rows)]
     return {
         "read_rate": mean(row.guess is not None for row in rows),
         **{f"km_{share}": float(np.quantile(errors, share / 100)) if errors else math.nan for share in (10, 50, 90)},
         "prior_km_50": prior_km(rows),
-        "commonest_guess": max(guesses.values()) / guesses.total() if guesses else math.nan,
+        "commonest_guess": commonest(row.guess for row in rows),
+        "commonest_truth": commonest(row.truth for row in rows),
         "coverage_50": mean(half for half, _ in covered),
         "coverage_90": mean(most for _, most in covered),
     }
@@ -145,6 +145,12 @@ def prior_km(rows: Sequence[Row]) -> float:
                 lat, lon = np.array([[guess.lat, guess.lon] for guess in guesses]).T
                 found.append(haversine_km(lat, lon, truth.lat, truth.lon))
     return float(np.median(np.concatenate(found))) if found else math.nan
+
+
+def commonest(places: Iterable[Coordinates | None]) -> float:
+    """Return the share of the most frequent of the places that are known, to whole degrees; NaN if none is."""
+    counts = Counter((round(place.lat), round(place.lon)) for place in places if place is not None)
+    return max(counts.values()) / counts.total() if counts else math.nan
 
 
 def by_group(rows: Iterable[Row]) -> list[list[Row]]:

@@ -62,6 +62,8 @@ class Stage(LightningModule):
         """Progress of the run."""
         self.ends_update = False
         """Whether the current micro-batch is the last one of its update."""
+        self.stop_reason: str | None = None
+        """Why the run must not go on; None as long as it may. All processes agree on it."""
         self._lr = float("nan")
         """Learning rate of the current update."""
         self._grad_norm: float | None = None
@@ -89,6 +91,17 @@ class Stage(LightningModule):
         is NaN or missing.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no metrics")
+
+    def note_figures(self, figures: Mapping[str, float]) -> None:
+        """Take note of the figures (`metrics`) of the update that has ended; every process gets the same.
+
+        What this changes is part of the checkpoint of the update. A stage that sets `stop_reason` here ends the run.
+        """
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether a run could be resumed from a checkpoint that is written now, at the end of an update."""
+        return True
 
     def gradient_scale(self) -> float | None:
         """Return the factor for the gradient of the update that ends now, before clipping; None leaves it as it is.

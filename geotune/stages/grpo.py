@@ -6,6 +6,7 @@ scores the answers. Then the update's micro-batches train on those completions.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
 from geotune.rl.figures import Row, mean, rollout_figures, rows_of
+from geotune.rl.guard import Guard
 from geotune.rl.kernels import POSITIVE_DEFINITE
 from geotune.rl.losses import policy_loss
 from geotune.rl.rollout import Roller, Rollout
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
+log = logging.getLogger(__name__)
 REWARD = "stage.reward"
 """Key of the reward in a recipe."""
 START = "start"
@@ -58,6 +61,7 @@ class GRPO(Stage):
         self._check_spread()
         self.is_live = True
         """Whether a completion of the current update teaches anything, on any rank."""
+        self._guard = Guard()
         self._old: dict[int, torch.Tensor] = {}
         """Log-probabilities at the first update of the rollout, by micro-batch; empty with one update per rollout."""
         if self.config.beta:
@@ -158,20 +162,44 @@ class GRPO(Stage):
             "empty_updates": per("empty_updates", "updates"),
         }
 
+    def note_figures(self, figures: Mapping[str, float]) -> None:
+        """Tighten the reward's scale if it has settled, and warn or stop as the guard says."""
+        tightening, geodesic = self.reward.tightening, self.reward.geodesic
+        if tightening is not None and geodesic is not None:
+            earned = figures.get(f"term_{geodesic[0]}", math.nan)
+            if math.isfinite(earned):  # later updates on the same rollout have none
+                tightening.note(earned)
+        if self.config.guard == "off":
+            return
+        for trouble in self._guard.note(figures):
+            if self.config.guard == "stop":
+                self.stop_reason = self.stop_reason or f"stage.guard=stop: {trouble}"
+            elif self.trainer.is_global_zero:
+                log.warning("update %d: %s", self.progress.step, trouble)
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether all updates on the present rollout are done: a resumed run rolls out anew."""
+        return self.progress.step % self.config.updates_per_rollout == 0
+
     def gradient_scale(self) -> float | None:
         """Return 0 for an update without anything to learn from, which then changes no weight."""
         return None if self.is_live else 0.0
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the reference weights, and the scale of a reward that tightens."""
+        """Return the reference weights, the scale of a reward that tightens, and what the guard has seen."""
         tightening = self.reward.tightening
-        state: dict[str, Any] = {"tightening": None if tightening is None else tightening.state()}
+        state: dict[str, Any] = {
+            "tightening": None if tightening is None else tightening.state(),
+            "guard": self._guard.state(),
+        }
         if self.config.beta:
             state[START] = self.backbone.copy_of(START)
         return state
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the reference weights, and the scale of a reward that tightens."""
+        """Restore what `extra_state` returned."""
+        self._guard.load_state(state["guard"])
         if self.reward.tightening is not None and state["tightening"] is not None:
             self.reward.tightening.load_state(state["tightening"])
         if self.config.beta:
@@ -254,8 +282,6 @@ class _Rollouts:
         planned = sum(places) * config.rollout.group_size * config.rollout.max_new_tokens
         counts = update_counts(gather_items([group.live_lengths for group in rollout.groups]), planned)
         figures = rollout_figures(rows) | {"rollout_seconds": mean(gather_items([rollout.seconds]))}
-        if stage.reward.tightening is not None and stage.reward.geodesic is not None:
-            stage.reward.tightening.note(figures[f"term_{stage.reward.geodesic[0]}"])
         stage._old.clear()
         for turn in range(config.updates_per_rollout):
             for number, groups in enumerate(rollout.micro_batches):

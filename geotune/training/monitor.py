@@ -149,7 +149,9 @@ class Monitor(Callback):
         unreadable = sorted(gather_items(self._unreadable)) if sums["unreadable"] else []
         self._update, self._unreadable = {}, []
         progress.note_unreadable(dict(unreadable))
-        line = {"step": step, **stage_figures(stage, sums), "targets": int(sums["targets"]), "ids": ids}
+        of_stage = stage_figures(stage, sums)
+        stage.note_figures(of_stage)
+        line = {"step": step, **of_stage, "targets": int(sums["targets"]), "ids": ids}
         if unreadable:
             line["left_out"] = [sample for sample, _ in unreadable]
         if trainer.is_global_zero:
