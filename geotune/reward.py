@@ -18,7 +18,7 @@ def reward(cfg: DictConfig) -> dict[str, Any]:
     Raises ConfigError if a line can't be judged, and RewardError if a term of the reward fails.
     """
     from geotune.config.instantiation import instantiate_checked
-    from geotune.rl.judging import as_json_lines, judged, lines_table, read_completions, totals, totals_table
+    from geotune.rl.judging import as_json_lines, judged, lines_table, read_completions, reward_totals, totals_table
     from geotune.system.screen import as_text
 
     judge = instantiate_checked(cfg.reward, "reward")
@@ -29,7 +29,7 @@ def reward(cfg: DictConfig) -> dict[str, Any]:
     else:
         tables = (lines_table(rows, f"reward {cfg.name}"), totals_table(rows, judge))
         show("\n".join(as_text(table) for table in tables).rstrip("\n"))
-    return totals(rows)
+    return reward_totals(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def judged(lines: Sequence[CompletionLine], reward: Reward) -> Iterator[JudgedLi
         yield JudgedLine(line, scored, reward.distance_km(scored, line.sample))
 
 
-def totals(rows: Sequence[JudgedLine]) -> dict[str, Any]:
+def reward_totals(rows: Sequence[JudgedLine]) -> dict[str, Any]:
     """Return means of the reward and its terms, the median distance, and how often each term gives each reason."""
     names = rows[0].scored.terms
     distances = [row.km for row in rows if row.km is not None]
@@ -118,7 +118,7 @@ def totals(rows: Sequence[JudgedLine]) -> dict[str, Any]:
 
 def as_json_lines(rows: Sequence[JudgedLine]) -> str:
     """Return one JSON object per line of the file, and a last one with the key `totals`."""
-    objects = [*(row.as_json() for row in rows), {"totals": totals(rows)}]
+    objects = [*(row.as_json() for row in rows), {"totals": reward_totals(rows)}]
     return "\n".join(json.dumps(item, ensure_ascii=False, allow_nan=False) for item in objects)
 
 
@@ -137,7 +137,7 @@ def lines_table(rows: Sequence[JudgedLine], title: str) -> FittingTable:
 
 def totals_table(rows: Sequence[JudgedLine], reward: Reward) -> FittingTable:
     """Return the table with the mean of each term, its weight and its reasons."""
-    found = totals(rows)
+    found = reward_totals(rows)
     terms = found["terms"]
     names, weights = ["reward", *terms], ["", *(f"{reward.terms[name].weight:g}" for name in terms)]
     means = [f"{value:.3f}" for value in (found["reward"], *(term["value"] for term in terms.values()))]

@@ -30,16 +30,17 @@ def finest_level(said: Address, truth: Address) -> Level | None:
     truth are in its city, on whichever side of a border the nearest town lies.
     """
     towns = () if said.city is None else _towns(said.city, said.country)
-    points = (
-        ((said.coordinates.lat, said.coordinates.lon),) if said.coordinates else tuple((t.lat, t.lon) for t in towns)
-    )
+    found = [(town.lat, town.lon) for town in towns]
+    points = [(said.coordinates.lat, said.coordinates.lon)] if said.coordinates is not None else found
     country = _same_country(_country(said, towns), _country(truth, ()))
     state = None if said.state is None or truth.state is None else same_state(said.state, truth.state)
     if said.city is None:
         city = _within(CITY_KM, points, truth)
         country = True if city and said.country is None else country
     else:
-        city = _is_named(said.city, truth.city) or _within(CITY_KM, [(t.lat, t.lon) for t in towns], truth)
+        # The name of another town that the gazetteer knows is no other name of the truth's.
+        known = truth.city is not None and bool(_towns(truth.city))
+        city = _is_named(said.city, truth.city) or (not known and _within(CITY_KM, found, truth))
     if city and country is not False and state is not False:
         return "city"
     if not country:
