@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from geotune.config.losses import AdvantageScale, LossConfig
 from geotune.config.options import Options
 from geotune.config.parts import StageConfig
+from geotune.config.reward import RewardConfig
 from geotune.config.rules import above_zero, at_least
-from geotune.errors import ABSENT, Problem
+from geotune.errors import Problem
 
 Guard = Literal["off", "warn", "stop"]
 FEWEST_FOR_SPREAD = 4
@@ -44,14 +45,14 @@ class RolloutConfig(Options):
         yield from above_zero("temperature", self.temperature)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GRPOConfig(StageConfig, LossConfig):
     """Reinforcement learning with group-relative advantages: rewards, rollouts, loss and optimizer."""
 
     targets: ClassVar[tuple[str, ...]] = ("geotune.stages.grpo.GRPO",)
 
-    reward: dict[str, Any] = field(default_factory=dict)
-    """Reward: a node with `_target_` and its terms; choose one by reward@stage.reward=<name>."""
+    reward: RewardConfig
+    """What completions are worth; choose one by reward@stage.reward=<name>."""
     lr: float = 1e-5
     """Peak learning rate; LoRA takes about ten times that of full training."""
     warmup: int | float = 10
@@ -77,10 +78,6 @@ class GRPOConfig(StageConfig, LossConfig):
     def check(self) -> Iterator[Problem]:
         yield from StageConfig.check(self)
         yield from LossConfig.check(self)
-        if not self.reward:
-            yield Problem("reward", ABSENT, "there is nothing to learn from", "choose one by reward@{key}=<name>")
-        elif "_target_" not in self.reward:
-            yield Problem("reward", ABSENT, "names no reward", "choose one by reward@{key}=<name>")
         yield from at_least("updates_per_rollout", self.updates_per_rollout, 1)
         yield from at_least("kept_groups", self.kept_groups, 0)
         yield from at_least("spread", self.spread, 0)

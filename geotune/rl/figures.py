@@ -114,8 +114,9 @@ def place_figures(rows: Sequence[Row]) -> dict[str, float]:
     `read_rate` is the share of completions that give a place; `km_10`, `km_50` and `km_90` are quantiles of the errors
     of those. `prior_km_50` is the median error of guesses about other prompts of the rollout: what the policy would
     reach without looking. `commonest_guess` is the share of the most frequent guess, to whole degrees, among those that
-    give a place, and `commonest_truth` that of the most frequent truth. `coverage_50` and `coverage_90` are the shares of groups whose truth lies within the radius around the
-    medoid that holds 50% or 90% of their guesses; a group with too few of them is not covered.
+    give a place, and `commonest_truth` that of the most frequent truth. `coverage_50` and `coverage_90` are the shares
+    of groups whose truth lies within the radius around the medoid that holds 50% or 90% of their guesses; a group with
+    too few of them is not covered.
     """
     errors = [row.km for row in rows if row.km is not None]
     covered = [_covered(group) for group in by_group(rows)]

@@ -64,9 +64,9 @@ class Guard:
             rise = now["reward"] - then["reward"]
             if rise > REWARD_RISE and now["km_50"] > KM_RISE * then["km_50"]:
                 found["reward"] = (
-                    f"the reward rose from {then['reward']:.3f} to {now['reward']:.3f} while the median error rose from "
-                    f"{then['km_50']:,.0f} to {now['km_50']:,.0f} km: another term than the distance is being learned; "
-                    "look at the figures term_<name>, and at completions.jsonl"
+                    f"the reward rose from {then['reward']:.3f} to {now['reward']:.3f} while the median error rose "
+                    f"from {then['km_50']:,.0f} to {now['km_50']:,.0f} km: another term than the distance is being "
+                    "learned; look at the figures term_<name>, and at completions.jsonl"
                 )
         return found
 

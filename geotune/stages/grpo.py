@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
-from geotune.config.instantiation import instantiate_checked
 from geotune.config.rl import GRPOConfig
+from geotune.config.targets import resolve_target
 from geotune.data.datamodule import TrainingData
+from geotune.encoding.collate import collate, collate_tree
 from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
@@ -57,7 +58,7 @@ class GRPO(Stage):
     def __init__(self, backbone: Backbone, config: StageConfig, progress: RunProgress) -> None:
         super().__init__(backbone, config, progress)
         self.config = cast(GRPOConfig, config)
-        self.reward: Reward = instantiate_checked(self.config.reward, REWARD, key=REWARD)
+        self.reward: Reward = resolve_target(self.config.reward._target_, REWARD)(self.config.reward, key=REWARD)
         self._check_spread()
         self.is_live = True
         """Whether a completion of the current update teaches anything, on any rank."""
@@ -234,6 +235,17 @@ class RolloutData(TrainingData):
     def __init__(self, *args: Any, stage: GRPO, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.stage = stage
+
+    def longest_batch(self, rank: int) -> Batch | None:
+        """Return the micro-batch with the longest prompts, with made-up completions, all as long as can be."""
+        micro_batch, rollout = self.longest_micro_batch(rank), self.stage.config.rollout
+        if micro_batch is None:
+            return None
+        encoder = self.dataset.encoder
+        prompts = [encoder.encode(self.dataset.samples[index], answer=False) for index in micro_batch.indices]
+        tokens = [(number, *[encoder.stop_id] * (rollout.max_new_tokens - 1)) for number in range(rollout.group_size)]
+        paths = [prompt.with_answer(each) for prompt in prompts for each in tokens]
+        return (collate_tree if self.dataset.prefix_tree else collate)(paths, encoder)
 
     def train_dataloader(self) -> Any:
         """Return the micro-batches of this rank; they are made in the main process, when they are asked for."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,21 @@ from geotune.config.rl import GRPOConfig, RolloutConfig
 from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
 from geotune.rl.batches import CompletionBatch
-from geotune.rl.rewards import Reward, Term, TermValue
+from geotune.rl.rewards import Reward
 from geotune.rl.rollout import Roller
 from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.stages.grpo import GRPO
 
-FORMAT = {"_target_": "geotune.rl.rewards.Reward", "terms": {"format": {"_target_": "geotune.rl.terms.Format"}}}
 City = tuple[Path, list[Sample]]
 
 
-@dataclass
-class Hashed(Term):
-    """A term that is a digest of the text, so that all groups are live; or of the sample, so that all are dead."""
-
-    by_sample: bool = False
-
-    def __call__(self, text: str, sample: Sample) -> TermValue:
-        return TermValue(hashlib.sha256((sample.id if self.by_sample else text).encode()).digest()[0] / 255)
+def reward_options(**options: Any) -> RewardConfig:
+    term = {"_target_": "tests.geotune.rl.hashed.Hashed", **options}
+    return RewardConfig({"hashed": term}, _target_="geotune.rl.rewards.Reward")
 
 
-def hashed(**options: Any) -> Reward:
-    reward = Reward(RewardConfig({"format": {"_target_": "geotune.rl.terms.Format"}}))
-    reward.terms = {"hashed": Hashed(**options)}
-    return reward
+DEAD = reward_options(by_sample=True)
 
 
 class Seen(Callback):
@@ -75,7 +65,7 @@ def policy(load_tiny: Callable[..., Any], family: str = "qwen", **settings: Any)
 
 def settings(**changes: Any) -> GRPOConfig:
     rollout = {"group_size": 4, "max_new_tokens": 12, **changes.pop("rollout", {})}
-    given = {"lr": 1e-3, "warmup": 0, "clip_norm": None, "reward": FORMAT} | changes
+    given = {"lr": 1e-3, "warmup": 0, "clip_norm": None, "reward": reward_options()} | changes
     return GRPOConfig(rollout=RolloutConfig(**rollout), **given)
 
 
@@ -88,14 +78,12 @@ def run(
     accumulate: int = 1,
     updates: int = 1,
     tree: bool = True,
-    reward: Any = None,
 ) -> tuple[GRPO, Seen]:
     data = GeoData(DataConfig(path=str(folder / "city.jsonl"), batch_size=batch_size, prefix_tree=False))
     dataset = data.load(backbone.encoder, seed=3)
     plan = data.plan(dataset, seed=3, accumulate=accumulate, ranks=1)
     dataset.prefix_tree = tree
     stage = GRPO(backbone, config, RunProgress(Path(), updates))
-    stage.reward = hashed() if reward is None else reward
     served = stage.training_data(dataset, plan, seed=3, start=0, stop=updates, num_workers=0)
     seen = Seen()
     trainer = Trainer(
@@ -115,12 +103,12 @@ def run(
     return stage, seen
 
 
-def roller(backbone: Any, folder: Path, config: GRPOConfig, reward: Any = None, **plan: Any) -> Roller:
+def roller(backbone: Any, folder: Path, config: GRPOConfig, **plan: Any) -> Roller:
     data = GeoData(DataConfig(path=str(folder / "city.jsonl"), batch_size=plan.pop("batch_size", 8), prefix_tree=False))
     dataset = data.load(backbone.encoder, seed=3)
     ranks = plan.get("ranks", 1)
     planned = data.plan(dataset, seed=3, accumulate=plan.get("accumulate", 1), ranks=ranks)
-    return Roller(backbone, dataset, planned, reward or hashed(), config, seed=3, ranks=ranks)
+    return Roller(backbone, dataset, planned, Reward(config.reward), config, seed=3, ranks=ranks)
 
 
 def same(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
@@ -165,3 +153,132 @@ def test_the_gradient_does_not_depend_on_how_an_update_is_split(
     config = settings()
     _, seen = run(policy(load_tiny, family), folder, config, batch_size=batch_size, accumulate=accumulate, tree=tree)
     same(seen.gradients[0], wanted)
+
+
+def test_the_losses_over_tokens_have_the_same_gradient_up_to_the_normaliser(
+    load_tiny: Callable[..., Any], city: City
+) -> None:
+    found = {
+        loss: run(policy(load_tiny), city[0], settings(loss=loss), batch_size=4, accumulate=2)[1]
+        for loss in ("dr_grpo", "dapo", "cispo")
+    }
+    counts = found["dr_grpo"].batches[0].counts
+    factor = counts.planned_tokens / counts.tokens
+    for loss in ("dapo", "cispo"):
+        same(found[loss].gradients[0], {k: v * factor for k, v in found["dr_grpo"].gradients[0].items()})
+
+
+@pytest.mark.parametrize("loss", ["gspo", "grpo"])
+def test_the_losses_over_completions_do_not_depend_on_the_split(
+    load_tiny: Callable[..., Any], city: City, loss: Any
+) -> None:
+    whole, split = (
+        run(policy(load_tiny), city[0], settings(loss=loss), batch_size=size, accumulate=8 // size)[1]
+        for size in (8, 2)
+    )
+    same(split.gradients[0], whole.gradients[0])
+
+
+@pytest.mark.parametrize(("family", "dtype"), [("qwen", "float32"), ("qwen", "bf16"), ("internvl", "bf16")])
+def test_sampler_and_policy_agree_and_the_ratio_is_one(
+    load_tiny: Callable[..., Any], city: City, family: str, dtype: str
+) -> None:
+    """Also with gradient checkpointing and at another temperature."""
+    backbone = policy(load_tiny, family, dtype=dtype, gradient_checkpointing=True)
+    stage, seen = run(backbone, city[0], settings(rollout={"temperature": 0.7}), batch_size=4, accumulate=2)
+    figures = stage.metrics({k: sum(sums[k] for sums in seen.sums) for k in seen.sums[0]})
+    assert figures["ratio"] == 1
+    assert figures["clip_fraction"] == 0
+    assert 0 <= figures["sampler_difference"] < (1e-5 if dtype == "float32" else 0.1)
+    assert figures["entropy"] > 1
+
+
+def test_what_is_dead_or_unfinished_carries_no_gradient(load_tiny: Callable[..., Any], city: City) -> None:
+    backbone = policy(load_tiny)
+    before = {name: value.clone() for name, value in backbone.trained_parameters().items()}
+    stage, seen = run(backbone, city[0], settings(weight_decay=0.5, reward=DEAD), updates=2)
+    assert stage.progress.skipped == 0
+    assert all(not batch.is_live and len(set(batch.owner.tolist())) == 1 for batch in seen.batches)
+    assert [sums["empty_updates"] for sums in seen.sums] == [1, 1]
+    for name, value in backbone.trained_parameters().items():
+        assert torch.equal(value, before[name]), name
+    backbone = policy(load_tiny)
+    groups = roller(backbone, city[0], settings()).roll_out(0, 0).groups
+    unfinished = [c for group in groups for c in group.completions if not c.stopped]
+    assert unfinished
+    live = [group.completions[number] for group in groups for number in group.live]
+    assert len(live) == sum(len(group.completions) for group in groups if not group.is_dead) - len(unfinished)
+    assert not set(map(id, live)) & set(map(id, unfinished))
+
+
+def test_dead_groups_pay_no_kl(load_tiny: Callable[..., Any], city: City) -> None:
+    backbone = policy(load_tiny)
+    stage, seen = run(backbone, city[0], settings(beta=0.5, reward=DEAD), updates=2)
+    assert [sums["kl"] for sums in seen.sums] == [0, 0]
+    assert all(value.abs().max() == 0 for value in seen.gradients[0].values())
+
+
+def test_kl_starts_at_zero_and_the_reference_is_the_start(load_tiny: Callable[..., Any], city: City) -> None:
+    backbone = policy(load_tiny)
+    begin = {name: value.detach().clone() for name, value in backbone.trained_parameters().items()}
+    stage, seen = run(backbone, city[0], settings(beta=0.1, lr=3e-2), updates=3)
+    kl = [sums["kl"] / sums["tokens"] for sums in seen.sums]
+    assert kl[0] == pytest.approx(0, abs=1e-6)
+    assert kl[2] > 1e-4
+    kept = stage.extra_state()["start"]
+    assert all(torch.equal(kept[name], value) for name, value in begin.items())
+    assert any(not torch.equal(kept[n], p) for n, p in backbone.trained_parameters().items())
+    assert not any("start" in name for name in backbone.base.state_dict())
+
+
+def test_several_updates_see_one_rollout_and_the_old_log_probabilities_are_the_first_ones(
+    load_tiny: Callable[..., Any], city: City
+) -> None:
+    config = settings(updates_per_rollout=3, lr=3e-3)
+    _, seen = run(policy(load_tiny), city[0], config, batch_size=4, accumulate=2, updates=6)
+    ratios = [sums["ratio"] / sums["tokens"] for sums in seen.sums]
+    for start in (0, 6):
+        assert ratios[start : start + 2] == pytest.approx([1, 1], abs=1e-6)
+        assert all(abs(ratio - 1) > 1e-4 for ratio in ratios[start + 2 : start + 6])
+        labels = [batch.labels.tolist() for batch in seen.batches[start : start + 6]]
+        assert labels[0] == labels[2] == labels[4]
+        assert labels[1] == labels[3] == labels[5]
+    assert seen.batches[0].labels.tolist() != seen.batches[6].labels.tolist()
+
+
+def test_a_rollout_does_not_depend_on_the_number_of_ranks(load_tiny: Callable[..., Any], city: City) -> None:
+    """Which prompts, their completions and further prompts in place of dead groups."""
+    backbone = policy(load_tiny)
+    rollout = {"max_draws": 3, "group_size": 2, "max_new_tokens": 3}
+    config = settings(rollout=rollout, reward=reward_options(levels=2))
+    alone = roller(backbone, city[0], config, batch_size=2, accumulate=4)
+    ranks = roller(backbone, city[0], config, batch_size=2, accumulate=2, ranks=2)
+
+    def facts(*rollouts: Any) -> list[Any]:
+        groups = [g for rollout in rollouts for g in (*rollout.groups, *rollout.redrawn)]
+        return sorted((g.slot, g.draw, g.sample.id, g.texts, g.rewards) for g in groups)
+
+    for number in range(3):
+        one = facts(alone.roll_out(number, 0))
+        assert one == facts(ranks.roll_out(number, 0), ranks.roll_out(number, 1))
+        assert {slot for slot, *_ in one} == set(range(8))
+    assert any(draw > 0 for _, draw, *_ in one)
+    assert facts(alone.roll_out(1, 0)) == facts(alone.roll_out(1, 0))
+    first = slots_of(alone.plan, 0, 0, 1)
+    assert [slot.number for micro in first for slot in micro] == list(range(8))
+
+
+def test_completions_depend_on_the_image(load_tiny: Callable[..., Any], city: City) -> None:
+    """The log-probability of a completion changes when the image of its prompt does."""
+    folder, samples = city
+    backbone = policy(load_tiny)
+    [group, *_] = roller(backbone, folder, settings()).roll_out(0, 0).groups
+    views = sorted({sample.images[0] for sample in samples})
+    other = next(str(folder / view) for view in views if not group.sample.images[0].endswith(view))
+    changed = backbone.encode(replace(group.sample, images=(other, *group.sample.images[1:])), answer=False)
+    pair = [prompt.with_answer(group.completions[0].tokens) for prompt in (group.prompt, changed)]
+    batch = collate(pair, backbone.encoder)
+    with torch.no_grad():
+        one, two = (backbone.token_logprobs(batch)[batch.owner == number] for number in (0, 1))
+    torch.testing.assert_close(one, torch.tensor(group.completions[0].logprobs), atol=1e-5, rtol=0)
+    assert (one - two).abs().max() > 1e-3

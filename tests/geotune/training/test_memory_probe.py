@@ -18,7 +18,6 @@ from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 from geotune.train import train
 from geotune.training import memory_probe
-from geotune.training.memory_probe import longest_micro_batch
 
 
 def test_the_longest_rows_of_a_rank_are_found() -> None:
@@ -26,7 +25,7 @@ def test_the_longest_rows_of_a_rank_are_found() -> None:
     plan = RowPlan(lengths, lengths, batch_size=2, accumulate=2, ranks=2, seed=0)
     data: Any = SimpleNamespace(plan=plan, start=3, stop=12)
     for rank in range(2):
-        found = longest_micro_batch(data, rank)
+        found = data.longest_micro_batch(rank)
         assert found is not None
         assert 3 <= found.update < 12
         padded = [
@@ -36,7 +35,7 @@ def test_the_longest_rows_of_a_rank_are_found() -> None:
         ]
         assert plan.tokens(found.indices) == max(padded)
     data.start = data.stop  # a run that has only its last evaluation left
-    assert longest_micro_batch(data, 0) is None
+    assert data.longest_micro_batch(0) is None
 
 
 @pytest.mark.parametrize("prefix_tree", [True, False])

@@ -1,0 +1,23 @@
+"""A term without meaning, by which random policies earn different rewards."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from geotune.rl.terms import Term, TermValue
+from geotune.sample import Sample
+
+
+@dataclass
+class Hashed(Term):
+    """A digest of the text."""
+
+    levels: int = 256
+    """Number of values; with few of them, groups are sometimes dead."""
+    by_sample: bool = False
+    """Whether it is a digest of the sample's id instead, so that all groups are dead."""
+
+    def __call__(self, text: str, sample: Sample) -> TermValue:
+        digest = hashlib.sha256((sample.id if self.by_sample else text).encode()).digest()[0]
+        return TermValue(digest * self.levels // 256 / max(1, self.levels - 1), None, text)
