@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from geotune.runs.figures import logged_figures
 from geotune.runs.predictions import Prediction
 from geotune.sample import IMAGE_TAG, Sample
-from geotune.system.images import load_image
+from geotune.system.images import load_image, side_by_side
+from geotune.training.wandb_logger import files_beside
 
 if TYPE_CHECKING:
     from wandb import Run, Table
@@ -24,8 +20,6 @@ STEP = "eval/step"
 TABLE = "eval/predictions"
 ROWS_PER_TASK = 4
 """Predictions in the table for each suite and task."""
-IMAGE_HEIGHT = 160
-"""Height of the images in the table, in pixels."""
 LONGEST_TEXT = 2000
 """Largest number of characters of an answer in the table."""
 
@@ -46,24 +40,8 @@ def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None) -> 
     # Define each name by itself: Lightning has defined "*" with its own step, and an exact name precedes a pattern.
     for name in content:
         run.define_metric(name, step_metric=STEP)
-    with _files_beside(run):
+    with files_beside(run):
         run.log({STEP: result["step"], **content})
-
-
-@contextmanager
-def _files_beside(run: Run) -> Iterator[None]:
-    """Store a table's images beside the run's own files until their upload, unless the user set WANDB_DATA_DIR.
-
-    W&B's default is the home folder, where the images are left behind when an offline run is moved.
-    """
-    is_set = "WANDB_DATA_DIR" in os.environ
-    if not is_set:
-        os.environ["WANDB_DATA_DIR"] = str(Path(run.dir).parent.parent)
-    try:
-        yield
-    finally:
-        if not is_set:
-            del os.environ["WANDB_DATA_DIR"]
 
 
 def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction]) -> Table:
@@ -100,14 +78,3 @@ def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
         for members in groups.values()
         for prediction in sorted(members, key=lambda p: hashlib.blake2b(p.id.encode()).digest())[:n]
     ]
-
-
-def side_by_side(images: Sequence[Image.Image], height: int = IMAGE_HEIGHT, gap: int = 4) -> Image.Image:
-    """Join images in one row on white, scaled to the same `height`, in their order: the ground view, then its maps."""
-    scaled = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
-    strip = Image.new("RGB", (max(1, sum(image.width for image in scaled) + gap * (len(scaled) - 1)), height), "white")
-    left = 0
-    for image in scaled:
-        strip.paste(image, (left, 0))
-        left += image.width + gap
-    return strip

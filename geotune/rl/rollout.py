@@ -157,6 +157,12 @@ class Roller:
         seconds = time.perf_counter() - began
         return Rollout(number, micro_batches, slots, tuple(redrawn), tuple(unreadable), seconds)
 
+    def first_group(self) -> Group:
+        """Sample and score the first group of a run. Raises BadRecord if its sample can't be read."""
+        slot = slots_of(self.plan, 0, 0, self.ranks)[0][0]
+        sample = self.dataset.samples[slot.index]
+        return self._groups(0, 0, [(slot, sample, self._prompt(sample))])[0]
+
     def _prompt(self, sample: Sample) -> Encoded:
         """Encode the prompt of a sample, whose images are read. Raises BadRecord."""
         prompt = self.backbone.encode(sample, answer=False)

@@ -84,6 +84,10 @@ class Stage(LightningModule):
         """
         return TrainingData(dataset, plan, **settings)
 
+    def preview(self, data: TrainingData) -> str:
+        """Return what a dry run shows of the stage's own, as text; nothing by default."""
+        return ""
+
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the figures of one or more updates from their added sums, by names such as `loss`.
 

@@ -18,7 +18,7 @@ from geotune.config.rl import GRPOConfig
 from geotune.config.targets import resolve_target
 from geotune.data.datamodule import TrainingData
 from geotune.encoding.collate import collate, collate_tree
-from geotune.errors import BadRecord, ConfigError, Problem
+from geotune.errors import BadRecord, ConfigError, Problem, in_one_line
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
 from geotune.rl.figures import Row, mean, rollout_figures, rows_of
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.encoding.collate import Batch
+    from geotune.rl.groups import Group
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
 log = logging.getLogger(__name__)
 REWARD = "stage.reward"
 """Key of the reward in a recipe."""
+LONGEST_PREVIEW = 300
+"""Largest number of characters of a completion that a dry run shows."""
 START = "start"
 """Name of the copy of the weights that training began with."""
 
@@ -62,6 +65,8 @@ class GRPO(Stage):
         self._check_spread()
         self.is_live = True
         """Whether a completion of the current update teaches anything, on any rank."""
+        self.kept_groups: tuple[Group, ...] = ()
+        """Groups of the newest rollout that are to be shown."""
         self._guard = Guard()
         self._old: dict[int, torch.Tensor] = {}
         """Log-probabilities at the first update of the rollout, by micro-batch; empty with one update per rollout."""
@@ -96,6 +101,19 @@ class GRPO(Stage):
                     Problem("data.path", sample.id, f"can't be rewarded: {error.reason}", remedy)
                 ) from None
         return RolloutData(dataset, plan, stage=self, **settings)
+
+    def preview(self, data: TrainingData) -> str:
+        """Return the completions of the run's first prompt with their rewards, as text."""
+        assert isinstance(data, RolloutData)
+        group = data.roller(1).first_group()
+        lines = [f"# Completions of {group.sample.id}"]
+        for text, scored, reward in zip(group.texts, group.scored, group.rewards, strict=True):
+            km = self.reward.distance_km(scored, group.sample)
+            terms = [f"{name} {term.value:.3f}" for name, term in scored.terms.items()]
+            reasons = sorted({term.reason for term in scored.terms.values() if term.reason})
+            facts = [f"reward {reward:.3f}", *terms, *([] if km is None else [f"{km:,.0f} km"]), *reasons]
+            lines.append(f"{', '.join(facts)}: {in_one_line(text, LONGEST_PREVIEW)}")
+        return "\n".join(lines)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """Return the micro-batch's share of the loss of the update, and sums over its tokens."""
@@ -236,6 +254,11 @@ class RolloutData(TrainingData):
         super().__init__(*args, **settings)
         self.stage = stage
 
+    def roller(self, ranks: int) -> Roller:
+        """Return what rolls out for the stage."""
+        stage = self.stage
+        return Roller(stage.backbone, self.dataset, self.plan, stage.reward, stage.config, seed=self.seed, ranks=ranks)
+
     def longest_batch(self, rank: int) -> Batch | None:
         """Return the micro-batch with the longest prompts, with made-up completions, all as long as can be."""
         micro_batch, rollout = self.longest_micro_batch(rank), self.stage.config.rollout
@@ -270,15 +293,7 @@ class _Rollouts:
         assert trainer is not None
         rank, per_rollout = trainer.global_rank, stage.config.updates_per_rollout
         assert data.start % per_rollout == 0, "checkpoints fall between rollouts"
-        roller = Roller(
-            stage.backbone,
-            data.dataset,
-            data.plan,
-            stage.reward,
-            stage.config,
-            seed=data.seed,
-            ranks=trainer.world_size,
-        )
+        roller = data.roller(trainer.world_size)
         for number in range(data.start // per_rollout, math.ceil(data.stop / per_rollout)):
             rollout = roller.roll_out(number, rank)
             yield from self._updates(rollout)
@@ -294,6 +309,7 @@ class _Rollouts:
         planned = sum(places) * config.rollout.group_size * config.rollout.max_new_tokens
         counts = update_counts(gather_items([group.live_lengths for group in rollout.groups]), planned)
         figures = rollout_figures(rows) | {"rollout_seconds": mean(gather_items([rollout.seconds]))}
+        stage.kept_groups = rollout.groups[: config.kept_groups]
         stage._old.clear()
         for turn in range(config.updates_per_rollout):
             for number, groups in enumerate(rollout.micro_batches):

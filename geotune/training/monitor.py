@@ -16,7 +16,7 @@ from geotune.backbones.quantization import weight_count
 from geotune.data.sampler import UpdatePlan
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError, Problem
-from geotune.runs.logs import append_lines, append_row, figures_at, keep_until
+from geotune.runs.logs import COMPLETIONS_FILE, append_lines, append_row, figures_at, keep_until
 from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.ranks import gather_items, reduce_figures
@@ -110,7 +110,7 @@ class Monitor(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint."""
         if trainer.is_global_zero:
-            for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE):
+            for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE, COMPLETIONS_FILE):
                 keep_until(self.progress.run_dir / name, self.progress.step)
         self._mark = self._idle = self.progress.working_time()
 

@@ -121,7 +121,10 @@ def dry_run_text(cfg: DictConfig) -> str:
         return unbuilt_summary(cfg, error.backbone)
     for line in findings(run.dataset, run.evaluators):
         log.warning(line)
-    return run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
+    summary = run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
+    run.stage.to(run.trainer.strategy.root_device)
+    own = run.stage.preview(run.data)
+    return f"{summary}\n\n{own}" if own else summary
 
 
 def tell_findings(run: TrainingRun, cfg: DictConfig) -> None:

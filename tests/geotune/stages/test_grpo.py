@@ -18,7 +18,7 @@ from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
 from geotune.rl.batches import CompletionBatch
 from geotune.rl.rewards import Reward
-from geotune.rl.rollout import Roller
+from geotune.rl.rollout import Roller, slots_of
 from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.stages.grpo import GRPO
@@ -213,7 +213,7 @@ def test_what_is_dead_or_unfinished_carries_no_gradient(load_tiny: Callable[...,
 
 def test_dead_groups_pay_no_kl(load_tiny: Callable[..., Any], city: City) -> None:
     backbone = policy(load_tiny)
-    stage, seen = run(backbone, city[0], settings(beta=0.5, reward=DEAD), updates=2)
+    _, seen = run(backbone, city[0], settings(beta=0.5, reward=DEAD), updates=2)
     assert [sums["kl"] for sums in seen.sums] == [0, 0]
     assert all(value.abs().max() == 0 for value in seen.gradients[0].values())
 

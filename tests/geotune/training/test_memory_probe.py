@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from geotune.backbones.base import Backbone
+from geotune.data.datamodule import TrainingData
 from geotune.data.row_plan import RowPlan
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
@@ -23,7 +23,7 @@ from geotune.training import memory_probe
 def test_the_longest_rows_of_a_rank_are_found() -> None:
     lengths = np.random.default_rng(0).integers(5, 50, 96)
     plan = RowPlan(lengths, lengths, batch_size=2, accumulate=2, ranks=2, seed=0)
-    data: Any = SimpleNamespace(plan=plan, start=3, stop=12)
+    data = TrainingData(None, plan, seed=0, start=3, stop=12, num_workers=0)  # type: ignore[arg-type]
     for rank in range(2):
         found = data.longest_micro_batch(rank)
         assert found is not None
