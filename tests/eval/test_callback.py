@@ -73,7 +73,9 @@ class Parrot(nn.Module):
         assert not answer
         return SimpleNamespace(length=1, images=question.images, task=question.task)
 
-    def sample(self, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int) -> list[list[Any]]:
+    def sample(
+        self, prompts: Sequence[Any], *, n: int, max_new_tokens: int, batch_size: int, sampling: Any
+    ) -> list[list[Any]]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == prompts[0].task:
             raise RuntimeError("power cut")
@@ -81,7 +83,7 @@ class Parrot(nn.Module):
             signal.raise_signal(signal.SIGTERM)
         tasks = [get_task(prompt.task) for prompt in prompts]
         texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
-        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] for text in texts]
+        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] * n for text in texts]
 
     def score_options(
         self,
