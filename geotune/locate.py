@@ -43,11 +43,11 @@ def locate(cfg: DictConfig) -> dict[str, int]:
     if out is not None:
         check_out(out, overwrite=cfg.overwrite)
     source = find_source(cfg.checkpoint, hub=True)
-    tell_radii(cfg, evaluation_of(source))
     if cfg.checkpoint is None:
         log.warning(
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
         )
+    tell_radii(cfg, evaluation_of(source))
     device = device_of(cfg.accelerator)
     changes = {"path": cfg.base_model, "max_pixels": cfg.max_pixels, "dtype": cfg.dtype}
     backbone = open_backbone(source, allow_changes=cfg.allow_changes, **changes).to(device)

@@ -8,7 +8,6 @@ from typing import Any
 
 from geotune.runs.suite_results import DRAW_SETTINGS
 
-
 _FIGURES = ("n", *DRAW_SETTINGS, "radius_coverage_50", "radius_coverage_90")
 """Figures of a suite that are the fields of `MeasuredRadii`, in order."""
 
