@@ -69,10 +69,11 @@ def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Seque
 
 
 def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
-    """Choose `n` predictions of each suite and task, by the ids of their samples alone."""
+    """Choose `n` greedy predictions of each suite and task, by the ids of their samples alone."""
     groups: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
     for prediction in predictions:
-        groups[prediction.suite, prediction.task].append(prediction)
+        if prediction.repeat == 0:
+            groups[prediction.suite, prediction.task].append(prediction)
     return [
         prediction
         for members in groups.values()

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.backbones.generation import sample, similar_batches
-from geotune.backbones.sampling import Sampling
 from geotune.errors import BadRecord
 from geotune.gazetteer import nearest_entry
 from geotune.inference.photos import text_of
@@ -83,6 +81,9 @@ def locate_photos(
         max_new_tokens: largest number of tokens in an answer.
         done: photos that were located before, for which nothing is yielded.
     """
+    from geotune.backbones.generation import sample, similar_batches  # estimates alone need no model and no torch
+    from geotune.backbones.sampling import Sampling
+
     step = max(1, batch_size * BATCHES_PER_GROUP // samples)
     for start in range(0, len(photos), step):
         group = photos[start : start + step]

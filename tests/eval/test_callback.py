@@ -21,8 +21,9 @@ from torch import nn
 from eval import callback as module
 from eval.answerers import local
 from eval.callback import InLoopEvaluator, evaluation_mode
-from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
+from eval.report.wandb_log import ROWS_PER_TASK, examples, side_by_side
 from eval.suites import CrossViewSuite
+from eval.suites.base import measured_by
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import EvaluatorConfig
 from geotune.config.training import WandbConfig
@@ -32,6 +33,7 @@ from geotune.runs.figures import figure, table_figures
 from geotune.runs.outcomes import read_outcomes
 from geotune.runs.predictions import read_predictions
 from geotune.runs.progress import RunProgress
+from geotune.runs.reading import draws_from, predictions_from
 from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.system.interruption import Stopped
@@ -73,7 +75,9 @@ class Parrot(nn.Module):
         assert not answer
         return SimpleNamespace(length=1, images=question.images, task=question.task)
 
-    def sample(self, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int) -> list[list[Any]]:
+    def sample(
+        self, prompts: Sequence[Any], *, n: int, max_new_tokens: int, batch_size: int, sampling: Any
+    ) -> list[list[Any]]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == prompts[0].task:
             raise RuntimeError("power cut")
@@ -81,7 +85,7 @@ class Parrot(nn.Module):
             signal.raise_signal(signal.SIGTERM)
         tasks = [get_task(prompt.task) for prompt in prompts]
         texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
-        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] for text in texts]
+        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] * n for text in texts]
 
     def score_options(
         self,
@@ -160,6 +164,29 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
     assert "geox at step 20" in printed
     assert "since step 0" in printed
     assert "acc@25km" in printed
+
+
+def test_draws_reach_the_files_the_table_and_no_example(
+    city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = {**nodes(city)["geolocate"], "draws": 4, "draw_temperature": 0.5}
+    callback = InLoopEvaluator(EvaluatorConfig(suites={"far": node}, batch_size=8))
+    entry = callback.evaluate(trainer(), Stage(tmp_path), 0)["suites"]["far"]
+    assert json.loads((tmp_path / "eval" / "step_000000.json").read_text())["suites"]["far"] == entry
+    assert (entry["draws"], entry["draw_temperature"], entry["draws_read"]) == (4, 0.5, 1.0)
+    outcomes = list(read_outcomes(tmp_path / "outcomes" / "step_000000.jsonl", "far"))
+    assert [o.repeat for o in outcomes] == [0] * 12 + [1, 2, 3, 4] * 12
+    predictions = list(read_predictions(tmp_path / "predictions" / "step_000000.jsonl"))
+    assert [p.repeat for p in predictions] == [0] * 12 + [1, 2, 3, 4] * 12
+    assert {p.repeat for p in examples(predictions, 100)} == {0}
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert (lines["draws"], lines["draw_temperature"]) == (["draws", "4"], ["draw_temperature", "0.500"])
+    assert lines["radius_coverage_90"] == ["radius_coverage_90", "0.0%"]
+
+    suite, samples = callback.evaluator.suites["far"], callback.questions()["far"]
+    greedy, drawn = predictions_from("far", samples, outcomes), draws_from("far", samples, outcomes, 4)
+    again = measured_by(suite, samples, greedy, drawn).entry("geoscore")
+    assert {**entry, **again} == entry, "the file of outcomes alone gives the figures"
 
 
 def test_choice_mode_reaches_the_backbone(city: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import torch
 
 from geotune.config.losses import LossConfig
 from geotune.geo import FloatArray, geodesic_km, haversine_km
-from geotune.inference.locating import estimate
 from geotune.rl.advantages import advantages, spread_values, spread_weight
 from geotune.rl.losses import UpdateCounts, policy_loss
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.estimates import estimate
 
 PLACES = 216
 UNREADABLE = PLACES
