@@ -12,12 +12,12 @@ from eval.suites.base import DatasetSuite
 from geotune.config.rules import above_zero, at_least
 from geotune.errors import ConfigError, Problem
 from geotune.geo import haversine_km
-from geotune.inference.locating import FEWEST_FOR_RADIUS
 from geotune.runs.predictions import Prediction
 from geotune.runs.suite_results import DISTANCE, SuiteResult, distance_rows
 from geotune.sample import Sample
 from geotune.tasks import Task, get_task
 from geotune.tasks.coordinates import SWAP_WITHIN_KM, Coordinates, parse_coordinates, right_if_swapped
+from geotune.tasks.estimates import FEWEST_FOR_RADIUS
 
 
 @dataclass(kw_only=True)

@@ -21,3 +21,11 @@ class Hashed(Term):
     def __call__(self, text: str, sample: Sample) -> TermValue:
         digest = hashlib.sha256((sample.id if self.by_sample else text).encode()).digest()[0]
         return TermValue(digest * self.levels // 256 / max(1, self.levels - 1), None, text)
+
+
+@dataclass
+class Broken(Term):
+    """A term that fails."""
+
+    def __call__(self, text: str, sample: Sample) -> TermValue:
+        raise OSError("the judge does not answer")
