@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL
-from geotune.backbones.generation import sample, score_options, similar_batches
+from geotune.backbones.generation import prompt_batches, sample, score_options
 from geotune.runs.outcomes import Outcome, TokenCounts, utc_now
 from geotune.sample import Sample
 
@@ -39,7 +39,7 @@ class LocalAnswerer:
             began = time.perf_counter()
             prompts = [self.backbone.encode(question, answer=False) for question in questions]
             encoding = (time.perf_counter() - began) / len(prompts)
-            for chosen in similar_batches(prompts, self.batch_size):
+            for chosen in prompt_batches(prompts, self.batch_size):
                 asked_at, began = utc_now(), time.perf_counter()
                 batch = [prompts[index] for index in chosen]
                 answers = sample(self.backbone, batch, max_new_tokens=max_new_tokens, batch_size=self.batch_size)

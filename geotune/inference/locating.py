@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geotune.backbones.generation import sample, similar_batches
+from geotune.backbones.generation import prompt_batches, sample
 from geotune.backbones.sampling import Sampling
 from geotune.errors import BadRecord
 from geotune.gazetteer import nearest_entry
@@ -131,7 +131,7 @@ def locate_photos(
             except BadRecord as error:
                 yield Located(photo, error=error.reason)
         with backbone.evaluation_mode():  # entered once for all batches, since it may merge the adapters
-            for batch in similar_batches(prompts, max(1, batch_size // samples)):
+            for batch in prompt_batches(prompts, max(1, batch_size // samples)):
                 if all(readable[index] in done for index in batch):
                     continue
                 completions = sample(

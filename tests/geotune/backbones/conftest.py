@@ -41,7 +41,8 @@ class StockModel:
     def generate(self, backbone: Any, prompt: Encoded, count: int) -> str:
         """Text of at most `count` greedily generated tokens."""
         arguments = self.arguments(backbone, prompt)
-        made = backbone.base.generate(**arguments, max_new_tokens=count, do_sample=False)
+        never = backbone.never_drawn.tolist()
+        made = backbone.base.generate(**arguments, max_new_tokens=count, do_sample=False, suppress_tokens=never)
         return str(backbone.tokenizer.decode(made[0, arguments["input_ids"].shape[1] :], skip_special_tokens=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from geotune.backbones.decoding import reading_order
 from geotune.backbones.generation import Completion, generate, sample
 from geotune.backbones.output_head import label_logprobs
 from geotune.backbones.sampling import Sampling
 from geotune.encoding.collate import collate, collate_tree
+from geotune.encoding.prefix_tree import build_tree
 from geotune.encoding.segments import Encoded
 from geotune.sample import Sample
 
@@ -35,9 +38,18 @@ def ends_often(backbone: Any, city: City, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(backbone, "stop_ids", (backbone.encoder.stop_id, *range(vocabulary - 60, vocabulary)))
 
 
-def drawn(backbone: Any, prompts: list[Encoded], n: int, batch_size: int, **settings: Any) -> list[list[Completion]]:
+def drawn(
+    backbone: Any,
+    prompts: list[Encoded],
+    n: int,
+    batch_size: int,
+    tree: bool | None = None,
+    bound: int | None = None,
+    **settings: Any,
+) -> list[list[Completion]]:
     sampling = Sampling([(7, number) for number in range(len(prompts))], **settings)
-    return sample(backbone, prompts, n=n, max_new_tokens=LIMIT, batch_size=batch_size, sampling=sampling)
+    limits = {"max_new_tokens": LIMIT, "batch_size": batch_size, "max_cached_tokens": bound}
+    return sample(backbone, prompts, n=n, sampling=sampling, tree=tree, **limits)
 
 
 def rounded(completions: list[list[Completion]]) -> list[list[tuple[tuple[int, ...], bool]]]:
@@ -85,17 +97,14 @@ def test_logprobs_are_those_of_the_forward_pass(
     ]
     flat = list(chain(*completions))
     for join in (collate, collate_tree):
-        # An image token may be drawn, which no batch accepts as an answer.
-        kept = [i for i, one in enumerate(flat) if backbone.encoder.image_token_id not in one.tokens]
-        assert len(kept) > 10
-        batch = join([answered[i] for i in kept], backbone.encoder)
-        logprobs = backbone.token_logprobs(batch, temperature)
-        torch.testing.assert_close(
-            logprobs, label_logprobs(backbone(batch), batch.labels, temperature), atol=1e-5, rtol=1e-5
-        )
-        for owner, i in enumerate(kept):
-            assert batch.labels[batch.owner == owner].tolist() == list(flat[i].tokens)
-            assert logprobs[batch.owner == owner].tolist() == pytest.approx(flat[i].logprobs, abs=1e-3)
+        batch = join(answered, backbone.encoder)
+        logprobs = backbone.token_logprobs(batch, temperature, suppress=True)
+        logits = backbone(batch)
+        logits[:, backbone.never_drawn] = -torch.inf
+        torch.testing.assert_close(logprobs, label_logprobs(logits, batch.labels, temperature), atol=1e-5, rtol=1e-5)
+        for owner, one in enumerate(flat):
+            assert batch.labels[batch.owner == owner].tolist() == list(one.tokens)
+            assert logprobs[batch.owner == owner].tolist() == pytest.approx(one.logprobs, abs=1e-3)
 
 
 def test_greedy_completions_are_the_generated_answers(backbone: Any, city: City, prompts: list[Encoded]) -> None:
@@ -109,21 +118,32 @@ def test_greedy_completions_are_the_generated_answers(backbone: Any, city: City,
     assert sample(backbone, [], n=2, max_new_tokens=LIMIT, batch_size=2) == []
 
 
+@pytest.mark.parametrize("tree", [True, False])
 @pytest.mark.parametrize(("n", "batch_size", "calls"), [(1, 2, [2, 2, 1]), (4, 8, [2, 2, 1]), (5, 2, [1] * 5)])
 def test_each_prompt_is_read_once(
-    backbone: Any, prompts: list[Encoded], monkeypatch: pytest.MonkeyPatch, n: int, batch_size: int, calls: list[int]
+    backbone: Any,
+    prompts: list[Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+    n: int,
+    batch_size: int,
+    calls: list[int],
+    tree: bool,
 ) -> None:
-    """Also when the completions of one prompt take several rounds. No forward pass has more rows than asked for."""
+    """Also when the completions of one prompt take several rounds. No forward pass has more rows than asked for.
+
+    As a tree, what the prompts of a batch share is read once for all of them.
+    """
     backbone.clear_feature_cache()
-    read: list[int] = []
+    read: list[tuple[int, int]] = []
     rows: list[int] = []
     shown: list[int] = []
     hidden_states, image_features = backbone.hidden_states, backbone.image_features
 
     def count_rows(embeds: torch.Tensor, *rest: Any) -> Any:
-        rows.append(len(embeds))
         if embeds.shape[1] > 1:
-            read.append(len(embeds))
+            read.append((embeds.shape[0], embeds.shape[1]))
+        else:
+            rows.append(len(embeds))
         return hidden_states(embeds, *rest)
 
     def count_images(pixels: dict[str, torch.Tensor]) -> Any:
@@ -133,7 +153,12 @@ def test_each_prompt_is_read_once(
 
     monkeypatch.setattr(backbone, "hidden_states", count_rows)
     monkeypatch.setattr(backbone, "image_features", count_images)
-    drawn(backbone, prompts, n, batch_size)
-    assert read == calls
+    drawn(backbone, prompts, n, batch_size, tree)
+    batches = iter(reading_order(prompts))
+    expected = []
+    for count in calls:
+        batch = [prompts[index] for index in itertools.islice(batches, count)]
+        expected.append((1, build_tree(batch).length) if tree else (count, max(prompt.length for prompt in batch)))
+    assert read == expected
     assert max(rows) <= batch_size
     assert sum(shown) == len({path for prompt in prompts for path in prompt.images})
