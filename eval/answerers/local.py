@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.answerers.base import BATCHES_PER_CALL, Draws
-from geotune.backbones.generation import sample, score_options, similar_batches
+from geotune.backbones.generation import prompt_batches, sample, score_options
 from geotune.backbones.sampling import Sampling
 from geotune.runs.outcomes import Outcome, TokenCounts, utc_now
 from geotune.sample import Sample
@@ -50,7 +50,7 @@ class LocalAnswerer:
             began = time.perf_counter()
             prompts = [self.backbone.encode(question, answer=False) for question in questions]
             encoding = (time.perf_counter() - began) / len(prompts)
-            for chosen in similar_batches(prompts, max(1, self.batch_size // count)):
+            for chosen in prompt_batches(prompts, max(1, self.batch_size // count)):
                 asked_at, began = utc_now(), time.perf_counter()
                 answers = sample(
                     self.backbone,

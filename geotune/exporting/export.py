@@ -218,7 +218,8 @@ def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str],
                     str(folder / name), max_pixels=backbone.max_pixels, min_pixels=backbone.encoder.min_pixels
                 )
                 base_model = backbone.path if name == ADAPTER else None
-                observed = observe_model(load_model(folder / name, base_model), encoder, backbone.stop_ids, prompts)
+                loaded, never_drawn = load_model(folder / name, base_model), backbone.never_drawn.tolist()
+                observed = observe_model(loaded, encoder, backbone.stop_ids, never_drawn, prompts)
                 checks.append(compare_models(f"folder {name}", observed, reference, expected))
     tests = [{**asdict(check), "passed": check.passed} for check in checks]
     return {"self_test": tests, "adapter_effect": effect}

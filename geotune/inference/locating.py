@@ -81,7 +81,7 @@ def locate_photos(
         max_new_tokens: largest number of tokens in an answer.
         done: photos that were located before, for which nothing is yielded.
     """
-    from geotune.backbones.generation import sample, similar_batches  # estimates alone need no model and no torch
+    from geotune.backbones.generation import prompt_batches, sample  # estimates alone need no model and no torch
     from geotune.backbones.sampling import Sampling
 
     step = max(1, batch_size * BATCHES_PER_GROUP // samples)
@@ -98,7 +98,7 @@ def locate_photos(
             except BadRecord as error:
                 yield Located(photo, error=error.reason)
         with backbone.evaluation_mode():  # entered once for all batches, since it may merge the adapters
-            for batch in similar_batches(prompts, max(1, batch_size // samples)):
+            for batch in prompt_batches(prompts, max(1, batch_size // samples)):
                 if all(readable[index] in done for index in batch):
                     continue
                 completions = sample(

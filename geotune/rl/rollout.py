@@ -181,6 +181,7 @@ class Roller:
             n=rollout.group_size,
             max_new_tokens=rollout.max_new_tokens,
             batch_size=rollout.batch_size,
+            max_cached_tokens=rollout.max_cached_tokens,
             sampling=Sampling([(self.seed, number, slot.number, draw) for slot, _, _ in prompts], rollout.temperature),
         )
         encoder = self.backbone.encoder

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
+from geotune.backbones.output_head import leave_out
 from geotune.config.rl import GRPOConfig
 from geotune.config.targets import resolve_target
 from geotune.data.datamodule import TrainingData
@@ -119,7 +120,7 @@ class GRPO(Stage):
         """Return the micro-batch's share of the loss of the update, and sums over its tokens."""
         assert isinstance(batch, CompletionBatch)
         config, backbone = self.config, self.backbone
-        temperature, never_drawn = config.rollout.temperature, backbone.never_drawn
+        temperature, never_drawn = config.rollout.temperature, backbone.never_drawn.to(backbone.device)
 
         def function(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             return logprob_and_entropy(logits, labels, temperature, never_drawn)
@@ -237,7 +238,7 @@ def logprob_and_entropy(
     The distribution is the softmax of logits (n, V) / temperature over the tokens that can be drawn. The entropy has no
     gradient.
     """
-    scaled = (logits.float() / temperature).index_fill(-1, never_drawn, -math.inf)
+    scaled = leave_out(logits.float() / temperature, never_drawn)
     logprobs = scaled.log_softmax(-1)
     with torch.no_grad():
         entropy = -(logprobs.exp() * logprobs.masked_fill(logprobs.isinf(), 0)).sum(-1)
