@@ -137,8 +137,10 @@ class Monitor(Callback):
         add_sums(self._update, {STAGE + name: float(value) for name, value in outputs["sums"].items()})
         self._unreadable += batch.unreadable
         if stage.ends_update:
-            planned = (self.ids[index] for index in self.plan.update(batch.update))
-            self._end_update(trainer, stage, list(batch.update_ids or planned))
+            ids = batch.update_ids
+            if ids is None:
+                ids = tuple(self.ids[index] for index in self.plan.update(batch.update))
+            self._end_update(trainer, stage, list(ids))
         self._idle = self.progress.working_time()
 
     def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:

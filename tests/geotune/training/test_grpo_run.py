@@ -136,7 +136,7 @@ def test_an_image_that_breaks_in_mid_run(
 
     from geotune.stages.grpo import GRPO
 
-    own_city = shutil.copytree(city[0], tmp_path / "city")
+    own_city = tmp_path / "city"
 
     def cut(self: Any) -> None:
         for view in range(1, 6):
@@ -147,6 +147,7 @@ def test_an_image_that_breaks_in_mid_run(
     settings = {"data.path": str(own_city), "data.max_bad_samples": 99, "trainer.max_steps": 3}
     for draws in (1, 4):
         run = tmp_path / f"run{draws}"
+        shutil.copytree(city[0], own_city, dirs_exist_ok=True)
         train(recipe(run_dir=str(run), stage=stage(rollout={"max_draws": draws}), **settings))
         lines = lines_of(run / "updates.jsonl")
         assert [line["step"] for line in lines] == [1, 2, 3]
@@ -197,9 +198,10 @@ def test_completions_and_figures_are_in_wandb(recipe: Callable[..., Any], tmp_pa
     ]
     figures = [row["train/reward"] for row in logged if "train/reward" in row]
     assert figures == pytest.approx([line["reward"] for line in lines_of(run / "updates.jsonl")])
-    tables = [row["train/completions"] for row in logged if "train/completions" in row]
-    assert [table["nrows"] for table in tables] == [4, 4]
-    table = json.loads((next(run.glob("wandb/offline-run-*/files")) / tables[0]["path"]).read_text())
+    tables = [row for row in logged if "train/completions/path" in row]
+    assert [row["train/completions/nrows"] for row in tables] == [4, 4]
+    files = next(run.glob("wandb/offline-run-*/files"))
+    table = json.loads((files / tables[0]["train/completions/path"]).read_text())
     at = {name: number for number, name in enumerate(table["columns"])}
     kept = [line for line in lines_of(run / "completions.jsonl") if line["step"] == 2]
     assert [row[at["completion"]] for row in table["data"]] == [line["text"] for line in kept]
