@@ -1,1 +1,1 @@
-"""Reinforcement learning: rewards, advantages and losses, pure wherever no model is needed."""
+"""Reinforcement learning: rewards, rollouts, advantages and losses, pure wherever no model is needed."""

@@ -14,7 +14,7 @@ from geotune.rl.losses import UpdateCounts
 if TYPE_CHECKING:
     from geotune.encoding.encoder import Encoder
     from geotune.encoding.segments import Encoded
-    from geotune.rl.groups import Group
+    from geotune.rl.groups import CompletionGroup
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def update_counts(lengths: Sequence[Sequence[int]], planned_tokens: int) -> Upda
 
 
 def completion_batch(
-    groups: Sequence[Group], encoder: Encoder, *, prefix_tree: bool, stand_in: Encoded | None
+    groups: Sequence[CompletionGroup], encoder: Encoder, *, prefix_tree: bool, stand_in: Encoded | None
 ) -> CompletionBatch:
     """Make the batch of the live completions of `groups`.
 

@@ -19,7 +19,7 @@ from geotune.tasks.estimates import estimate
 
 if TYPE_CHECKING:
     from geotune.geo import FloatArray
-    from geotune.rl.groups import Group
+    from geotune.rl.groups import CompletionGroup
     from geotune.rl.rewards import Reward
 
 PRIOR_ROUNDS = 8
@@ -27,7 +27,7 @@ PRIOR_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CompletionRow:
     """What is known of one completion of a rollout."""
 
     slot: int
@@ -61,12 +61,12 @@ class Row:
         return float(haversine_km(self.guess.lat, self.guess.lon, self.truth.lat, self.truth.lon))
 
 
-def rows_of(group: Group, reward: Reward) -> list[Row]:
+def completion_rows(group: CompletionGroup, reward: Reward) -> list[CompletionRow]:
     """Return a row for each completion of a group."""
     geodesic = None if reward.geodesic is None else reward.geodesic[0]
     truth = None if reward.geodesic is None else reward.geodesic[1].truth(group.sample)
     return [
-        Row(
+        CompletionRow(
             group.slot,
             group.draw,
             group.sample.id,
@@ -86,7 +86,7 @@ def rows_of(group: Group, reward: Reward) -> list[Row]:
     ]
 
 
-def rollout_figures(rows: Sequence[Row]) -> dict[str, float]:
+def rollout_figures(rows: Sequence[CompletionRow]) -> dict[str, float]:
     """Return the figures of the rollout of all ranks; one that has no value is NaN.
 
     `reward` and `term_<name>` are means, `reward_std` is the mean standard deviation within a group, `dead_groups` the
@@ -108,7 +108,7 @@ def rollout_figures(rows: Sequence[Row]) -> dict[str, float]:
     return found | (place_figures(rows) if any(row.truth is not None for row in rows) else {})
 
 
-def place_figures(rows: Sequence[Row]) -> dict[str, float]:
+def place_figures(rows: Sequence[CompletionRow]) -> dict[str, float]:
     """Return the figures of a rollout whose answers are places.
 
     `read_rate` is the share of completions that give a place; `km_10`, `km_50` and `km_90` are quantiles of the errors
@@ -131,7 +131,7 @@ def place_figures(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def prior_km(rows: Sequence[Row]) -> float:
+def prior_km(rows: Sequence[CompletionRow]) -> float:
     """Return the median distance in km of guesses from the truths of other groups; NaN if there are none.
 
     Each group is compared with the next ones of the rollout, `PRIOR_ROUNDS` at most.
@@ -154,9 +154,9 @@ def commonest(places: Iterable[Coordinates | None]) -> float:
     return max(counts.values()) / counts.total() if counts else math.nan
 
 
-def by_group(rows: Iterable[Row]) -> list[list[Row]]:
+def by_group(rows: Iterable[CompletionRow]) -> list[list[CompletionRow]]:
     """Return the rows of each group, in the order of their places and draws."""
-    groups: dict[tuple[int, int], list[Row]] = {}
+    groups: dict[tuple[int, int], list[CompletionRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
     return [groups[key] for key in sorted(groups)]
@@ -168,7 +168,7 @@ def mean(values: Iterable[float]) -> float:
     return math.fsum(listed) / len(listed) if listed else math.nan
 
 
-def _covered(group: Sequence[Row]) -> tuple[bool, bool]:
+def _covered(group: Sequence[CompletionRow]) -> tuple[bool, bool]:
     """Return whether the radii that hold 50% and 90% of a group's guesses hold the truth."""
     truth, found = group[0].truth, estimate([row.guess for row in group if row.guess is not None])
     if truth is None or found is None or found.radius_50_km is None or found.radius_90_km is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class CompletionGroup:
     """The completions of one prompt, with their rewards and advantages."""
 
     slot: int
@@ -89,11 +89,11 @@ def make_group(
     *,
     spread: float,
     scale: AdvantageScale,
-) -> Group:
+) -> CompletionGroup:
     """Return the group of the completions of a prompt. Raises what `reward` raises for a term that fails."""
     scored = tuple(reward(text, sample) for text in texts)
     rewards = group_rewards(reward, scored, [completion.stopped for completion in completions], spread)
-    return Group(
+    return CompletionGroup(
         slot,
         draw,
         sample,

@@ -18,7 +18,7 @@ from geotune.backbones.generation import sample as sample_completions
 from geotune.backbones.sampling import Sampling
 from geotune.data.stream import Stream
 from geotune.errors import BadRecord
-from geotune.rl.groups import Group, make_group
+from geotune.rl.groups import CompletionGroup, make_group
 
 if TYPE_CHECKING:
     from geotune.backbones.base import Backbone
@@ -35,7 +35,7 @@ REDRAWS = 7
 
 
 @dataclass(frozen=True)
-class Slot:
+class PromptSlot:
     """A place in an update for the group of one prompt."""
 
     number: int
@@ -50,11 +50,11 @@ class Rollout:
 
     number: int
     """Number of the rollout, counted from 0."""
-    micro_batches: tuple[tuple[Group, ...], ...]
+    micro_batches: tuple[tuple[CompletionGroup, ...], ...]
     """The groups of each micro-batch; a place whose sample can't be read has none."""
-    slots: tuple[tuple[Slot, ...], ...]
+    slots: tuple[tuple[PromptSlot, ...], ...]
     """The places of each micro-batch."""
-    redrawn: tuple[Group, ...]
+    redrawn: tuple[CompletionGroup, ...]
     """Dead groups in whose place another prompt was tried."""
     unreadable: tuple[tuple[str, str], ...]
     """(id, reason) of each sample that can't be read."""
@@ -62,12 +62,12 @@ class Rollout:
     """Time that the rollout took."""
 
     @property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[CompletionGroup, ...]:
         """All groups that the update is made of."""
         return tuple(group for micro_batch in self.micro_batches for group in micro_batch)
 
 
-def slots_of(plan: UpdatePlan, number: int, rank: int, ranks: int) -> tuple[tuple[Slot, ...], ...]:
+def slots_of(plan: UpdatePlan, number: int, rank: int, ranks: int) -> tuple[tuple[PromptSlot, ...], ...]:
     """Return the places of each micro-batch of a rank in update `number`.
 
     Places are numbered in the order of `plan.update`, so that a number means the same whatever the number of ranks.
@@ -76,10 +76,10 @@ def slots_of(plan: UpdatePlan, number: int, rank: int, ranks: int) -> tuple[tupl
     for place, index in enumerate(plan.update(number)):
         places.setdefault(index, []).append(place)
     by_rank = [plan.micro_batches(number, each) for each in range(ranks)]
-    own: list[tuple[Slot, ...]] = []
+    own: list[tuple[PromptSlot, ...]] = []
     for turn in range(plan.accumulate):
         for each in range(ranks):
-            slots = tuple(Slot(places[index].pop(0), index) for index in by_rank[each][turn].indices)
+            slots = tuple(PromptSlot(places[index].pop(0), index) for index in by_rank[each][turn].indices)
             if each == rank:
                 own.append(slots)
     return tuple(own)
@@ -116,7 +116,7 @@ class Roller:
         sizes, weights = zip(*(self.plan.mix or [(len(self.dataset), 1.0)]), strict=True)
         return Stream(sizes, weights, int(np.random.default_rng([self.seed, REDRAWS]).integers(2**31)))
 
-    def sample_index(self, number: int, slot: Slot, draw: int) -> int:
+    def sample_index(self, number: int, slot: PromptSlot, draw: int) -> int:
         """Return the index of the sample that is tried in a place at its draw `draw`; draw 0 is that of the plan."""
         if draw == 0:
             return slot.index
@@ -133,11 +133,11 @@ class Roller:
         began = time.perf_counter()
         slots = slots_of(self.plan, number, rank, self.ranks)
         pending = [slot for micro_batch in slots for slot in micro_batch]
-        found: dict[int, Group] = {}
-        redrawn: list[Group] = []
+        found: dict[int, CompletionGroup] = {}
+        redrawn: list[CompletionGroup] = []
         unreadable: list[tuple[str, str]] = []
         for draw in range(self.config.rollout.max_draws):
-            readable: list[tuple[Slot, Sample, Encoded]] = []
+            readable: list[tuple[PromptSlot, Sample, Encoded]] = []
             for slot in pending:
                 sample = self.dataset.samples[self.sample_index(number, slot, draw)]
                 try:
@@ -157,7 +157,7 @@ class Roller:
         seconds = time.perf_counter() - began
         return Rollout(number, micro_batches, slots, tuple(redrawn), tuple(unreadable), seconds)
 
-    def first_group(self) -> Group:
+    def first_group(self) -> CompletionGroup:
         """Sample and score the first group of a run. Raises BadRecord if its sample can't be read."""
         slot = slots_of(self.plan, 0, 0, self.ranks)[0][0]
         sample = self.dataset.samples[slot.index]
@@ -170,7 +170,9 @@ class Roller:
             self.backbone.encoder.pixels(path)
         return prompt
 
-    def _groups(self, number: int, draw: int, prompts: Sequence[tuple[Slot, Sample, Encoded]]) -> list[Group]:
+    def _groups(
+        self, number: int, draw: int, prompts: Sequence[tuple[PromptSlot, Sample, Encoded]]
+    ) -> list[CompletionGroup]:
         """Sample and score a group for each prompt."""
         if not prompts:
             return []

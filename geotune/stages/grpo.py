@@ -22,7 +22,7 @@ from geotune.encoding.collate import collate, collate_tree
 from geotune.errors import BadRecord, ConfigError, Problem, in_one_line
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
-from geotune.rl.figures import Row, mean, rollout_figures, rows_of
+from geotune.rl.figures import CompletionRow, completion_rows, mean, rollout_figures
 from geotune.rl.guard import Guard
 from geotune.rl.kernels import POSITIVE_DEFINITE
 from geotune.rl.losses import policy_loss
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.encoding.collate import Batch
-    from geotune.rl.groups import Group
+    from geotune.rl.groups import CompletionGroup
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
@@ -66,7 +66,7 @@ class GRPO(Stage):
         self._check_spread()
         self.is_live = True
         """Whether a completion of the current update teaches anything, on any rank."""
-        self.kept_groups: tuple[Group, ...] = ()
+        self.kept_groups: tuple[CompletionGroup, ...] = ()
         """Groups of the newest rollout that are to be shown."""
         self._guard = Guard()
         self._old: dict[int, torch.Tensor] = {}
@@ -303,8 +303,8 @@ class _Rollouts:
         """Yield the micro-batches of the updates on a rollout, after telling the other ranks what it holds."""
         data, stage = self.data, self.data.stage
         config = stage.config
-        own = [row for group in (*rollout.redrawn, *rollout.groups) for row in rows_of(group, stage.reward)]
-        rows: list[Row] = gather_items(own)
+        own = [row for group in (*rollout.redrawn, *rollout.groups) for row in completion_rows(group, stage.reward)]
+        rows: list[CompletionRow] = gather_items(own)
         used = sorted(gather_items([(group.slot, group.sample.id) for group in rollout.groups]))
         places = gather_items([len(slots) for slots in rollout.slots])
         planned = sum(places) * config.rollout.group_size * config.rollout.max_new_tokens

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from geotune.runs.logs import COMPLETIONS_FILE, append_lines
+from geotune.sample import sample_to_record
 from geotune.stages.base import as_stage
 from geotune.stages.grpo import GRPO
 from geotune.system.images import load_image, side_by_side
@@ -16,7 +17,7 @@ from geotune.training.wandb_logger import files_beside
 
 if TYPE_CHECKING:
     from geotune.encoding.collate import Batch
-    from geotune.rl.groups import Group
+    from geotune.rl.groups import CompletionGroup
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
@@ -29,8 +30,9 @@ LONGEST_TEXT = 2000
 class CompletionLog(Callback):
     """Appends the completions that a `GRPO` stage keeps to `completions.jsonl` in the folder of the run.
 
-    A line holds the number of the update that first used a completion, its sample, text, reward, advantage, and what
-    each term of the reward says of it. Every `every` updates W&B gets the newest as a table.
+    A line holds the number of the update that first used a completion, its text, reward, advantage, what each term of
+    the reward says of it, and its sample; `geotune reward` reads such files. Every `every` updates W&B gets the newest
+    as a table.
     """
 
     def __init__(self, progress: RunProgress, *, every: int) -> None:
@@ -56,7 +58,7 @@ class CompletionLog(Callback):
                     log_table(logger, groups, lines, step)
 
 
-def completion_lines(group: Group, reward: Reward, step: int) -> list[dict[str, Any]]:
+def completion_lines(group: CompletionGroup, reward: Reward, step: int) -> list[dict[str, Any]]:
     """Return the completions of a group as records."""
     lines = []
     for number, (completion, text, scored) in enumerate(zip(group.completions, group.texts, group.scored, strict=True)):
@@ -75,12 +77,15 @@ def completion_lines(group: Group, reward: Reward, step: int) -> list[dict[str, 
                 "gated": scored.gated,
                 "km": reward.distance_km(scored, group.sample),
                 "terms": {name: {"value": term.value, "reason": term.reason} for name, term in scored.terms.items()},
+                "sample": sample_to_record(group.sample),
             }
         )
     return lines
 
 
-def log_table(logger: WandbLogger, groups: Sequence[Group], lines: Sequence[dict[str, Any]], step: int) -> None:
+def log_table(
+    logger: WandbLogger, groups: Sequence[CompletionGroup], lines: Sequence[dict[str, Any]], step: int
+) -> None:
     """Log completions to W&B as a table, with the images of their prompts."""
     import wandb
 
