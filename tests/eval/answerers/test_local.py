@@ -14,6 +14,7 @@ from eval.answerers import local
 from eval.answerers.base import BATCHES_PER_CALL
 from eval.answerers.local import LocalAnswerer
 from geotune.backbones.generation import Completion
+from geotune.encoding.segments import Encoded, Segment
 from geotune.sample import Sample, Turn
 
 
@@ -54,7 +55,8 @@ def answerer() -> LocalAnswerer:
     """An answerer whose backbone finds the longer prompts among those with higher numbers."""
 
     def encode(question: Sample, *, answer: bool) -> Any:
-        return SimpleNamespace(id=question.id, length=int(question.id) // 10, images=question.images)
+        number = int(question.id)
+        return Encoded(question.id, (Segment("text", (number,) * (1 + number // 10)),))
 
     backbone: Any = SimpleNamespace(encoder=SimpleNamespace(decode=lambda tokens: " ".join(map(str, tokens))))
     backbone.encode = encode
