@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geotune.backbones.tree_attention import attention_dtype, why_not
+from geotune.backbones.tree_attention import attention_dtype, why_no_kernel
 from geotune.backbones.varlen_attention import CUDA, Kernel, Ranges, Round
 from geotune.encoding.prefix_tree import PathBlock
 
@@ -76,7 +76,7 @@ def kernels_of(device: str, dtype: torch.dtype, size: int) -> Kernels:
     """Return the kernels of a type of device, in `dtype`, for heads of `size`."""
     if device == "cpu":
         return Kernels(flash_on_cpu, None)
-    if size % 8 == 0 and why_not("varlen", device, dtype, size) is None:
+    if size % 8 == 0 and why_no_kernel("varlen", device, dtype, size) is None:
         return Kernels(flash_on_cuda, CUDA)
     return Kernels(attend_by_hand, None)
 
@@ -102,7 +102,7 @@ def rows_below(block: PathBlock, nodes: Sequence[int]) -> range:
     return range(bisect_left(nodes, block.first), bisect_left(nodes, block.last))
 
 
-class Turn(ABC):
+class AttentionTurn(ABC):
     """One call of a kernel per layer: some rows attend to the blocks of one depth."""
 
     rows: slice | torch.Tensor
@@ -130,7 +130,7 @@ class Stack(ABC):
         """Store the next layer's keys and values, of which key and value (1, kv heads, T, D) hold the whole tree's."""
 
     @abstractmethod
-    def turn(self, nodes: Sequence[int]) -> Turn:
+    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
         """Return the turn of rows whose paths end in `nodes`, ascending; some of them read each of the blocks."""
 
     @abstractmethod
@@ -194,7 +194,7 @@ class PaddedStack(Stack):
         ]
         self.layers.append((kept[0], kept[1]))
 
-    def turn(self, nodes: Sequence[int]) -> Turn:
+    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
         return PaddedTurn(self, nodes)
 
     def _part(self, numbers: Sequence[int]) -> Stack:
@@ -205,7 +205,7 @@ class PaddedStack(Stack):
         return torch.tensor(numbers, device=device)
 
 
-class PaddedTurn(Turn):
+class PaddedTurn(AttentionTurn):
     """All rows below the blocks of a padded stack; each block gets as many queries as the one with most rows."""
 
     def __init__(self, stack: PaddedStack, nodes: Sequence[int]) -> None:
@@ -256,7 +256,7 @@ class PackedStack(Stack):
         ]
         self.layers.append((kept[0], kept[1]))
 
-    def turn(self, nodes: Sequence[int]) -> Turn:
+    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
         return PackedTurn(self, nodes)
 
     def _part(self, numbers: Sequence[int]) -> Stack:
@@ -267,7 +267,7 @@ class PackedStack(Stack):
         return torch.cat([torch.arange(starts[number], starts[number + 1], device=device) for number in numbers])
 
 
-class PackedTurn(Turn):
+class PackedTurn(AttentionTurn):
     """All rows below the blocks of a packed stack."""
 
     def __init__(self, stack: PackedStack, nodes: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from eval.answerers.local import LocalAnswerer
 from eval.evaluator import as_question
 from geotune.backbones.generation import Completion
 from geotune.backbones.sampling import Sampling
+from geotune.encoding.segments import Encoded, Segment
 from geotune.inference.loading import find_source, open_backbone
 from geotune.records import read_samples
 from geotune.sample import Sample, Turn
@@ -74,7 +75,8 @@ def answerer() -> LocalAnswerer:
     """An answerer whose backbone finds the longer prompts among those with higher numbers."""
 
     def encode(question: Sample, *, answer: bool) -> Any:
-        return SimpleNamespace(id=question.id, length=int(question.id) // 10, images=question.images)
+        number = int(question.id)
+        return Encoded(question.id, (Segment("text", (number,) * (1 + number // 10)),))
 
     backbone: Any = SimpleNamespace(encoder=SimpleNamespace(decode=lambda tokens: " ".join(map(str, tokens))))
     backbone.encode = encode

@@ -267,7 +267,15 @@ def test_a_lone_prompt_runs_as_many_rows_as_fit(backbone: Any, mixed: list[Encod
     assert rows == [1, 1, 4, 6]
 
 
-@pytest.mark.parametrize("settings", [{"dtype": "bf16"}, {"attn": "eager"}, {"quantization": "nf4", "dtype": "bf16"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "bf16"},
+        {"dtype": "bf16", "language_model": "full"},
+        {"attn": "eager"},
+        {"quantization": "nf4", "dtype": "bf16"},
+    ],
+)
 def test_other_precisions_and_attention(
     backbone: Any, settings: dict[str, Any], load_tiny: Callable[..., Any], city: City
 ) -> None:

@@ -214,6 +214,17 @@ def test_the_kernel_is_the_fastest_that_works(
     assert len(caplog.records) == (kernel == "paths" and attn == "auto"), "a fallback is said once"
 
 
+def test_prompts_are_read_without_a_kernel_that_must_be_compiled(
+    caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    tree_kernel.cache_clear()
+    assert tree_kernel("auto", "cuda", torch.bfloat16, 128, compiles=False) == "varlen"
+    assert tree_kernel("auto", "cuda", torch.float32, 128, compiles=False) == "paths"
+    assert tree_kernel("flex", "cuda", torch.float32, 128, compiles=False) == "flex"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("attn", "device", "dtype", "size", "reason"),
     [
