@@ -261,7 +261,7 @@ def words(figure: Figure) -> list[str]:
     ]
 
 
-def test_title_legend_and_number_of_photos() -> None:
+def test_title_legend_and_number_of_photos(tmp_path: Path) -> None:
     many = spread(1000)
     world = world_map("far", 12_000, many)
     title, number, *legend = words(world_figure(world))
@@ -269,7 +269,9 @@ def test_title_legend_and_number_of_photos() -> None:
     assert title == f"far, step 12,000: median error {median} km over 1,000 photos, 90.0% of the answers read"
     assert number == "300 of 1,000 photos drawn"
     assert legend == ["truth", "guess", f"truth, answer not read ({(~world.is_read).sum()})"]
-    title, number, *legend = words(world_figure(world_map("$\\frac{1$", 0, [replace(many[0], suite="$\\frac{1$")])))
+    alone = world_map("$\\frac{1$", 0, [replace(many[0], suite="$\\frac{1$")])
+    title, number, *legend = words(world_figure(alone))
+    plot_world(alone, tmp_path / "map.png")  # which would fail if the name were read as a formula
     assert title.startswith("$\\frac{1$, step 0: ")
     assert number == "all 1 photos drawn"
     assert legend == ["truth", "guess"]
