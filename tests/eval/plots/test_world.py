@@ -277,7 +277,7 @@ def test_title_legend_and_number_of_photos(tmp_path: Path) -> None:
     assert legend == ["truth", "guess"]
 
 
-def test_any_name_and_no_answer_at_all(drawn) -> None:  # type: ignore[no-untyped-def]
+def test_no_answer_could_be_read(drawn) -> None:  # type: ignore[no-untyped-def]
     pixels = drawn([prediction(0, SANTIAGO, None)])
     assert color_at(pixels, *SANTIAGO) == rgb(TRUTH_COLOR)
     title, *_ = words(world_figure(world_map("far", 0, [prediction(0, SANTIAGO, None)])))
