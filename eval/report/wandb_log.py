@@ -1,4 +1,4 @@
-"""Logging of an evaluation to Weights & Biases: figures on their own step axis, and predictions with images."""
+"""Logging of an evaluation to Weights & Biases: figures on their own step axis, predictions with images, maps."""
 
 from __future__ import annotations
 
@@ -24,18 +24,22 @@ LONGEST_TEXT = 2000
 """Largest number of characters of an answer in the table."""
 
 
-def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None) -> None:
-    """Log the figures of an evaluation as `eval/<name>`, with a table of predictions if there is one.
+def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None, maps: Mapping[str, Path]) -> None:
+    """Log the figures of an evaluation as `eval/<name>`, with its table of predictions and its maps if there are any.
 
     Args:
         run: W&B run to log to.
         result: the evaluation, as in `eval/step_<N>.json`.
         table: the table of `prediction_table`.
+        maps: PNG files by suite, logged as `eval/<suite>/map`.
     """
+    import wandb
+
     content: dict[str, Any] = {f"eval/{name}": value for name, value in logged_figures(result).items()}
     content["eval/seconds"] = result["seconds"]
     if table is not None:
         content[TABLE] = table
+    content |= {f"eval/{suite}/map": wandb.Image(str(path)) for suite, path in maps.items()}
     run.define_metric(STEP, hidden=True)
     # Define each name by itself: Lightning has defined "*" with its own step, and an exact name precedes a pattern.
     for name in content:

@@ -71,7 +71,7 @@ class DistanceSuite(DatasetSuite):
         assert len(draws) == (len(samples) if self.draws else 0), f"draws of {len(draws)} samples"
         swapped, golds = 0, []
         for prediction in predictions:
-            gold = _place_of(prediction.gold)
+            gold = answered_place(prediction.gold)
             assert gold is not None
             golds.append(gold)
             swapped += right_if_swapped(prediction.raw, gold.lat, gold.lon, within_km=SWAP_WITHIN_KM)
@@ -80,18 +80,18 @@ class DistanceSuite(DatasetSuite):
             "right_if_swapped": swapped / len(predictions),
         }
         if self.draws:
-            drawn = [[_place_of(draw.answer) for draw in of_sample] for of_sample in draws]
+            drawn = [[answered_place(draw.answer) for draw in of_sample] for of_sample in draws]
             figures |= {"draws": self.draws, "draw_temperature": self.draw_temperature, **draw_metrics(golds, drawn)}
         return SuiteResult(DISTANCE, distance_rows(figures), figures)
 
 
 def error_km(prediction: Prediction) -> float:
     """Return the distance in km of the answer from gold; NaN if there is no answer."""
-    answer, gold = _place_of(prediction.answer), _place_of(prediction.gold)
+    answer, gold = answered_place(prediction.answer), answered_place(prediction.gold)
     return math.nan if answer is None or gold is None else haversine_km(answer.lat, answer.lon, gold.lat, gold.lon)
 
 
-def _place_of(answer: str | None) -> Coordinates | None:
+def answered_place(answer: str | None) -> Coordinates | None:
     """Return the coordinates of an answer in canonical form, or None if there are none."""
     found = None if answer is None else parse_coordinates(answer)
     return found if isinstance(found, Coordinates) else None
