@@ -14,6 +14,8 @@ from geotune.system.images import load_image, side_by_side
 from geotune.training.wandb_logger import files_beside
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wandb import Run, Table
 
 STEP = "eval/step"
