@@ -175,6 +175,9 @@ class TrainConfig(Options):
                 f"checkpoints fall between rollouts, which are of stage.updates_per_rollout={per_rollout} updates",
                 "give a multiple of it",
             )
+        if self.evaluator is not None and (self.evaluator.every or 0) % per_rollout:
+            reason = f"evaluations fall between rollouts, which are of stage.updates_per_rollout={per_rollout} updates"
+            yield Problem("evaluator.every", self.evaluator.every, reason, "give a multiple of it")
         if (self.trainer.max_steps or 0) % per_rollout:
             reason = f"the last rollout would not be used whole (stage.updates_per_rollout={per_rollout})"
             yield Problem("trainer.max_steps", self.trainer.max_steps, reason, "give a multiple of it")

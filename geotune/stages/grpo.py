@@ -29,6 +29,7 @@ from geotune.rl.losses import policy_loss
 from geotune.rl.rollout import Roller, Rollout
 from geotune.rl.terms import Accuracy, PlaceLevel
 from geotune.stages.base import Stage, StepOutput
+from geotune.system.progress import progress_bar
 from geotune.system.ranks import gather_items
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ class GRPO(Stage):
 
     def training_data(self, dataset: SampleDataset, plan: UpdatePlan, **settings: Any) -> TrainingData:
         """Return the data module that rolls out. Raises ConfigError if the reward can't score a sample."""
-        for sample in dataset.samples:
-            try:
-                self.reward.check(sample)
-            except BadRecord as error:
-                remedy = "correct the record, or leave it out"
-                raise ConfigError(
-                    Problem("data.path", sample.id, f"can't be rewarded: {error.reason}", remedy)
-                ) from None
+        with progress_bar("checking what is rewarded", len(dataset)) as advance:
+            for sample in dataset.samples:
+                try:
+                    self.reward.check(sample)
+                except BadRecord as error:
+                    text, remedy = f"can't be rewarded: {error.reason}", "correct the record, or leave it out"
+                    raise ConfigError(Problem("data.path", sample.id, text, remedy)) from None
+                advance()
         return RolloutData(dataset, plan, stage=self, **settings)
 
     def preview(self, data: TrainingData) -> str:
