@@ -54,8 +54,8 @@ class Backbone(nn.Module):
     `model` is the Hugging Face model, wrapped by PEFT if any part has adapters. `encoder` turns samples into token ids
     and pixels. `stop_ids` are the token ids that end a generated answer, `never_drawn` (int64, on the host) those that
     no answer holds: control tokens other than stop tokens, placeholders of images and videos, and rows of the embedding
-    matrix that stand for no token. `quantized` is true if the linear layers of
-    the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
+    matrix that stand for no token. `quantized` is true if the linear layers of the language model are stored in four
+    bits. `patches` counts the image patches that the tower has read so far.
 
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from geotune.backbones.tree_attention import attention_dtype, why_no_kernel
+from geotune.backbones.tree_attention import attention_dtype, unusable
 from geotune.backbones.varlen_attention import CUDA, Kernel, Ranges, Round
 from geotune.encoding.prefix_tree import PathBlock
 
@@ -76,7 +76,7 @@ def kernels_of(device: str, dtype: torch.dtype, size: int) -> Kernels:
     """Return the kernels of a type of device, in `dtype`, for heads of `size`."""
     if device == "cpu":
         return Kernels(flash_on_cpu, None)
-    if size % 8 == 0 and why_no_kernel("varlen", device, dtype, size) is None:
+    if size % 8 == 0 and unusable("varlen", device, dtype, size) is None:
         return Kernels(flash_on_cuda, CUDA)
     return Kernels(attend_by_hand, None)
 
@@ -102,8 +102,8 @@ def rows_below(block: PathBlock, nodes: Sequence[int]) -> range:
     return range(bisect_left(nodes, block.first), bisect_left(nodes, block.last))
 
 
-class AttentionTurn(ABC):
-    """One call of a kernel per layer: some rows attend to the blocks of one depth."""
+class Share(ABC):
+    """A share of the attention, one call of a kernel per layer: some rows attend to the blocks of one depth."""
 
     rows: slice | torch.Tensor
     """The rows: a slice, or indices int64."""
@@ -130,8 +130,8 @@ class Stack(ABC):
         """Store the next layer's keys and values, of which key and value (1, kv heads, T, D) hold the whole tree's."""
 
     @abstractmethod
-    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
-        """Return the turn of rows whose paths end in `nodes`, ascending; some of them read each of the blocks."""
+    def share(self, nodes: Sequence[int]) -> Share:
+        """Return the share of rows whose paths end in `nodes`, ascending; each block is read by some of them."""
 
     @abstractmethod
     def _part(self, numbers: Sequence[int]) -> Stack:
@@ -194,8 +194,8 @@ class PaddedStack(Stack):
         ]
         self.layers.append((kept[0], kept[1]))
 
-    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
-        return PaddedTurn(self, nodes)
+    def share(self, nodes: Sequence[int]) -> Share:
+        return PaddedShare(self, nodes)
 
     def _part(self, numbers: Sequence[int]) -> Stack:
         bias = None if self.bias is None else self.bias[self._places(numbers, self.bias.device)]
@@ -205,7 +205,7 @@ class PaddedStack(Stack):
         return torch.tensor(numbers, device=device)
 
 
-class PaddedTurn(AttentionTurn):
+class PaddedShare(Share):
     """All rows below the blocks of a padded stack; each block gets as many queries as the one with most rows."""
 
     def __init__(self, stack: PaddedStack, nodes: Sequence[int]) -> None:
@@ -256,8 +256,8 @@ class PackedStack(Stack):
         ]
         self.layers.append((kept[0], kept[1]))
 
-    def turn(self, nodes: Sequence[int]) -> AttentionTurn:
-        return PackedTurn(self, nodes)
+    def share(self, nodes: Sequence[int]) -> Share:
+        return PackedShare(self, nodes)
 
     def _part(self, numbers: Sequence[int]) -> Stack:
         return PackedStack(tuple(self.blocks[number] for number in numbers), self.packed)
@@ -267,7 +267,7 @@ class PackedStack(Stack):
         return torch.cat([torch.arange(starts[number], starts[number + 1], device=device) for number in numbers])
 
 
-class PackedTurn(AttentionTurn):
+class PackedShare(Share):
     """All rows below the blocks of a packed stack."""
 
     def __init__(self, stack: PackedStack, nodes: Sequence[int]) -> None:
@@ -354,7 +354,7 @@ class BranchMask:
     """Stands for the attention mask of rows that grow by one token: what they see besides their own tokens."""
 
     def __init__(self, stacks: Sequence[Stack], nodes: Sequence[int]) -> None:
-        self.turns = [stack.turn(nodes) for stack in stacks]
+        self.shares = [stack.share(nodes) for stack in stacks]
 
 
 def branch_attention(
@@ -371,9 +371,9 @@ def branch_attention(
     query = query.to(key.dtype).reshape(rows, kv_heads, heads // kv_heads, size)
     out, log_sums = kernels_of(query.device.type, query.dtype, size).dense(query, key, value, None, scale)
     out = out.float()
-    for turn in mask.turns:
-        share, more = turn.attend(query, layer, scale)
-        before = log_sums[turn.rows]
-        out[turn.rows] = out[turn.rows].lerp(share.float(), (more - before).sigmoid()[..., None])
-        log_sums[turn.rows] = torch.logaddexp(before, more)
+    for share in mask.shares:
+        part, more = share.attend(query, layer, scale)
+        before = log_sums[share.rows]
+        out[share.rows] = out[share.rows].lerp(part.float(), (more - before).sigmoid()[..., None])
+        log_sums[share.rows] = torch.logaddexp(before, more)
     return out.to(query.dtype).reshape(rows, 1, heads, size)

@@ -202,7 +202,7 @@ def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int, compiles:
         return "shared"
     if attn == "sdpa":
         return "paths"
-    reasons = {kernel: why_no_kernel(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
+    reasons = {kernel: unusable(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
     if attn in reasons:
         if reason := reasons[attn]:
             raise ConfigError(Problem("backbone.attn", attn, reason, "set backbone.attn=auto"))
@@ -217,7 +217,7 @@ def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int, compiles:
     return "paths"
 
 
-def why_no_kernel(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | None:
+def unusable(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | None:
     """Return why a kernel can't be used, None if it can."""
     taken = {torch.float16, torch.bfloat16} | ({torch.float32} if kernel == "flex" else set())
     if device != "cuda":

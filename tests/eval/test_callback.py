@@ -28,6 +28,7 @@ from eval.suites.base import measured_by
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import EvaluatorConfig
 from geotune.config.training import WandbConfig
+from geotune.encoding.segments import Segment
 from geotune.errors import ConfigError
 from geotune.exporting.model_card import evaluation_text
 from geotune.runs.figures import figure, table_figures
@@ -74,7 +75,7 @@ class Parrot(nn.Module):
 
     def encode(self, question: Sample, *, answer: bool) -> Any:
         assert not answer
-        return SimpleNamespace(length=1, images=question.images, task=question.task)
+        return SimpleNamespace(length=1, segments=(Segment("text", (0,)),), task=question.task)
 
     def sample(
         self, prompts: Sequence[Any], *, n: int, max_new_tokens: int, batch_size: int, sampling: Any
