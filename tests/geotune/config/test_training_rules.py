@@ -36,7 +36,7 @@ def test_checks_across_keys(overrides: list[str], told: str) -> None:
     assert told in str(caught.value)
 
 
-SUITE = ["suite@evaluator.suites.photos=distance", "evaluator.suites.photos.path=x"]
+SUITE = ["+suite@evaluator.suites.photos=distance", "evaluator.suites.photos.path=x"]
 
 
 @pytest.mark.parametrize(
