@@ -108,10 +108,8 @@ def verdicts(plain: dict[str, Any], honest: dict[str, Any]) -> dict[str, bool]:
         "plain: distance": gap_closed(plain) >= 0.6 or after["median_km"] <= 1350,
         "plain: read": after["coverage"] >= 0.99,
         "plain: commonest guess": after["commonest_guess"] <= 0.10,
-        "honest: coverage of the 50% radius": abs(doubt["radius_coverage_50"] - TRUE_DRAWS["radius_coverage_50"])
-        <= 0.08,
-        "honest: coverage of the 90% radius": abs(doubt["radius_coverage_90"] - TRUE_DRAWS["radius_coverage_90"])
-        <= 0.08,
+        "honest: coverage of the 50% radius": off["radius_coverage_50"] <= 0.08,
+        "honest: coverage of the 90% radius": off["radius_coverage_90"] <= 0.08,
         "honest: size of the 90% radius": doubt["radius_90_km"] <= 3200,
         "honest: medoid": doubt["medoid_median_km"] <= 1.15 * after["medoid_median_km"],
         "time": max(plain["training_minutes"], honest["training_minutes"]) <= 15,
