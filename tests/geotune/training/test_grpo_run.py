@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ from geotune.errors import ConfigError
 from geotune.rl.rewards import RewardError
 from geotune.sample import Sample
 from geotune.train import train
+from tests.geotune.training.test_strategies import deepspeed_on_the_cpu
 from tests.wandb_offline import wandb_records
 
 City = tuple[Path, list[Sample]]
@@ -91,34 +93,40 @@ def test_a_run_that_was_stopped_and_resumed_is_the_one_that_was_not(
     assert one[-1]["kl"] > 0
 
 
-def test_two_ranks_are_one(recipe: Callable[..., Any], tmp_path: Path) -> None:
+def in_two_processes(config: Any, folder: Path, **environment: str) -> None:
     from omegaconf import OmegaConf
 
+    OmegaConf.save(config, folder / "several.yaml")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(geotune.__file__).parents[1])}
+    command = [sys.executable, __file__, str(folder / "several.yaml")]
+    children = [
+        subprocess.Popen(
+            command,
+            env=os.environ | shared | environment | {"LOCAL_RANK": str(rank), "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for child in children:
+            output, _ = child.communicate(timeout=180)
+            assert child.returncode == 0, output.decode()
+    finally:
+        for child in children:
+            child.kill()
+
+
+def test_two_ranks_are_one(recipe: Callable[..., Any], tmp_path: Path) -> None:
     node = stage(loss="dapo", rollout={"max_draws": 2})
     alone = recipe(run_dir=str(tmp_path / "alone"), stage=node, **{"trainer.accumulate": 4})
     train(alone)
     several = recipe(run_dir=str(tmp_path / "several"), stage=node, **{"trainer.devices": 2})
-    OmegaConf.save(several, tmp_path / "several.yaml")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(2):
-        environment = os.environ | {
-            "LOCAL_RANK": str(rank),
-            "RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "NODE_RANK": "0",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(geotune.__file__).parents[1]),
-        }
-        command = [sys.executable, __file__, str(tmp_path / "several.yaml")]
-        children.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    for child in children:
-        output, _ = child.communicate(timeout=180)
-        assert child.returncode == 0, output.decode()
+    in_two_processes(several, tmp_path)
     one, two = (lines_of(tmp_path / name / "updates.jsonl") for name in ("alone", "several"))
     assert [line["ids"] for line in two] == [line["ids"] for line in one]
     for name in ("reward", "loss", "entropy", "length", "dead_groups"):
@@ -126,6 +134,27 @@ def test_two_ranks_are_one(recipe: Callable[..., Any], tmp_path: Path) -> None:
     wanted = adapter_of(tmp_path / "alone")
     for name, value in adapter_of(tmp_path / "several").items():
         torch.testing.assert_close(value, wanted[name], atol=2e-3, rtol=0)
+
+
+def test_an_update_without_live_groups_changes_no_weight_under_zero_2(
+    recipe: Callable[..., Any], tmp_path: Path
+) -> None:
+    """DeepSpeed steps with gradients of its own: zeros, by which momentum and decay would still move the weights."""
+    fading = RewardConfig({"fading": {"_target_": "tests.geotune.rl.hashed.Fading", "first": 32}})
+    several = recipe(
+        stage=stage(reward=fading, weight_decay=0.5),
+        **{"trainer.devices": 2, "trainer.strategy": "deepspeed_zero2", "trainer.max_steps": 4},
+        **{"trainer.checkpoint_every": 1, "trainer.keep_last": 9, "trainer.log_every": 1},
+    )
+    in_two_processes(several, tmp_path, DS_ACCELERATOR="cpu")
+    run = tmp_path / "run"
+    assert [line["empty_updates"] for line in lines_of(run / "updates.jsonl")] == [0, 0, 1, 1]
+    kept = [load_file(next((run / "checkpoints").glob(f"step_{n:06d}/adapter/*.safetensors"))) for n in range(1, 5)]
+    assert any(not torch.equal(value, kept[1][name]) for name, value in kept[0].items())
+    for later in kept[2:]:
+        assert all(torch.equal(value, later[name]) for name, value in kept[1].items())
+    with (run / "metrics.csv").open(newline="") as file:
+        assert [float(row["train/lr"]) for row in csv.DictReader(file)] == [0.01] * 4
 
 
 def test_an_image_that_breaks_in_mid_run(
@@ -219,4 +248,6 @@ if __name__ == "__main__":
     from omegaconf import OmegaConf
 
     ragged_stops(setattr)
+    if "DS_ACCELERATOR" in os.environ:
+        deepspeed_on_the_cpu()
     train(OmegaConf.load(sys.argv[1]))  # type: ignore[arg-type]
