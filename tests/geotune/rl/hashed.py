@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from geotune.rl.terms import Term, TermValue
 from geotune.sample import Sample
@@ -34,6 +34,15 @@ class Fading(Hashed):
     def __call__(self, text: str, sample: Sample) -> TermValue:
         self.judged += 1
         return super().__call__(text, sample) if self.judged <= self.first else TermValue(0.5)
+
+
+@dataclass
+class Rare(Hashed):
+    """A digest of the text, with a reason that few texts have."""
+
+    def __call__(self, text: str, sample: Sample) -> TermValue:
+        said = super().__call__(text, sample)
+        return replace(said, reason="rare" if said.value > 0.97 else None)
 
 
 @dataclass

@@ -93,6 +93,27 @@ def test_a_run_that_was_stopped_and_resumed_is_the_one_that_was_not(
     assert one[-1]["kl"] > 0
 
 
+@pytest.mark.parametrize(("then", "now"), [(1, 2), (2, 1)])
+def test_a_run_resumes_with_as_many_updates_on_a_rollout(recipe: Callable[..., Any], then: int, now: int) -> None:
+    """With another number, prompts would come twice or never."""
+    train(recipe(stage=stage(updates_per_rollout=then), **{"trainer.max_steps": 2}))
+    with pytest.raises(ConfigError, match=f"stage.updates_per_rollout was {then}, now it is {now}"):
+        train(recipe(stage=stage(updates_per_rollout=now), resume="last"))
+
+
+def test_the_share_of_a_reason_is_that_of_all_updates_since_the_line_before(
+    recipe: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A reason that was not given in an update counts as 0 there."""
+    rare = RewardConfig({"rare": {"_target_": "tests.geotune.rl.hashed.Rare"}})
+    train(recipe(stage=stage(reward=rare), **{"trainer.log_every": 6}))
+    shares = [line.get("reason_rare", 0.0) for line in lines_of(tmp_path / "run" / "updates.jsonl")]
+    assert 0 < sum(map(bool, shares)) < len(shares)
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert float(row["train/reason_rare"]) == pytest.approx(sum(shares) / len(shares))
+
+
 def in_two_processes(config: Any, folder: Path, **environment: str) -> None:
     from omegaconf import OmegaConf
 
