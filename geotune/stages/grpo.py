@@ -78,6 +78,8 @@ class GRPO(Stage):
     def _check_spread(self) -> None:
         """Raise ConfigError for each reason why the spread would not make the policy honest."""
         config, geodesic = self.config, self.reward.geodesic
+        if geodesic is not None and geodesic[1].weight == 0:  # it earns nothing, spread or not
+            geodesic = None
         refusals = spread_refusals(
             config.spread,
             kernel=None if geodesic is None else geodesic[1].kernel,
@@ -208,8 +210,10 @@ class GRPO(Stage):
         return None if self.is_live else 0.0
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the reference weights, the scale of a reward that tightens, what the guard has seen, and the number of
-        updates on a rollout, which says how many rollouts there were."""
+        """Return the reference weights, the scale of a reward that tightens, and what the guard has seen.
+
+        The number of updates on a rollout is there too: it tells how many rollouts there have been.
+        """
         tightening = self.reward.tightening
         state: dict[str, Any] = {
             "tightening": None if tightening is None else tightening.state(),
@@ -221,7 +225,7 @@ class GRPO(Stage):
         return state
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `extra_state` returned. Raises ValueError if there were other numbers of updates on a rollout."""
+        """Restore what `extra_state` returned. Raises ValueError if a rollout had another number of updates."""
         then, now = state["updates_per_rollout"], self.config.updates_per_rollout
         if then != now:
             raise ValueError(f"stage.updates_per_rollout was {then}, now it is {now}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,8 +23,12 @@ from geotune.backbones.base import Backbone
 from geotune.config.reward import RewardConfig
 from geotune.config.rl import GRPOConfig, RolloutConfig
 from geotune.errors import ConfigError
+from geotune.rl.guard import Guard
 from geotune.rl.rewards import RewardError
+from geotune.rl.rollout import Roller
+from geotune.runs.directory import checkpoint_steps
 from geotune.sample import Sample
+from geotune.system.interruption import Stopped
 from geotune.train import train
 from tests.geotune.training.test_strategies import deepspeed_on_the_cpu
 from tests.wandb_offline import wandb_records
@@ -91,6 +96,47 @@ def test_a_run_that_was_stopped_and_resumed_is_the_one_that_was_not(
     wanted = adapter_of(tmp_path / "whole")
     assert all(torch.equal(value, wanted[name]) for name, value in adapter_of(tmp_path / "parts").items())
     assert one[-1]["kl"] > 0
+
+
+def test_a_request_to_stop_during_a_rollout_ends_the_run_after_its_updates(
+    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = {"stage": stage(updates_per_rollout=2), "trainer.checkpoint_every": 6}
+    train(recipe(run_dir=str(tmp_path / "whole"), **rare))
+    own = Roller.roll_out
+
+    def asked(self: Roller, number: int, rank: int) -> Any:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(self, number, rank)
+
+    monkeypatch.setattr(Roller, "roll_out", asked)
+    with pytest.raises(Stopped):
+        train(recipe(run_dir=str(tmp_path / "parts"), **rare))
+    monkeypatch.setattr(Roller, "roll_out", own)
+    assert checkpoint_steps(tmp_path / "parts") == [4]
+    train(recipe(run_dir=str(tmp_path / "parts"), resume="last", **rare))
+    assert completions_of(tmp_path / "parts") == completions_of(tmp_path / "whole")
+    wanted = adapter_of(tmp_path / "whole")
+    assert all(torch.equal(value, wanted[name]) for name, value in adapter_of(tmp_path / "parts").items())
+
+
+@pytest.mark.parametrize("per_rollout", [1, 2])
+def test_the_guard_stops_a_run_with_a_checkpoint_between_rollouts(
+    recipe: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_rollout: int
+) -> None:
+    """Trouble is told once: a run that resumes goes on."""
+
+    def trouble(self: Guard) -> dict[str, str]:
+        return {"reward": "trouble"} if self.recent.get("reward") else {}
+
+    monkeypatch.setattr(Guard, "_trouble", trouble)
+    settings = {"stage": stage(guard="stop", updates_per_rollout=per_rollout), "trainer.checkpoint_every": 6}
+    with pytest.raises(RuntimeError, match=rf"stage\.guard=stop: trouble .* checkpoint of update {per_rollout}\)"):
+        train(recipe(**settings))
+    assert checkpoint_steps(tmp_path / "run") == [per_rollout]
+    train(recipe(**settings, resume="last"))
+    assert [line["step"] for line in lines_of(tmp_path / "run" / "updates.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("then", "now"), [(1, 2), (2, 1)])
@@ -214,6 +260,17 @@ def test_a_term_that_fails_ends_the_run(recipe: Callable[..., Any]) -> None:
         train(recipe(stage=stage(reward=broken)))
 
 
+def test_a_rollout_that_does_not_fit_is_told_with_what_to_lower(
+    recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("geotune.rl.rollout.sample_completions", full)
+    with pytest.raises(ConfigError, match=r"stage\.rollout\.batch_size=64: .* in the memory of cpu; lower it"):
+        train(recipe(stage=stage()))
+
+
 def test_a_sample_that_no_answer_can_be_compared_with_is_refused(recipe: Callable[..., Any]) -> None:
     geodesic = RewardConfig({"km": {"_target_": "geotune.rl.terms.Geodesic"}})
     with pytest.raises(ConfigError, match=r"stage\.reward\.terms\.km: can't judge answers to the sample city/"):
@@ -226,12 +283,14 @@ def test_a_sample_that_no_answer_can_be_compared_with_is_refused(recipe: Callabl
         ({"km": {"kernel": "steps"}}, {}, "the kernel steps is not positive definite"),
         ({"km": {}, "hit": {}}, {}, "the term accuracy pays for the single most probable answer"),
         ({"hit": {}}, {}, "the reward has no geodesic term"),
+        ({"km": {"weight": 0}, "size": {}}, {}, "the reward has no geodesic term with a weight above 0"),
     ],
 )
 def test_a_spread_that_would_not_be_honest_is_refused(
     recipe: Callable[..., Any], terms: dict[str, dict[str, Any]], changes: dict[str, Any], message: str
 ) -> None:
-    kinds = {"km": "geotune.rl.terms.Geodesic", "hit": "geotune.rl.terms.Accuracy"}
+    kinds = {name: f"geotune.rl.terms.{kind}" for name, kind in (("km", "Geodesic"), ("hit", "Accuracy"))}
+    kinds["size"] = "geotune.rl.terms.Length"
     reward = RewardConfig({name: {"_target_": kinds[name], **options} for name, options in terms.items()})
     with pytest.raises(ConfigError, match=f"stage.spread=1.0: .*{message}"):
         train(recipe(stage=stage(reward=reward, spread=1.0, **changes)))
