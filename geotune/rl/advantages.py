@@ -104,7 +104,7 @@ def spread_refusals(
 
     Args:
         spread: the setting; 0 is always allowed.
-        kernel: name of the kernel of the geodesic term; None without such a term.
+        kernel: name of the kernel of the geodesic term; None without such a term, or if it weighs nothing.
         positive_definite: names of the kernels that are positive definite on the sphere.
         scale: how advantages are scaled.
         group_size: number of completions of a group.
@@ -113,7 +113,7 @@ def spread_refusals(
     if spread == 0:
         return
     if kernel is None:
-        yield "a spread is between places, and the reward has no geodesic term"
+        yield "a spread is between places, and the reward has no geodesic term with a weight above 0"
     elif kernel not in positive_definite:
         allowed = ", ".join(sorted(positive_definite))
         yield (

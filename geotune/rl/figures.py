@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PRIOR_ROUNDS = 8
 """Number of other groups whose guesses each truth is compared with."""
+REASON = "reason_"
+"""Start of the names of figures that are shares of completions with a reason; one that no completion had is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def rollout_figures(rows: Sequence[CompletionRow]) -> dict[str, float]:
         "unfinished": mean(not row.stopped for row in rows),
     }
     reasons = Counter(reason for row in rows for reason in row.reasons)
-    found |= {f"reason_{reason}": count / len(rows) for reason, count in sorted(reasons.items())}
+    found |= {f"{REASON}{reason}": count / len(rows) for reason, count in sorted(reasons.items())}
     return found | (place_figures(rows) if any(row.truth is not None for row in rows) else {})
 
 

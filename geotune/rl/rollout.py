@@ -13,11 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from geotune.backbones.generation import sample as sample_completions
 from geotune.backbones.sampling import Sampling
 from geotune.data.stream import Stream
-from geotune.errors import BadRecord
+from geotune.errors import BadRecord, ConfigError, Problem
 from geotune.rl.groups import CompletionGroup, make_group
 
 if TYPE_CHECKING:
@@ -173,19 +174,26 @@ class Roller:
     def _groups(
         self, number: int, draw: int, prompts: Sequence[tuple[PromptSlot, Sample, Encoded]]
     ) -> list[CompletionGroup]:
-        """Sample and score a group for each prompt."""
+        """Sample and score a group for each prompt. Raises ConfigError if the memory does not suffice."""
         if not prompts:
             return []
         config, rollout = self.config, self.config.rollout
-        completions = sample_completions(
-            self.backbone,
-            [prompt for _, _, prompt in prompts],
-            n=rollout.group_size,
-            max_new_tokens=rollout.max_new_tokens,
-            batch_size=rollout.batch_size,
-            max_cached_tokens=rollout.max_cached_tokens,
-            sampling=Sampling([(self.seed, number, slot.number, draw) for slot, _, _ in prompts], rollout.temperature),
-        )
+        try:
+            completions = sample_completions(
+                self.backbone,
+                [prompt for _, _, prompt in prompts],
+                n=rollout.group_size,
+                max_new_tokens=rollout.max_new_tokens,
+                batch_size=rollout.batch_size,
+                max_cached_tokens=rollout.max_cached_tokens,
+                sampling=Sampling(
+                    [(self.seed, number, slot.number, draw) for slot, _, _ in prompts], rollout.temperature
+                ),
+            )
+        except torch.OutOfMemoryError as error:
+            text = f"so many completions at a time do not fit in the memory of {self.backbone.device}"
+            remedy = "lower it, or set stage.rollout.max_cached_tokens or a lower stage.rollout.max_new_tokens"
+            raise ConfigError(Problem("stage.rollout.batch_size", rollout.batch_size, text, remedy)) from error
         encoder = self.backbone.encoder
         shape: dict[str, Any] = {"spread": config.spread, "scale": config.scale}
         return [

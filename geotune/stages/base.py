@@ -173,8 +173,7 @@ class Stage(LightningModule):
         self._lr = float(optimizer.param_groups[0]["lr"])
         if scale == 0:  # a gradient of zeros would still move the weights, by momentum and decay
             self._grad_norm = 0.0
-            for parameter in parameters:
-                parameter.grad = None
+            placement.drop(optimizer, parameters)
             return
         if scale is not None:
             placement.scale(parameters, scale)

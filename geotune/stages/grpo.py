@@ -22,7 +22,7 @@ from geotune.encoding.collate import collate, collate_tree
 from geotune.errors import BadRecord, ConfigError, Problem, in_one_line
 from geotune.rl.advantages import spread_refusals
 from geotune.rl.batches import CompletionBatch, completion_batch, update_counts
-from geotune.rl.figures import CompletionRow, completion_rows, mean, rollout_figures
+from geotune.rl.figures import REASON, CompletionRow, completion_rows, mean, rollout_figures
 from geotune.rl.guard import Guard
 from geotune.rl.kernels import POSITIVE_DEFINITE
 from geotune.rl.losses import policy_loss
@@ -78,6 +78,8 @@ class GRPO(Stage):
     def _check_spread(self) -> None:
         """Raise ConfigError for each reason why the spread would not make the policy honest."""
         config, geodesic = self.config, self.reward.geodesic
+        if geodesic is not None and geodesic[1].weight == 0:  # it earns nothing, spread or not
+            geodesic = None
         refusals = spread_refusals(
             config.spread,
             kernel=None if geodesic is None else geodesic[1].kernel,
@@ -164,11 +166,11 @@ class GRPO(Stage):
         the mean difference in nats between the sampler's log-probability of a token and the first update's, and
         `empty_updates` the share of updates without anything to learn from, which change no weight.
         """
-        means = {
-            name.removeprefix(COUNT): sums[name.removeprefix(COUNT)] / count if count else math.nan
-            for name, count in sums.items()
-            if name.startswith(COUNT)
-        }
+        means: dict[str, float] = {}
+        for name in [name.removeprefix(COUNT) for name in sums if name.startswith(COUNT)]:
+            # A reason is missing in a rollout where no completion had it, which counts as a share of 0.
+            count = sums[COUNT + ("reward" if name.startswith(REASON) else name)]
+            means[name] = sums[name] / count if count else math.nan
 
         def per(name: str, of: str) -> float:
             return sums[name] / sums[of] if sums[of] else math.nan
@@ -208,18 +210,25 @@ class GRPO(Stage):
         return None if self.is_live else 0.0
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the reference weights, the scale of a reward that tightens, and what the guard has seen."""
+        """Return the reference weights, the scale of a reward that tightens, and what the guard has seen.
+
+        The number of updates on a rollout is there too: it tells how many rollouts there have been.
+        """
         tightening = self.reward.tightening
         state: dict[str, Any] = {
             "tightening": None if tightening is None else tightening.state(),
             "guard": self._guard.state(),
+            "updates_per_rollout": self.config.updates_per_rollout,
         }
         if self.config.beta:
             state[START] = self.backbone.copy_of(START)
         return state
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `extra_state` returned."""
+        """Restore what `extra_state` returned. Raises ValueError if a rollout had another number of updates."""
+        then, now = state["updates_per_rollout"], self.config.updates_per_rollout
+        if then != now:
+            raise ValueError(f"stage.updates_per_rollout was {then}, now it is {now}")
         self._guard.load_state(state["guard"])
         if self.reward.tightening is not None and state["tightening"] is not None:
             self.reward.tightening.load_state(state["tightening"])

@@ -16,6 +16,7 @@ from geotune.config.reward import RewardConfig
 from geotune.config.rl import GRPOConfig, RolloutConfig
 from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
+from geotune.records import write_samples
 from geotune.rl.batches import CompletionBatch
 from geotune.rl.rewards import Reward
 from geotune.rl.rollout import Roller, slots_of
@@ -153,6 +154,31 @@ def test_the_gradient_does_not_depend_on_how_an_update_is_split(
     config = settings()
     _, seen = run(policy(load_tiny, family), folder, config, batch_size=batch_size, accumulate=accumulate, tree=tree)
     same(seen.gradients[0], wanted)
+
+
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+def test_groups_of_1_2_and_5_images_give_the_gradient_of_rows(
+    load_tiny: Callable[..., Any], city: City, tmp_path: Path, family: str
+) -> None:
+    """Several kinds stand in each micro-batch."""
+    folder, samples = city
+    images = sorted({name for sample in samples for name in sample.images})
+    counts = [(1, 2, 5)[number % 3] for number in range(len(samples))]
+    mixed = [
+        replace(
+            sample,
+            images=tuple(str(folder / images[(number + at) % len(images)]) for at in range(count)),
+            turns=(replace(sample.turns[0], text="<image>\n" * count + "Which way?"), sample.turns[1]),
+        )
+        for number, (sample, count) in enumerate(zip(samples, counts, strict=True))
+    ]
+    write_samples(tmp_path / "city.jsonl", mixed)
+    tree, rows = (
+        run(policy(load_tiny, family), tmp_path, settings(), batch_size=4, accumulate=2, tree=each)[1]
+        for each in (True, False)
+    )
+    assert max(len(batch.images) for batch in tree.batches) > 5
+    same(tree.gradients[0], rows.gradients[0])
 
 
 def test_the_losses_over_tokens_have_the_same_gradient_up_to_the_normaliser(
