@@ -89,7 +89,8 @@ def slots_of(plan: UpdatePlan, number: int, rank: int, ranks: int) -> tuple[tupl
 class Roller:
     """Rolls out the groups of a rank.
 
-    seed: seed of the run. ranks: number of processes.
+    seed: seed of the run. ranks: number of processes. tree: whether completions share the keys of their prompts; see
+    `geotune.backbones.generation.sample`.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Roller:
         *,
         seed: int,
         ranks: int,
+        tree: bool | None = None,
     ) -> None:
         self.backbone = backbone
         self.dataset = dataset
@@ -110,6 +112,7 @@ class Roller:
         self.config = config
         self.seed = seed
         self.ranks = ranks
+        self.tree = tree
 
     @cached_property
     def _redraws(self) -> Stream:
@@ -186,6 +189,7 @@ class Roller:
                 max_new_tokens=rollout.max_new_tokens,
                 batch_size=rollout.batch_size,
                 max_cached_tokens=rollout.max_cached_tokens,
+                tree=self.tree,
                 sampling=Sampling(
                     [(self.seed, number, slot.number, draw) for slot, _, _ in prompts], rollout.temperature
                 ),

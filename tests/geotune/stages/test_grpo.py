@@ -294,6 +294,19 @@ def test_a_rollout_does_not_depend_on_the_number_of_ranks(load_tiny: Callable[..
     assert [slot.number for micro in first for slot in micro] == list(range(8))
 
 
+def test_completions_are_the_same_with_copies_of_their_prompts(
+    load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = policy(load_tiny)
+    sharing = roller(backbone, city[0], settings())
+    wanted = [group.texts for group in sharing.roll_out(0, 0).groups]
+    monkeypatch.setattr("geotune.backbones.generation.TreePrompts", None)
+    with pytest.raises(TypeError):
+        sharing.roll_out(0, 0)
+    sharing.tree = False
+    assert [group.texts for group in sharing.roll_out(0, 0).groups] == wanted
+
+
 def test_completions_depend_on_the_image(load_tiny: Callable[..., Any], city: City) -> None:
     """The log-probability of a completion changes when the image of its prompt does."""
     folder, samples = city
