@@ -1,4 +1,4 @@
-"""A contender of `benchmarks.sft_speed`: a process of its own, so that its peak memory can be measured.
+"""A contender of a benchmark: a process of its own, so that its peak memory can be measured.
 
 It builds everything, does its warm-up updates and takes its turns as `benchmarks.turns` describes. Whatever libraries
 print goes to stderr.
@@ -10,111 +10,9 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
 
-from benchmarks.turns import CHECKED, LEARNING_RATE, TREES, Setup, Turns
-
-if TYPE_CHECKING:
-    from geotune.encoding.collate import Batch
-
-
-def load_backbone(setup: Setup) -> Any:
-    """Return the random model as geotune trains it: LoRA r=8, alpha=32 on the language model, all else frozen."""
-    import torch
-
-    from benchmarks.material import RandomQwen
-    from geotune.config.parts import BackboneConfig, LoraConfig
-
-    with torch.device(setup.device):
-        return RandomQwen(
-            BackboneConfig(
-                setup.model,
-                setup.max_pixels,
-                dtype=setup.dtype,  # type: ignore[arg-type]
-                attn="auto" if setup.name in ("tree", "plain") else setup.name,  # type: ignore[arg-type]
-                kernels=setup.kernels,  # type: ignore[arg-type]
-                gradient_checkpointing=setup.checkpointing,
-                lora=LoraConfig(r=8, alpha=32),
-            )
-        )
-
-
-def train_geotune(setup: Setup, turns: Turns) -> None:
-    """Train with geotune's data module, stage and trainer, with or without the prefix tree."""
-    from lightning.pytorch import Callback
-    from omegaconf import OmegaConf
-
-    from benchmarks.material import parameter_counts
-    from geotune.config.parts import DataConfig, StageConfig
-    from geotune.config.training import TrainerConfig
-    from geotune.data.datamodule import GeoData, TrainingData
-    from geotune.runs.progress import RunProgress
-    from geotune.stages.sft import SFT
-    from geotune.training.trainer import trainer_from
-
-    class TurnCallback(Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
-            turns.add(
-                samples=len(batch.ids),
-                tokens=batch.tokens,
-                alone=sum(lengths[sample] for sample in batch.ids),
-                padded=batch.input_ids.numel(),
-                patches=sum(image.shape[-1] * image.shape[-2] for image in batch.pixels) // patch_area,
-            )
-            if pl_module.ends_update:
-                turns.end_update()
-
-    backbone = load_backbone(setup)
-    encoder = backbone.encoder
-    patch_area = encoder.processor.image_processor.patch_size**2
-    # With a dataset larger than the caches, no image of an earlier batch would be found there.
-    backbone.disable_feature_cache()
-    encoder._pixels.limit = 0
-    settings = GeoData(
-        DataConfig(
-            setup.questions,
-            setup.batch_size,
-            prefix_tree=setup.name in TREES,
-            group_size=setup.batch_size,
-        )
-    )
-    dataset = settings.load(encoder, seed=0)
-    plan = settings.plan(dataset, seed=0, accumulate=setup.accumulate, ranks=1)
-    data = TrainingData(dataset, plan, seed=0, start=0, stop=setup.total, num_workers=setup.workers)
-    lengths = {sample.id: int(length) for sample, length in zip(dataset.samples, dataset.lengths, strict=True)}
-    progress = RunProgress(Path(), setup.total)
-    stage = SFT(backbone, StageConfig(lr=LEARNING_RATE, warmup=0, schedule="constant"), progress)
-    turns.report(loss=loss_before(backbone, dataset, setup), **parameter_counts(backbone.base))
-    options = TrainerConfig(
-        max_steps=setup.total,
-        accumulate=setup.accumulate,
-        devices=1,
-        accelerator="gpu" if setup.device == "cuda" else "cpu",
-    )
-    trainer = trainer_from(OmegaConf.create({"trainer": asdict(options), "run_dir": None}), [], vision_trains=False)
-    trainer.callbacks.append(TurnCallback())  # type: ignore[attr-defined]
-    trainer.fit(stage, datamodule=data)
-
-
-def loss_before(backbone: Any, dataset: Any, setup: Setup) -> float:
-    """Return the mean loss per supervised token of the first `CHECKED` samples, before training."""
-    import torch
-
-    from geotune.encoding.collate import collate, collate_tree
-    from geotune.stages.sft import nll_sum
-
-    encoder = backbone.encoder
-    join = collate_tree if setup.name in TREES else collate
-    losses, targets = 0.0, 0
-    with torch.no_grad():
-        for start in range(0, CHECKED, setup.batch_size):
-            samples = [dataset.samples[i] for i in range(start, min(start + setup.batch_size, CHECKED, len(dataset)))]
-            batch = join([encoder.encode(sample) for sample in samples], encoder).to(setup.device)
-            losses += float(nll_sum(backbone(batch), batch.labels))
-            targets += len(batch.labels)
-    return losses / targets
+from benchmarks.turns import Setup, Turns
 
 
 def hide_broken_wandb() -> None:
@@ -136,14 +34,12 @@ def main() -> None:
     from geotune.system.libraries import silence_libraries
 
     silence_libraries()
-    turns = Turns(setup, channel)
     if setup.name == "trl":
         hide_broken_wandb()
-        from benchmarks.trl_contender import train_trl
-
-        train_trl(setup, turns)
+        module = "trl_grpo_contender" if setup.new_tokens else "trl_contender"
     else:
-        train_geotune(setup, turns)
+        module = "grpo_contender" if setup.new_tokens else "sft_contender"
+    import_module(f"benchmarks.{module}").train(setup, Turns(setup, channel))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Everything that a GPU is needed for, in at most eight minutes: tests, a micro-batch taken apart, speed, answers.
+"""Everything that a GPU is needed for, in at most eight minutes: tests, micro-batches, speed, answers, GRPO.
 
     python -m benchmarks.gpu                              one GPU, a random Qwen2.5-VL-7B in bf16
     python -m benchmarks.gpu --only training speed
@@ -25,8 +25,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks import grpo_speed, sft_speed
+from benchmarks.contest import ROOT, versions
 from benchmarks.machine import machine
-from benchmarks.sft_speed import ROOT, markdown, versions
 from geotune.system.strict_json import write_json
 
 SECONDS = 480
@@ -94,7 +95,7 @@ def read_last_line(text: str, file: Path) -> dict[str, Any]:
 
 
 def read_speed(text: str, file: Path) -> dict[str, Any]:
-    """Return the result file of `benchmarks.sft_speed`."""
+    """Return the result file of a benchmark that compares contenders."""
     result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return {"variants": result["variants"], "ratios": result["ratios"]}
 
@@ -113,15 +114,19 @@ def parts_of(args: argparse.Namespace) -> dict[str, Part]:
     one = "benchmarks.microbatch"
     speed = ["benchmarks.sft_speed", *common, "--rounds", "1", "--updates", "3", "--out", "FILE"]
     speed += ["--contenders", *args.contenders, *(["--trl", str(args.trl)] if args.trl else [])]
+    step = ["benchmarks.grpo_speed", *common, "--rounds", "2", "--tokens", str(args.tokens), "--out", "FILE"]
+    step += ["--contenders", "ours", *(name for name in args.contenders if name in grpo_speed.NAMES)]
+    step += ["--trl", str(args.trl)] if args.trl else []
     tests = ["pytest", "-m", "gpu", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no"]
     parts = {
-        "training": Part([one, "training", *common], 70, read_last_line),
-        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 40, read_last_line),
-        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 40, read_last_line),
-        "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 45, read_last_line),
-        "answers": Part([one, "answers", *common], 45, read_last_line),
-        "speed": Part(speed, 150, read_speed),
-        "tests": Part(tests, 90, read_tests, fails=False),
+        "training": Part([one, "training", *common], 60, read_last_line),
+        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 35, read_last_line),
+        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 35, read_last_line),
+        "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 40, read_last_line),
+        "answers": Part([one, "answers", *common], 40, read_last_line),
+        "speed": Part(speed, 120, read_speed),
+        "a GRPO step": Part(step, 80, read_speed),
+        "tests": Part(tests, 70, read_tests, fails=False),
     }
     assert sum(part.limit for part in parts.values()) <= SECONDS
     return parts
@@ -135,7 +140,8 @@ def table(result: Mapping[str, Any]) -> str:
         if "failed" in figures:
             lines += [f"  failed: {figures['failed']}", *(f"    {line}" for line in figures["log"])]
         elif "variants" in figures:
-            lines += [f"  {line}" for line in markdown(dict(figures)).splitlines()]
+            bench = sft_speed if name == "speed" else grpo_speed
+            lines += [f"  {line}" for line in bench.markdown(dict(figures)).splitlines()]
         else:
             for key, value in figures.items():
                 if key == "ten_most_expensive_ms":
@@ -153,7 +159,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", choices=("tiny", "25m", "7b"), default="7b")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
-    parser.add_argument("--contenders", nargs="+", default=["tree", "plain"], help="contenders of the part speed")
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        default=["tree", "plain"],
+        help="contenders of the part speed, and beside ours of a GRPO step",
+    )
+    parser.add_argument("--tokens", type=int, default=128, help="tokens of each completion of a GRPO step")
     parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, unless the environment has it")
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; by default all")
     parser.add_argument("--work", type=Path, default=ROOT / "datasets" / "bench", help="folder for data and model")

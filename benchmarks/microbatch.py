@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.contender import load_backbone
 from benchmarks.material import MODELS, build_model, build_questions
-from benchmarks.turns import TREES, Setup
+from benchmarks.sft_contender import load_backbone
+from benchmarks.turns import KERNELS, Setup
 from geotune.records import read_samples
 from geotune.sample import Sample
 
@@ -212,7 +212,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("part", choices=("training", "answers"))
     parser.add_argument("--model", choices=MODELS, default="7b", help="size of the model")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--attn", choices=TREES, default="tree", help="attention over the tree; tree: the default")
+    parser.add_argument(
+        "--attn", choices=("tree", *KERNELS), default="tree", help="attention over the tree; tree: the default"
+    )
     parser.add_argument("--dtype", choices=("bf16", "float32"), help="precision; by default bf16 on a GPU")
     parser.add_argument("--kernels", choices=("auto", "compile", "off"), default="auto", help="see backbone.kernels")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")

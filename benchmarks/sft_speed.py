@@ -12,113 +12,24 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import platform
-import shlex
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from importlib.metadata import distributions, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contest import Contender, add_arguments, measure, run_bench, verdict
 from benchmarks.machine import machine
-from benchmarks.material import MODELS, QUESTIONS, build_model, build_questions
-from benchmarks.turns import CHECKED, COUNTED, NAMES, TREES, Setup
-from geotune.errors import ConfigError
-from geotune.system.strict_json import write_json
+from benchmarks.material import QUESTIONS, build_model, build_questions
+from benchmarks.turns import CHECKED, KERNELS, Setup
 from geotune.training.throughput import Weights, Workload, mfu
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("torch", "transformers", "peft", "lightning", "accelerate")
+NAMES = ("tree", *KERNELS, "plain", "trl")
+COUNTED = ("samples", "tokens", "alone", "padded", "patches")
+"""Counts of a turn: samples; their tokens as read, as separate sequences, and with padding; image patches."""
 TARGETS = {"tree/plain": 1.9, "tree/trl": 2.5, "share of the token ratio": 0.85}
 """Smallest values of these ratios that meet the target."""
-AT_MOST_ONE = ("tree/plain memory", "tree/trl memory")
-"""Ratios that meet the target if they are at most 1."""
-
-
-class Contender:
-    """A running process of `benchmarks.contender`."""
-
-    def __init__(self, setup: Setup, trl: Path | None) -> None:
-        self.setup = setup
-        path = [str(ROOT), *([str(trl)] if setup.name == "trl" and trl else [])]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")]),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contender", json.dumps(asdict(setup))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.facts: dict[str, Any] = self.read()
-        """Loss of the first samples before training, and numbers of parameters."""
-        self.read()  # says that the warm-up is over
-        self.turns: list[dict[str, Any]] = []
-        """Figures of each turn."""
-
-    def read(self) -> dict[str, Any]:
-        """Return the next line of the process. Raises RuntimeError if the process has ended."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the contender {self.setup.name} ended early, with status {self.process.wait()}")
-        figures: dict[str, Any] = json.loads(line)
-        return figures
-
-    def take_turn(self) -> None:
-        """Let the process do the updates of its next turn, and keep the figures."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        self.turns.append(self.read())
-        figures = self.turns[-1]
-        rate, memory = figures["samples"] / figures["seconds"], figures["peak_memory_gb"]
-        print(f"{self.setup.name:>6}  {rate:8.2f} samples/s  {memory:6.2f} GB", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Wait for the end of the process; kill it first if it has turns left."""
-        if len(self.turns) < self.setup.turns:
-            self.process.kill()
-        self.process.communicate()
-
-
-@contextmanager
-def running(setup: Setup, trl: Path | None) -> Iterator[Contender]:
-    """Start a contender, wait until it is ready for its first turn, and end it with the `with` block."""
-    contender = Contender(setup, trl)
-    try:
-        yield contender
-    finally:
-        contender.close()
-
-
-def measure(setups: Sequence[Setup], trl: Path | None, *, together: bool) -> list[Contender]:
-    """Run all turns of all contenders: in rounds if `together`, otherwise one contender after the other."""
-    with ExitStack() as stack:
-        if not together:
-            contenders = []
-            for setup in setups:
-                with running(setup, trl) as contender:
-                    contenders.append(contender)
-                    for _ in range(setup.turns):
-                        contender.take_turn()
-            return contenders
-        contenders = [stack.enter_context(running(setup, trl)) for setup in setups]
-        for _ in range(setups[0].turns):
-            for contender in contenders:
-                contender.take_turn()
-        return contenders
+LIMITS = {"tree/plain memory": 1.0, "tree/trl memory": 1.0}
+"""Largest values of these ratios that meet the target."""
 
 
 def figures_of(contender: Contender, gpu: str | None) -> dict[str, Any]:
@@ -165,15 +76,6 @@ def ratios_of(variants: dict[str, dict[str, Any]]) -> dict[str, float]:
     return ratios
 
 
-def versions(trl: Path | None) -> dict[str, str]:
-    """Return the versions of Python and of the packages that take part."""
-    found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    for distribution in distributions(path=[*([str(trl)] if trl else []), *sys.path]):
-        if distribution.name == "trl":
-            found.setdefault("trl", distribution.version)
-    return found
-
-
 def markdown(result: dict[str, Any]) -> str:
     """Return the result as a table, followed by the ratios."""
     columns = ["samples/s", "tokens/s", "tokens a sample", "padding", "peak memory"]
@@ -192,19 +94,13 @@ def markdown(result: dict[str, Any]) -> str:
             cells.append(f"{figures['mfu']:.1%}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines.append("")
-    lines += [f"- {name}: {value:.2f}{verdict(name, value)}" for name, value in result["ratios"].items()]
+    lines += [
+        f"- {name}: {value:.2f}{verdict(value, least=TARGETS.get(name), most=LIMITS.get(name))}"
+        for name, value in result["ratios"].items()
+    ]
     losses = ", ".join(f"{name} {figures['loss_before']:.6f}" for name, figures in result["variants"].items())
     lines.append(f"- loss of the same {CHECKED} samples before training: {losses}")
     return "\n".join(lines) + "\n"
-
-
-def verdict(name: str, value: float) -> str:
-    """Say whether a ratio meets its target; empty if it has none."""
-    if name in TARGETS:
-        return f" (target {TARGETS[name]}: {'met' if value >= TARGETS[name] else 'missed'})"
-    if name in AT_MOST_ONE:
-        return f" (target 1 at most: {'met' if value <= 1 else 'missed'})"
-    return ""
 
 
 def split(text: str) -> tuple[int, int]:
@@ -215,52 +111,41 @@ def split(text: str) -> tuple[int, int]:
 
 def setups_of(args: argparse.Namespace, model: Path, questions: Path, *, checkpointing: bool) -> list[Setup]:
     """Return one setup per contender."""
-    return [
-        Setup(
-            name=name,
-            model=str(model),
-            questions=str(questions),
-            max_pixels=args.side**2,
-            batch_size=(args.tree if name in TREES else args.rows)[0],
-            accumulate=(args.tree if name in TREES else args.rows)[1],
-            warmup=args.warmup,
-            updates=args.updates,
-            turns=args.rounds,
-            device=args.device,
-            dtype="bf16" if args.device == "cuda" else "float32",
-            checkpointing=checkpointing,
+    setups = []
+    for name in args.contenders:
+        batch_size, accumulate = args.rows if name in ("plain", "trl") else args.tree
+        setups.append(
+            Setup(
+                name=name,
+                model=str(model),
+                questions=str(questions),
+                max_pixels=args.side**2,
+                batch_size=batch_size,
+                accumulate=accumulate,
+                warmup=args.warmup,
+                updates=args.updates,
+                turns=args.rounds,
+                device=args.device,
+                dtype="bf16" if args.device == "cuda" else "float32",
+                checkpointing=checkpointing,
+            )
         )
-        for name in args.contenders
-    ]
+    return setups
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Build the missing material, measure, and return the content of the result file.
-
-    Raises:
-        ConfigError: TRL takes part but is not installed.
-    """
-    packages = versions(args.trl)
-    if "trl" in args.contenders and "trl" not in packages:
-        raise ConfigError(
-            f"--trl={args.trl}: TRL is not installed there; run `make bench` or leave it out by --contenders"
-        )
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Build the missing material and measure. Returns the data, variants and ratios of the result file."""
     questions = build_questions(args.work, views=args.views, side=args.side)
     model = build_model(args.work, args.model, questions)
     on_gpu = args.device == "cuda"
-    computer = machine(args.device)
+    gpu = machine(args.device).get("gpu")
     variants: dict[str, dict[str, Any]] = {}
     for checkpointing in (False, True) if on_gpu else (False,):
         setups = setups_of(args, model, questions, checkpointing=checkpointing)
         for contender in measure(setups, args.trl, together=not on_gpu):
             name = contender.setup.name + "_checkpointed" * checkpointing
-            variants[name] = figures_of(contender, computer.get("gpu"))
+            variants[name] = figures_of(contender, gpu)
     return {
-        "bench": args.out.stem,
-        "command": shlex.join(["python", "-m", "benchmarks.sft_speed", *sys.argv[1:]]),
-        "machine": computer,
-        "versions": packages,
-        "model": {"size": args.model, "dtype": "bf16" if on_gpu else "float32", "lora": {"r": 8, "alpha": 32}},
         "data": {"views": args.views, "questions": args.views * QUESTIONS, "side_px": args.side},
         "variants": variants,
         "ratios": ratios_of(variants),
@@ -272,37 +157,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sft_speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", choices=MODELS, default="25m")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    add_arguments(parser)
     parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all; varlen and sdpa only on a GPU")
     parser.add_argument("--views", type=int, default=8, help="ground views with 39 questions each")
-    parser.add_argument("--side", type=int, default=512, help="side of a view or map in pixels")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
     parser.add_argument("--updates", type=int, default=2, help="updates per turn")
     parser.add_argument("--warmup", type=int, default=1, help="updates before the first turn")
     parser.add_argument("--tree", type=split, default=(13, 3), help="samples x micro-batches of the tree: 13x3")
     parser.add_argument("--rows", type=split, default=(3, 13), help="the same for plain and trl: 3x13")
-    parser.add_argument("--work", type=Path, default=ROOT / "datasets" / "bench", help="folder for data and model")
-    parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, unless the environment has it")
-    parser.add_argument("--out", type=Path, help="result file; benchmarks/results/sft_speed.json by default")
-    parser.add_argument("--markdown", type=Path, help="file to write the printed table to")
     args = parser.parse_args(argv)
-    args.contenders = args.contenders or [
-        name for name in NAMES if name not in ("varlen", "sdpa") or args.device == "cuda"
-    ]
-    args.out = args.out or RESULTS / ("sft_speed.json" if args.device == "cpu" else f"sft_speed_{args.model}.json")
-    try:
-        result = run(args)
-    except (ConfigError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(args.out, result)
-    table = markdown(result)
-    if args.markdown is not None:
-        args.markdown.write_text(table, encoding="utf-8")
-    print(table)
-    return 0
+    args.contenders = args.contenders or [name for name in NAMES if name not in KERNELS or args.device == "cuda"]
+    return run_bench("sft_speed", args, compare, markdown)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer as a contender of `benchmarks.sft_speed`."""
+"""TRL's SFTTrainer as a contender of `benchmarks.sft_speed`, and what it shares with other trainers of TRL."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from trl import SFTConfig, SFTTrainer
 from benchmarks.material import RandomQwen, parameter_counts, random_model
 from benchmarks.turns import CHECKED, LEARNING_RATE, Setup, Turns
 from geotune.records import read_samples
+from geotune.sample import Sample
 from geotune.system.images import resolve_image
 
+LORA = LoraConfig(r=8, lora_alpha=32, target_modules=r"model\.language_model\.layers\..*_proj", task_type="CAUSAL_LM")
+"""The adapter of all contenders."""
+PART = {"type": Value("string"), "text": Value("string")}
+TURN = {"role": Value("string"), "content": ListOf(PART)}
+"""Type of a turn in a dataset."""
 
-def train_trl(setup: Setup, turns: Turns) -> None:
+
+def train(setup: Setup, turns: Turns) -> None:
     """Train with SFTTrainer as its documentation shows for images: prompt and completion, loss on the completion."""
-    encoder = RandomQwen.load_encoder(setup.model, max_pixels=setup.max_pixels, min_pixels=None)
-    with torch.device(setup.device):
-        model = random_model(
-            AutoConfig.from_pretrained(setup.model), {"float32": torch.float32, "bf16": torch.bfloat16}[setup.dtype]
-        )
+    encoder, model = load_for_trl(setup)
     counts = parameter_counts(model)
     with tempfile.TemporaryDirectory() as out:
         trainer = trl_trainer(setup, turns, model, encoder, out)
@@ -33,34 +36,70 @@ def train_trl(setup: Setup, turns: Turns) -> None:
         trainer.train()
 
 
+def load_for_trl(setup: Setup) -> tuple[Any, Any]:
+    """Return geotune's encoder, for its processor and template, and the random model without an adapter."""
+    encoder = RandomQwen.load_encoder(setup.model, max_pixels=setup.max_pixels, min_pixels=None)
+    with torch.device(setup.device):
+        model = random_model(
+            AutoConfig.from_pretrained(setup.model), {"float32": torch.float32, "bf16": torch.bfloat16}[setup.dtype]
+        )
+    return encoder, model
+
+
+def trainer_options(setup: Setup) -> dict[str, Any]:
+    """Return the options of a trainer that every TRL contender has."""
+    return {
+        "gradient_accumulation_steps": setup.accumulate,
+        "max_steps": setup.total,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "bf16": setup.dtype == "bf16",
+        "use_cpu": setup.device == "cpu",
+        "gradient_checkpointing": setup.checkpointing,
+        "dataloader_num_workers": setup.workers,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+    }
+
+
+class TurnCallback(TrainerCallback):
+    """Counts the updates of a trainer."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Count an update, and wait for the next turn at the end of one."""
+        self.turns.end_update()
+
+
+def prompt_of(sample: Sample, encoder: Any) -> list[dict[str, Any]]:
+    """Return the system prompt and the question of a sample as turns, in which parts stand for the images."""
+    content = encoder.chat_template.user_content(sample.turns[0].text)
+    return [
+        {"role": "system", "content": [{"type": "text", "text": sample.system}]},
+        {"role": "user", "content": [{"text": None, **piece} for piece in content]},
+    ]
+
+
 def trl_dataset(questions: Path, encoder: Any) -> Dataset:
     """Return the samples of the file `questions` as conversational prompts and completions with image files."""
-    part = {"type": Value("string"), "text": Value("string")}
-    turn = {"role": Value("string"), "content": ListOf(part)}
-    rows = []
-    for sample in read_samples(questions):
-        question, answer = sample.turns
-        content = encoder.chat_template.user_content(question.text)
-        rows.append(
-            {
-                "prompt": [
-                    {"role": "system", "content": [{"type": "text", "text": sample.system}]},
-                    {"role": "user", "content": [{"text": None, **piece} for piece in content]},
-                ],
-                "completion": [{"role": "assistant", "content": [{"type": "text", "text": answer.text}]}],
-                "images": [str(resolve_image(questions.parent, name)) for name in sample.images],
-            }
-        )
-    features = Features({"prompt": ListOf(turn), "completion": ListOf(turn), "images": ListOf(Image())})
+    rows = [
+        {
+            "prompt": prompt_of(sample, encoder),
+            "completion": [{"role": "assistant", "content": [{"type": "text", "text": sample.turns[1].text}]}],
+            "images": [str(resolve_image(questions.parent, name)) for name in sample.images],
+        }
+        for sample in read_samples(questions)
+    ]
+    features = Features({"prompt": ListOf(TURN), "completion": ListOf(TURN), "images": ListOf(Image())})
     return Dataset.from_list(rows, features=features)
 
 
 def trl_trainer(setup: Setup, turns: Turns, model: Any, encoder: Any, out: str) -> SFTTrainer:
     """Return a trainer with the LoRA and schedule of the other contenders, which counts for `turns`."""
-
-    class TurnCallback(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            turns.end_update()
 
     class CountingTrainer(SFTTrainer):
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -79,26 +118,13 @@ def trl_trainer(setup: Setup, turns: Turns, model: Any, encoder: Any, out: str) 
         SFTConfig(
             out,
             per_device_train_batch_size=setup.batch_size,
-            gradient_accumulation_steps=setup.accumulate,
-            max_steps=setup.total,
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
             max_length=None,
-            bf16=setup.dtype == "bf16",
-            use_cpu=setup.device == "cpu",
-            gradient_checkpointing=setup.checkpointing,
-            dataloader_num_workers=setup.workers,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
+            **trainer_options(setup),
         ),
         train_dataset=trl_dataset(Path(setup.questions), encoder),
         processing_class=encoder.processor,
-        peft_config=LoraConfig(
-            r=8, lora_alpha=32, target_modules=r"model\.language_model\.layers\..*_proj", task_type="CAUSAL_LM"
-        ),
-        callbacks=[TurnCallback()],
+        peft_config=LORA,
+        callbacks=[TurnCallback(turns)],
     )
 
 

@@ -1,4 +1,4 @@
-"""The protocol between `benchmarks.sft_speed` and its contenders: their settings and their turns.
+"""The protocol between a benchmark and its contenders: their settings and their turns.
 
 A contender writes JSON objects, one per line: first its facts, then `ready` after the warm-up, then the figures of each
 turn. It does the updates of a turn for every line that it reads.
@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-NAMES = ("tree", "varlen", "sdpa", "plain", "trl")
-TREES = ("tree", "varlen", "sdpa")
-"""Contenders that read prefix trees, on CUDA by the kernel of this name; `tree` by the default one."""
+KERNELS = ("varlen", "sdpa")
+"""Kernels of attention over the tree, on CUDA; a contender of this name is `tree` with this kernel."""
 LEARNING_RATE = 1e-4
-COUNTED = ("samples", "tokens", "alone", "padded", "patches")
-"""Counts of a turn: samples; their tokens as read, as separate sequences, and with padding; image patches."""
 CHECKED = 39
-"""Number of samples whose loss every contender reports before it trains."""
+"""Number of samples whose loss every contender of supervised fine-tuning reports before it trains."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Setup:
     """The settings of one contender."""
 
     name: str
-    """One of `NAMES`."""
+    """`plain` reads rows, `trl` is TRL, and all others read prefix trees; see `KERNELS`."""
     model: str
     """Folder of the model."""
     questions: str
@@ -36,7 +33,7 @@ class Setup:
     max_pixels: int
     """Images are scaled down to at most this many pixels."""
     batch_size: int
-    """Samples per micro-batch."""
+    """Samples per micro-batch; prompts per micro-batch if there are completions."""
     accumulate: int
     """Micro-batches per update."""
     warmup: int
@@ -51,6 +48,22 @@ class Setup:
     """Whether activations are recomputed in the backward pass."""
     kernels: str = "auto"
     """Whether norms, rotary positions and MLPs are compiled; see `backbone.kernels`."""
+    group_size: int = 0
+    """Completions of a prompt; 0 for supervised fine-tuning."""
+    new_tokens: int = 0
+    """Tokens of each completion."""
+    trl_rows: int = 0
+    """Completions that TRL reads at a time in an update, of which they are a whole part."""
+
+    @property
+    def attn(self) -> str:
+        """Attention over the tree; see `backbone.attn`."""
+        return self.name if self.name in KERNELS else "auto"
+
+    @property
+    def reads_trees(self) -> bool:
+        """Whether batches are prefix trees."""
+        return self.name not in ("plain", "trl")
 
     @property
     def total(self) -> int:
@@ -64,19 +77,24 @@ class Setup:
 
 
 class Turns:
-    """Counts what training reads, reports it at the end of each turn, and waits for the next turn."""
+    """Counts what training reads, reports it at the end of each turn, and waits for the next turn.
+
+    The figures of a turn are its seconds, the CPU time of the process in it (user and system, all threads), the peak
+    memory so far, and what was added.
+    """
 
     def __init__(self, setup: Setup, channel: IO[str]) -> None:
         self.setup = setup
         self.channel = channel
         self.done = 0
         self.since = 0.0
-        self.count = dict.fromkeys(COUNTED, 0)
+        self.cpu_since = 0.0
+        self.count: dict[str, int | float] = {}
 
-    def add(self, **counts: int) -> None:
-        """Add the counts of a micro-batch."""
+    def add(self, **counts: int | float) -> None:
+        """Add the counts of a micro-batch, or times in seconds."""
         for name, count in counts.items():
-            self.count[name] += count
+            self.count[name] = self.count.get(name, 0) + count
 
     def report(self, **figures: Any) -> None:
         """Write one line to the process that leads the benchmark."""
@@ -88,17 +106,17 @@ class Turns:
         self.done += 1
         if self.done < self.setup.warmup or (self.done - self.setup.warmup) % self.setup.updates:
             return
-        seconds = self._now() - self.since
+        times = {"seconds": self.now() - self.since, "cpu_seconds": time.process_time() - self.cpu_since}
         if self.done == self.setup.warmup:
             self.report(ready=True)
         else:
-            self.report(seconds=seconds, peak_memory_gb=self.peak_memory_gb(), **self.count)
+            self.report(**times, peak_memory_gb=self.peak_memory_gb(), **self.count)
         if self.done < self.setup.total and not sys.stdin.readline():
             raise SystemExit("the leading process has ended")
-        self.count = dict.fromkeys(self.count, 0)
-        self.since = self._now()
+        self.count.clear()
+        self.since, self.cpu_since = self.now(), time.process_time()
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Seconds on the clock, once the device has finished its work."""
         if self.setup.device == "cuda":
             import torch

@@ -16,6 +16,7 @@ from torch import nn
 from eval.answerers.local import LocalAnswerer
 from eval.evaluator import Evaluator
 from eval.plots.accuracy import accuracy_plots, plot_accuracy
+from eval.plots.world import plot_world, world_map
 from eval.report.terminal import evaluation_tables
 from geotune.backbones.copies import is_sharded
 from geotune.config.parts import EvaluatorConfig
@@ -23,6 +24,7 @@ from geotune.errors import ConfigError
 from geotune.runs.directory import (
     evaluation_path,
     has_evaluation,
+    map_path,
     outcome_files,
     outcomes_path,
     predictions_path,
@@ -31,6 +33,7 @@ from geotune.runs.directory import (
 from geotune.runs.outcomes import OutcomeWriter
 from geotune.runs.predictions import Prediction, write_predictions
 from geotune.runs.progress import RunProgress
+from geotune.runs.suite_results import DISTANCE, kind_of
 from geotune.sample import Sample
 from geotune.system.interruption import Stopped, stoppable
 from geotune.system.ranks import gather_items
@@ -48,7 +51,8 @@ class InLoopEvaluator(Callback):
 
     The callback does not decide when to evaluate: the component that writes checkpoints reads `every` and `at_start`,
     and calls `evaluate`. In the run directory it appends to `outcomes/step_<N>.jsonl` while it asks, and then writes
-    `predictions/step_<N>.jsonl`, `eval/step_<N>.json` and `accuracy.png`.
+    `predictions/step_<N>.jsonl`, `eval/step_<N>.json`, `accuracy.png` and, for each suite of distances,
+    `maps/<suite>_step_<N>.png`.
     """
 
     Config: ClassVar[type[EvaluatorConfig]] = EvaluatorConfig
@@ -118,26 +122,45 @@ class InLoopEvaluator(Callback):
         for suite, path in accuracy_plots(result, run_dir):
             with going_on(f"step {step}: the plot of suite {suite}"):
                 plot_accuracy(run_dir, suite, path)
+        maps = self._draw_maps(run_dir, step, result, predictions)
         with going_on(f"step {step}: the table in the terminal"):
             self._print(run_dir, step, result)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                self._log(logger, result, predictions)
+                self._log(logger, result, predictions, maps)
+
+    def _draw_maps(
+        self, run_dir: Path, step: int, result: dict[str, Any], predictions: list[Prediction]
+    ) -> dict[str, Path]:
+        """Draw the map of each suite of distances; returns the files of those that could be drawn, by suite."""
+        maps = {}
+        for suite, entry in result["suites"].items():
+            if kind_of(entry) == DISTANCE:
+                with going_on(f"step {step}: the map of suite {suite}"):
+                    path = map_path(run_dir, suite, step)
+                    plot_world(world_map(suite, step, predictions), path)
+                    maps[suite] = path
+        return maps
 
     def _print(self, run_dir: Path, step: int, result: dict[str, Any]) -> None:
         tables = evaluation_tables(result, read_json(evaluation_path(run_dir, 0)) if step else None)
         sys.stdout.write(as_text(tables))
         sys.stdout.flush()
 
-    def _log(self, logger: WandbLogger, result: dict[str, Any], predictions: list[Prediction]) -> None:
-        """Log an evaluation to W&B; its figures without a table of predictions if the table can't be made."""
+    def _log(
+        self, logger: WandbLogger, result: dict[str, Any], predictions: list[Prediction], maps: dict[str, Path]
+    ) -> None:
+        """Log an evaluation to W&B; its figures without a table of predictions if the table can't be made.
+
+        maps: files of the maps that were drawn, by suite.
+        """
         from eval.report.wandb_log import log_evaluation, prediction_table
 
         table, samples = None, {name: self.evaluator.samples(name) for name in self.evaluator.suites}
         with going_on(f"step {result['step']}: the table of predictions for W&B"):
             table = prediction_table(samples, predictions)
         with going_on(f"step {result['step']}: logging to W&B"):
-            log_evaluation(logger.experiment, result, table)
+            log_evaluation(logger.experiment, result, table, maps)
 
 
 @contextmanager

@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
-from eval.answerers.base import BATCHES_PER_CALL, Answerer
-from eval.suites.base import Suite
+from eval.answerers.base import BATCHES_PER_CALL, Answerer, DrawingAnswerer, Draws
+from eval.suites.base import Suite, draw_count, measured_by
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import AnswerMode, EvaluatorConfig
 from geotune.data.building import NotBuiltError
 from geotune.errors import BadRecord, ConfigError, Problem, first_line
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
-from geotune.runs.reading import NOT_ASKED, predictions_from
-from geotune.runs.suite_results import FAILED, SuiteResult
+from geotune.runs.reading import NOT_ASKED, draws_from, predictions_from
+from geotune.runs.suite_results import DRAW_SETTINGS, FAILED, SuiteResult
 from geotune.sample import Sample, Turn
 from geotune.system.digests import fingerprint_of
 from geotune.system.progress import progress_bar
@@ -52,6 +52,9 @@ class Evaluator:
     first, then the legal answers are scored. Tasks without options use `generate` in every mode; each suite's entry in
     the result names the mode that it used. Prompts are those of the dataset, except that `explain_choice` replaces the
     task's short prompt by its explaining prompt.
+
+    A suite with draws (`eval.suites.base.DrawingSuite`) has its questions asked greedily first, as any other, and then
+    once per draw.
 
     config: its options, whose `suites` are config nodes or suites.
     """
@@ -89,11 +92,16 @@ class Evaluator:
         batches = _batches(self.samples(suite), self.config.batch_size)[rank::world_size]
         return [sample for batch in batches for sample in batch]
 
-    def ask(self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1) -> Iterator[Outcome]:
-        """Ask the questions of process `rank`, and yield their outcomes as they come."""
+    def ask(
+        self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1, draws: Draws | None = None
+    ) -> Iterator[Outcome]:
+        """Ask the questions of process `rank`, and yield their outcomes as they come.
+
+        draws: how answers are drawn; None for the one answer in the suite's mode.
+        """
         try:
             for _, members in groupby(self.share(suite, rank, world_size), key=lambda sample: sample.task):
-                yield from self._ask(suite, list(members), answerer)
+                yield from self._ask(suite, list(members), answerer, draws)
         except BadRecord as error:
             raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
 
@@ -110,35 +118,33 @@ class Evaluator:
     ) -> tuple[dict[str, Any], list[Prediction]]:
         """Evaluate every suite; returns the content of `eval/step_<N>.json` and all predictions, suite by suite.
 
+        The predictions of a suite's draws follow its greedy ones. `samples_per_second` counts greedy answers alone.
         With several processes, each process answers its share of the questions, and all return the same figures.
         record: keeps each outcome of this process as it comes. strict: whether a suite that can't measure its
         predictions ends the evaluation with a RuntimeError; otherwise its entry has the kind `failed` and the reason.
-        Raises ConfigError, before anything is asked, if a suite needs scores that the answerer does not give.
+        Raises ConfigError, before anything is asked, if a suite needs scores or draws that the answerer does not give.
         """
         self.prepare()
         self._check_can_score(answerer)
+        self._check_can_draw(answerer)
         entries: dict[str, Any] = {}
         all_predictions: list[Prediction] = []
         started = time.perf_counter()
         for name, suite in self.suites.items():
             samples, suite_started = self.samples(name), time.perf_counter()
-            own, outcomes = self.share(name, rank, world_size), []
-            with progress_bar(f"suite {name}", len(own)) as advance:
-                for outcome in self.ask(name, answerer, rank=rank, world_size=world_size):
-                    record(name, outcome)
-                    outcomes.append(outcome)
-                    advance()
-            predictions = gather(predictions_from(name, own, outcomes))
-            position = {sample.id: index for index, sample in enumerate(samples)}
-            predictions.sort(key=lambda prediction: position[prediction.id])
-            assert len(predictions) == len(samples), f"{name}: {len(predictions)} answers to {len(samples)} questions"
-            _warn_of_unanswered(name, outcomes, predictions)
+            predictions = self._predictions(name, answerer, None, rank, world_size, gather, record)
+            seconds = max(time.perf_counter() - suite_started, 1e-9)
+            drawn: list[Prediction] = []
+            if draws := self.draws_of(name):
+                drawn = self._predictions(name, answerer, draws, rank, world_size, gather, record)
+            count = draw_count(suite) or 1
+            by_sample = [drawn[start : start + count] for start in range(0, len(drawn), count)]
             entries[name] = {
                 "answer_mode": self._mode_of_suite(name, samples),
-                "samples_per_second": len(samples) / max(time.perf_counter() - suite_started, 1e-9),
-                **_measured(name, suite, samples, predictions, strict=strict),
+                "samples_per_second": len(samples) / seconds,
+                **_measured(name, suite, samples, predictions, by_sample, strict=strict),
             }
-            all_predictions += predictions
+            all_predictions += predictions + drawn
         # The run's figure is that of the first suite with tasks, so that adding a suite does not change it.
         with_mean = [e for e in entries.values() if "mean_accuracy" in e or e.get("headline") == "mean_accuracy"]
         result = {
@@ -148,6 +154,43 @@ class Evaluator:
             "suites": entries,
         }
         return result, all_predictions
+
+    def _predictions(
+        self,
+        suite: str,
+        answerer: Answerer,
+        draws: Draws | None,
+        rank: int,
+        world_size: int,
+        gather: Gather,
+        record: Record,
+    ) -> list[Prediction]:
+        """Ask a suite's questions, and return the predictions of all processes, sample by sample."""
+        own, outcomes = self.share(suite, rank, world_size), []
+        count, title, noun = (1, f"suite {suite}", "questions, which count as wrong")
+        if draws is not None:
+            count, title, noun = draws.count, f"draws of suite {suite}", "draws, which count as unread"
+        with progress_bar(title, len(own) * count) as advance:
+            for outcome in self.ask(suite, answerer, rank=rank, world_size=world_size, draws=draws):
+                record(suite, outcome)
+                outcomes.append(outcome)
+                advance()
+        if draws is None:
+            predictions = gather(predictions_from(suite, own, outcomes))
+        else:
+            predictions = gather([p for of_sample in draws_from(suite, own, outcomes, count) for p in of_sample])
+        position = {sample.id: index for index, sample in enumerate(self.samples(suite))}
+        predictions.sort(key=lambda prediction: (position[prediction.id], prediction.repeat))
+        expected = len(position) * count
+        assert len(predictions) == expected, f"{title}: {len(predictions)} answers instead of {expected}"
+        _warn_of_unanswered(title, outcomes, predictions, noun)
+        return predictions
+
+    def draws_of(self, suite: str) -> Draws | None:
+        """Return how the questions of a suite are asked again; None for a suite without draws."""
+        of = self.suites[suite]
+        count = draw_count(of)
+        return Draws(count, getattr(of, "draw_temperature", 1.0), getattr(of, "seed", 0)) if count else None
 
     def mode_of(self, suite: str, task: Task) -> AnswerMode:
         """Return the answer mode in which questions of `task` are asked."""
@@ -159,7 +202,9 @@ class Evaluator:
         samples = self.samples(suite)
         asked = [(s.id, s.task, s.system, [(t.role, t.text) for t in s.turns], s.answer) for s in samples]
         # The questions stand for the dataset, which may have been moved.
-        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in ("path", "build")}
+        unused = () if draw_count(self.suites[suite]) else DRAW_SETTINGS
+        left_out = ("path", "build", *unused)
+        own = {key: value for key, value in vars(self.suites[suite]).items() if key not in left_out}
         kind = type(self.suites[suite]).__qualname__
         digest = fingerprint_of(
             json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=_told)
@@ -181,13 +226,22 @@ class Evaluator:
                 reason = "it scores the legal answers, and this answerer gives texts only"
                 raise ConfigError(Problem(key, modes.pop(), reason, f"set {key}=generate"))
 
-    def _ask(self, suite: str, samples: list[Sample], answerer: Answerer) -> Iterator[Outcome]:
+    def _check_can_draw(self, answerer: Answerer) -> None:
+        """Raise ConfigError if a suite needs draws that the answerer does not give."""
+        for name, suite in self.suites.items():
+            if draw_count(suite) and not getattr(answerer, "can_draw", False):
+                key = f"evaluator.suites.{name}.draws"
+                raise ConfigError(Problem(key, draw_count(suite), "this answerer can't draw answers", f"set {key}=0"))
+
+    def _ask(self, suite: str, samples: list[Sample], answerer: Answerer, draws: Draws | None) -> Iterator[Outcome]:
         """Ask questions of one task, and yield their outcomes as they come."""
         task = get_task(samples[0].task)
         mode = self.mode_of(suite, task)
         questions = [as_question(sample, task, mode) for sample in samples]
         options = {option: task.target(option) for option in task.options}
-        if mode == "generate":
+        if draws is not None:
+            yield from cast(DrawingAnswerer, answerer).draw(questions, self.config.max_new_tokens, draws)
+        elif mode == "generate":
             yield from answerer.generate(questions, self.config.max_new_tokens)
         elif mode == "choice":
             yield from answerer.score_options(questions, [options] * len(questions), None)
@@ -213,12 +267,18 @@ class Evaluator:
 
 
 def _measured(
-    name: str, suite: Suite, samples: Sequence[Sample], predictions: Sequence[Prediction], *, strict: bool
+    name: str,
+    suite: Suite,
+    samples: Sequence[Sample],
+    predictions: Sequence[Prediction],
+    draws: Sequence[Sequence[Prediction]],
+    *,
+    strict: bool,
 ) -> dict[str, Any]:
     """Return what an evaluation's file holds of a suite's result, or of its failure unless `strict`."""
     headline = getattr(suite, "headline", None)
     try:
-        result = suite.measure(samples, predictions)
+        result = measured_by(suite, samples, predictions, draws)
         if not isinstance(result, SuiteResult):
             raise TypeError(f"measure returned a {type(result).__name__}, not a SuiteResult")
         return result.entry(headline)
@@ -231,13 +291,16 @@ def _measured(
         return {"kind": FAILED, "headline": headline, "failed": reason, "rows": []}
 
 
-def _warn_of_unanswered(suite: str, outcomes: Sequence[Outcome], predictions: Sequence[Prediction]) -> None:
-    """Log how many questions were refused, failed in this process, or were never asked, because they count as wrong."""
+def _warn_of_unanswered(asked: str, outcomes: Sequence[Outcome], predictions: Sequence[Prediction], noun: str) -> None:
+    """Log how many answers were refused, failed in this process, or are missing.
+
+    asked: what was asked. noun: what `predictions` are, and how the missing ones count.
+    """
     statuses = [str(outcome.status) for outcome in outcomes if outcome.status in ("refused", "failed")]
     counts = Counter([*statuses, *(p.reason for p in predictions if p.reason == NOT_ASKED)])
     if counts:
         found = ", ".join(f"{count} {status}" for status, count in counts.items())
-        log.warning("suite %s: %s of %d questions, which count as wrong", suite, found, len(predictions))
+        log.warning("%s: %s of %d %s", asked, found, len(predictions), noun)
 
 
 def as_question(sample: Sample, task: Task, mode: str) -> Sample:

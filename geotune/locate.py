@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def locate(cfg: DictConfig) -> dict[str, int]:
     On Ctrl-C, what was found so far is printed or written. Raises ConfigError if the model can't be loaded, no photo
     can be read, or `cfg.out` can't be written.
     """
-    from geotune.inference.loading import find_source, open_backbone
+    from geotune.inference.loading import evaluation_of, find_source, open_backbone
     from geotune.inference.partial import check_out, partial_path
     from geotune.inference.photos import find_photos
     from geotune.system.libraries import silence_libraries
@@ -47,10 +47,24 @@ def locate(cfg: DictConfig) -> dict[str, int]:
         log.warning(
             "checkpoint=null: the embedded backbone knows a synthetic city only, not the world; name a checkpoint"
         )
+    tell_radii(cfg, evaluation_of(source))
     device = device_of(cfg.accelerator)
     changes = {"path": cfg.base_model, "max_pixels": cfg.max_pixels, "dtype": cfg.dtype}
     backbone = open_backbone(source, allow_changes=cfg.allow_changes, **changes).to(device)
     return locate_and_print(cfg, backbone, found) if out is None else locate_to_file(cfg, backbone, found, out)
+
+
+def tell_radii(cfg: DictConfig, evaluation: Mapping[str, Any] | None) -> None:
+    """Log how often the radii of the model held the truth when it was evaluated, or that nobody measured it."""
+    from geotune.runs.radii import measured_radii
+
+    measured = measured_radii(evaluation)
+    for radii in measured:
+        log.info("radii: %s", radii.told())
+        if others := radii.differences(cfg.samples, cfg.temperature, cfg.top_p):
+            log.warning("radii: answers are drawn otherwise now, so that may not hold (%s)", ", ".join(others))
+    if not measured:
+        log.info("radii: unmeasured, so how often they hold the truth is not known for this model")
 
 
 def locate_and_print(cfg: DictConfig, backbone: Backbone, found: FoundPhotos) -> dict[str, int]:

@@ -40,6 +40,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     from geotune.system.libraries import silence_libraries
     from geotune.system.seeds import seed32
     from geotune.training.closing_words import closing_words
+    from geotune.training.completions import CompletionLog
     from geotune.training.ending import told_how_it_ends
     from geotune.training.memory_probe import MemoryProbe
     from geotune.training.progress_bar import ProgressBar
@@ -69,7 +70,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     with stoppable() as interruption:
         monitor, checkpoints = monitor_of(run, cfg), checkpoints_of(run, cfg, interruption)
         run.trainer.callbacks.extend(  # type: ignore[attr-defined]
-            [MemoryProbe(run.data, cfg.data), monitor, ProgressBar(monitor), *run.evaluators, checkpoints]
+            [
+                MemoryProbe(run.data, cfg.data),
+                monitor,
+                ProgressBar(monitor),
+                CompletionLog(progress, every=cfg.trainer.checkpoint_every),
+                *run.evaluators,
+                checkpoints,
+            ]
         )
         if run.resume is not None:
             load_checkpoint(run, cfg.resume, cfg.allow_changes)

@@ -50,7 +50,8 @@ class GreJudge(Builder):
     """Builder of judge samples from as many right predictions as wrong ones, drawn by a seed.
 
     A prediction is right if its coordinates lie within `threshold_km` of the truth. Predictions without an answer
-    can't be judged; the report counts them. The same predictions in any order give the same samples.
+    can't be judged, and those of draws are left out; the report counts both. The same predictions in any order give the
+    same samples.
 
     Raises:
         ConfigError: The predictions do not exist, have no truth or answer another task; the dataset lacks their
@@ -137,6 +138,9 @@ class GreJudge(Builder):
             counts["read"] += 1
             if self.suite is not None and record.get("suite") != self.suite:
                 counts["of_other_suites"] += 1
+                continue
+            if record.get("repeat", 0) != 0:
+                counts["draws"] += 1
                 continue
             if record["task"] != GEOLOCATE.name:
                 raise ConfigError(

@@ -1,69 +1,53 @@
-"""Logging of an evaluation to Weights & Biases: figures on their own step axis, and predictions with images."""
+"""Logging of an evaluation to Weights & Biases: figures on their own step axis, predictions with images, maps."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from PIL import Image
 
 from geotune.runs.figures import logged_figures
 from geotune.runs.predictions import Prediction
 from geotune.sample import IMAGE_TAG, Sample
-from geotune.system.images import load_image
+from geotune.system.images import load_image, side_by_side
+from geotune.training.wandb_logger import files_beside
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wandb import Run, Table
 
 STEP = "eval/step"
 TABLE = "eval/predictions"
 ROWS_PER_TASK = 4
 """Predictions in the table for each suite and task."""
-IMAGE_HEIGHT = 160
-"""Height of the images in the table, in pixels."""
 LONGEST_TEXT = 2000
 """Largest number of characters of an answer in the table."""
 
 
-def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None) -> None:
-    """Log the figures of an evaluation as `eval/<name>`, with a table of predictions if there is one.
+def log_evaluation(run: Run, result: Mapping[str, Any], table: Table | None, maps: Mapping[str, Path]) -> None:
+    """Log the figures of an evaluation as `eval/<name>`, with its table of predictions and its maps if there are any.
 
     Args:
         run: W&B run to log to.
         result: the evaluation, as in `eval/step_<N>.json`.
         table: the table of `prediction_table`.
+        maps: PNG files by suite, logged as `eval/<suite>/map`.
     """
+    import wandb
+
     content: dict[str, Any] = {f"eval/{name}": value for name, value in logged_figures(result).items()}
     content["eval/seconds"] = result["seconds"]
     if table is not None:
         content[TABLE] = table
+    content |= {f"eval/{suite}/map": wandb.Image(str(path)) for suite, path in maps.items()}
     run.define_metric(STEP, hidden=True)
     # Define each name by itself: Lightning has defined "*" with its own step, and an exact name precedes a pattern.
     for name in content:
         run.define_metric(name, step_metric=STEP)
-    with _files_beside(run):
+    with files_beside(run):
         run.log({STEP: result["step"], **content})
-
-
-@contextmanager
-def _files_beside(run: Run) -> Iterator[None]:
-    """Store a table's images beside the run's own files until their upload, unless the user set WANDB_DATA_DIR.
-
-    W&B's default is the home folder, where the images are left behind when an offline run is moved.
-    """
-    is_set = "WANDB_DATA_DIR" in os.environ
-    if not is_set:
-        os.environ["WANDB_DATA_DIR"] = str(Path(run.dir).parent.parent)
-    try:
-        yield
-    finally:
-        if not is_set:
-            del os.environ["WANDB_DATA_DIR"]
 
 
 def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction]) -> Table:
@@ -91,23 +75,13 @@ def prediction_table(samples: Mapping[str, Sequence[Sample]], predictions: Seque
 
 
 def examples(predictions: Sequence[Prediction], n: int) -> list[Prediction]:
-    """Choose `n` predictions of each suite and task, by the ids of their samples alone."""
+    """Choose `n` greedy predictions of each suite and task, by the ids of their samples alone."""
     groups: dict[tuple[str, str], list[Prediction]] = defaultdict(list)
     for prediction in predictions:
-        groups[prediction.suite, prediction.task].append(prediction)
+        if prediction.repeat == 0:
+            groups[prediction.suite, prediction.task].append(prediction)
     return [
         prediction
         for members in groups.values()
         for prediction in sorted(members, key=lambda p: hashlib.blake2b(p.id.encode()).digest())[:n]
     ]
-
-
-def side_by_side(images: Sequence[Image.Image], height: int = IMAGE_HEIGHT, gap: int = 4) -> Image.Image:
-    """Join images in one row on white, scaled to the same `height`, in their order: the ground view, then its maps."""
-    scaled = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
-    strip = Image.new("RGB", (max(1, sum(image.width for image in scaled) + gap * (len(scaled) - 1)), height), "white")
-    left = 0
-    for image in scaled:
-        strip.paste(image, (left, 0))
-        left += image.width + gap
-    return strip

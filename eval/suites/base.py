@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, get_args
+from typing import Any, ClassVar, Protocol, cast, get_args
 
 from eval.suites.subset import balanced_subset
 from geotune.config.options import Options
@@ -33,7 +33,7 @@ class Suite(Protocol):
     """A benchmark: it loads samples, and measures the predictions on them.
 
     `eval.suites.conformance.check_suite` checks a suite of your own against this contract. A suite may have two more
-    attributes, both None unless it sets them:
+    attributes, both None unless it sets them (`DrawingSuite` says what a suite with draws has beside them):
 
     - `headline`: name below the suite of the figure that stands for it as a whole, as `mean_accuracy`. The headline of
       a recipe's first suite decides which checkpoint is the best, and is the default metric of a sweep. Set it on the
@@ -61,6 +61,55 @@ class Suite(Protocol):
         samples: at least one of those that `load` gave. predictions: one for each sample, in the order of `samples`.
         """
         ...
+
+
+class DrawingSuite(Suite, Protocol):
+    """A suite that measures drawn answers beside the greedy one.
+
+    A suite without the attribute `draws`, or with `draws` = 0, is asked greedily alone, and its `measure` gets two
+    arguments. Otherwise each question is asked once more per draw, whatever the answer mode, and has a text read by its
+    task. The random numbers of a draw are a function of the suite's attribute `seed` (0 unless it has one), the id of
+    the sample and the number of the draw.
+    """
+
+    draws: int
+    """Answers to draw for each question; 0 for none."""
+    draw_temperature: float
+    """Temperature of the draws, above 0."""
+
+    def measure(
+        self,
+        samples: Sequence[Sample],
+        predictions: Sequence[Prediction],
+        draws: Sequence[Sequence[Prediction]] = (),
+    ) -> SuiteResult:
+        """Measure the answers as `Suite.measure` does.
+
+        predictions: the greedy answers. draws: for each sample the predictions of its draws, the repeats 1 to `draws`,
+        in the order of `samples`; empty without draws.
+        """
+        ...
+
+
+def measured_by(
+    suite: Suite,
+    samples: Sequence[Sample],
+    predictions: Sequence[Prediction],
+    draws: Sequence[Sequence[Prediction]] = (),
+) -> SuiteResult:
+    """Have a suite measure predictions, with the draws for each sample if it has any.
+
+    A function of its arguments alone, so that the same outcomes give the same figures at any time:
+    `geotune.runs.reading` makes predictions and draws of outcomes.
+    """
+    if not draw_count(suite):
+        return suite.measure(samples, predictions)
+    return cast(DrawingSuite, suite).measure(samples, predictions, draws)
+
+
+def draw_count(suite: Suite) -> int:
+    """Return how many answers a suite has drawn for each question, beside the greedy one."""
+    return int(getattr(suite, "draws", 0))
 
 
 @dataclass(kw_only=True)

@@ -10,13 +10,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from eval.suites.base import ANSWER_MODES, Suite
+from eval.suites.base import ANSWER_MODES, Suite, draw_count, measured_by
 from geotune.config.figure_names import direction_of
 from geotune.errors import ConfigError
 from geotune.runs.figures import figures
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
-from geotune.runs.reading import predictions_from
+from geotune.runs.reading import draws_from, predictions_from
 from geotune.runs.suite_results import SuiteResult, rows_of
 from geotune.sample import Sample
 from geotune.tasks import get_task
@@ -32,8 +32,9 @@ class ContractError(Exception):
 def check_suite(suite: Suite) -> None:
     """Load a suite, measure answers of many kinds, and raise ContractError at the first breach of the contract.
 
-    The answers are: all right, none, a quarter of them, a single sample, and the same in another order. No model is
-    needed; it takes a few times as long as measuring the suite once.
+    The answers are: all right, none, a quarter of them, a single sample, and the same in another order. In a suite with
+    draws, all draws for a sample are as its greedy answer. No model is needed; it takes a few times as long as
+    measuring the suite once.
     """
     _check_attributes(suite)
     samples = suite.load(NAME)
@@ -80,6 +81,10 @@ def _check_attributes(suite: Suite) -> None:
     _require(headline is None or isinstance(headline, str), f"headline is {headline!r}: give a figure's name, or None")
     of_class = getattr(type(suite), "headline", None)
     _require(headline == of_class, f"headline is {headline!r}, and {of_class!r} on the class: set it on the class")
+    draws, temperature = getattr(suite, "draws", 0), getattr(suite, "draw_temperature", 1.0)
+    _require(isinstance(draws, int) and draws >= 0, f"draws is {draws!r}: give a number of answers, or 0 for none")
+    is_positive = isinstance(temperature, int | float) and 0 < temperature < math.inf
+    _require(is_positive, f"draw_temperature is {temperature!r}: give a number above 0")
 
 
 def _check_samples(samples: Sequence[Sample], again: Sequence[Sample]) -> None:
@@ -112,21 +117,29 @@ def _measure(
     answered: whether the sample of that index in `samples` is answered. order: the samples in another order.
     """
     texts = {s.id: get_task(s.task).target(s.answer) for index, s in enumerate(samples) if answered(index)}
-    outcomes = [Outcome(id=name, status="answered", text=text) for name, text in texts.items()]
+    count = draw_count(suite)
+    outcomes = [
+        Outcome(id=name, repeat=repeat, status="answered", text=text)
+        for name, text in texts.items()
+        for repeat in range(count + 1)
+    ]
     shown = list(order or samples)
     predictions = predictions_from(NAME, shown, outcomes)
-    first = _result(suite, shown, predictions)
-    second = _result(suite, shown, predictions)
+    draws = draws_from(NAME, shown, outcomes, count) if count else []
+    first = _result(suite, shown, predictions, draws)
+    second = _result(suite, shown, predictions, draws)
     _require(first == second, "measure gives another result for the same arguments")
     read_back = json.loads(json.dumps(first))
     _require(rows_of(read_back) == rows_of(first), "the rows are not the same after they were written and read")
     return first
 
 
-def _result(suite: Suite, samples: list[Sample], predictions: list[Prediction]) -> dict[str, Any]:
-    given = list(samples), list(predictions)
+def _result(
+    suite: Suite, samples: list[Sample], predictions: list[Prediction], draws: list[list[Prediction]]
+) -> dict[str, Any]:
+    given = list(samples), list(predictions), [list(of_sample) for of_sample in draws]
     try:
-        result = suite.measure(samples, predictions)
+        result = measured_by(suite, samples, predictions, draws)
         _require(isinstance(result, SuiteResult), f"measure returns a {type(result).__name__}, not a SuiteResult")
         entry = result.entry(getattr(suite, "headline", None))
     except ContractError:
@@ -135,7 +148,7 @@ def _result(suite: Suite, samples: list[Sample], predictions: list[Prediction]) 
         answered = sum(prediction.answer is not None for prediction in predictions)
         of = f"{answered} answers to {len(samples)} samples"
         raise ContractError(f"measure fails on {of}: {type(error).__name__}: {error}") from error
-    _require(given == (samples, predictions), "measure changes its arguments")
+    _require(given == (samples, predictions, draws), "measure changes its arguments")
     clash = set(entry.get("tasks", ())) & set(entry)
     _require(not clash, f"{', '.join(sorted(clash))}: a task and a figure share a name")
     return {"answer_mode": "generate", **entry}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,12 +17,14 @@ from geotune.backbones.adapters import (
     merged_adapters,
     trainable_summary,
 )
+from geotune.backbones.attention import Mask, use_own_attention
+from geotune.backbones.branch_attention import BranchMask
 from geotune.backbones.copies import WeightCopies
 from geotune.backbones.kernels import use_kernels
-from geotune.backbones.output_head import LogitFunction, label_logprobs, use_output_head
+from geotune.backbones.output_head import LogitFunction, label_logprobs, leave_out, use_output_head
 from geotune.backbones.pretrained import load_model_config, load_model_weights
 from geotune.backbones.quantization import quantize_language_model
-from geotune.backbones.tree_attention import TreeMask, use_tree_attention
+from geotune.backbones.tree_attention import TreeMask
 from geotune.config.parts import BackboneConfig, Scope
 from geotune.encoding.collate import Batch
 from geotune.encoding.encoder import Encoder
@@ -50,8 +52,10 @@ class Backbone(nn.Module):
     bf16 the forward pass runs under autocast.
 
     `model` is the Hugging Face model, wrapped by PEFT if any part has adapters. `encoder` turns samples into token ids
-    and pixels. `stop_ids` are the token ids that end a generated answer. `quantized` is true if the linear layers of
-    the language model are stored in four bits. `patches` counts the image patches that the tower has read so far.
+    and pixels. `stop_ids` are the token ids that end a generated answer, `never_drawn` (int64, on the host) those that
+    no answer holds: control tokens other than stop tokens, placeholders of images and videos, and rows of the embedding
+    matrix that stand for no token. `quantized` is true if the linear layers of the language model are stored in four
+    bits. `patches` counts the image patches that the tower has read so far.
 
     Raises:
         ConfigError: the model can't be loaded or adapted as requested.
@@ -105,6 +109,7 @@ class Backbone(nn.Module):
         """Whether a context of `evaluation_mode` is open."""
         self.patches = 0
         self.stop_ids = self._find_stop_ids(model)
+        self.never_drawn = self._find_never_drawn(model)
         self.train(False)
 
     @classmethod
@@ -132,7 +137,7 @@ class Backbone(nn.Module):
         """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
         model = self._load_weights(config, trust_remote_code)
         if self.attn != "eager":
-            use_tree_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
+            use_own_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
         if self.quantized:
             quantize_language_model(model, self.parts, self.dtype)
         use_output_head(model.lm_head)  # type: ignore[arg-type]
@@ -143,6 +148,19 @@ class Backbone(nn.Module):
         eos = model.generation_config.eos_token_id
         others = eos if isinstance(eos, list) else [] if eos is None else [eos]
         return tuple({self.encoder.stop_id, *others})
+
+    def _find_never_drawn(self, model: Any) -> torch.Tensor:
+        """Token ids that no answer holds, ascending, whatever the model says of their probability.
+
+        A control token is one that the tokenizer marks as special, which Qwen3 does not do with `<think>`.
+        """
+        tokenizer, size = self.encoder.tokenizer, model.lm_head.out_features
+        special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        names = ("image_token_id", "video_token_id")
+        placeholders = {self.encoder.image_token_id, *(getattr(model.config, name, None) for name in names)}
+        unknown = set(range(size)) - set(tokenizer.get_vocab().values())
+        found = ((special | placeholders | unknown) - {*self.stop_ids, None}) & set(range(size))
+        return torch.tensor(sorted(found), dtype=torch.long)
 
     @property
     def base(self) -> Any:
@@ -244,13 +262,14 @@ class Backbone(nn.Module):
             embeds = embeds.flatten(0, 1).index_copy(0, batch.image_token_index, features).view_as(embeds)
         return embeds
 
-    def _attention_masks(self, mask: torch.Tensor | TreeMask | None, queries: int) -> dict[str, Any]:
+    def _attention_masks(self, mask: Mask, queries: int) -> dict[str, Any]:
         """Masks by type of layer, as the language model takes them ready-made.
 
         None stands for plain causal attention of `queries` tokens, which only SDPA applies by itself. Eager attention
         gets an additive mask in the dtype of the model.
         """
         if self.attn == "eager":
+            assert not isinstance(mask, BranchMask), "eager attention has no log-sum-exp"
             if isinstance(mask, TreeMask):
                 mask = mask.dense()
             if mask is None:
@@ -259,14 +278,13 @@ class Backbone(nn.Module):
             mask = torch.zeros(mask.shape, dtype=self.dtype, device=self.device).masked_fill(~mask, blocked)
         return {"full_attention": mask}
 
-    def hidden_states(
-        self, embeds: torch.Tensor, mask: torch.Tensor | TreeMask | None, positions: torch.Tensor, cache: Any
-    ) -> Any:
+    def hidden_states(self, embeds: torch.Tensor, mask: Mask, positions: torch.Tensor, cache: Any) -> Any:
         """Run the language model without its head: hidden states (B, T, hidden).
 
         embeds: (B, T, hidden). mask: boolean (B, 1, T, keys), true where a token may attend; a `TreeMask` for a batch
-        of one prefix tree; None for plain causal attention. positions: position ids (axes, B, T). cache: a transformers
-        cache of keys and values, which grows by T; None to use no cache.
+        of one prefix tree; a `BranchMask` for the newest tokens of completions; None for plain causal attention.
+        positions: position ids (axes, B, T). cache: a transformers cache of keys and values, which grows by T, or what
+        takes its place (`PromptKeys`, `RowKeys`); None to use no cache.
         """
         return self.base.model.language_model(
             inputs_embeds=embeds,
@@ -284,7 +302,7 @@ class Backbone(nn.Module):
 
     def _predicting(self, batch: Batch) -> torch.Tensor:
         """Hidden states (N, hidden) at the N tokens `batch.logit_index`."""
-        mask: torch.Tensor | TreeMask | None = batch.attention
+        mask: Mask = batch.attention
         if batch.subtree_end is not None:
             mask = TreeMask(batch.subtree_end, self.device, attn=self.attn)
         hidden: torch.Tensor = self.hidden_states(self.embed(batch), mask, batch.position_ids, None)
@@ -299,12 +317,18 @@ class Backbone(nn.Module):
             found: torch.Tensor = self.base.lm_head(self._predicting(batch), batch.labels, function)
         return found
 
-    def token_logprobs(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
+    def token_logprobs(self, batch: Batch, temperature: float = 1.0, *, suppress: bool = False) -> torch.Tensor:
         """Log-probability (N,) of each label of `batch` under softmax(logits / temperature), in float32.
 
-        `batch.owner` says which sample or option a label belongs to.
+        `batch.owner` says which sample or option a label belongs to. suppress: leave the tokens `never_drawn` out of
+        the softmax, as answers are drawn; the log-probabilities are then those of `Completion`.
         """
-        return self.over_logits(batch, lambda logits, labels: label_logprobs(logits, labels, temperature))
+        never = self.never_drawn.to(self.device) if suppress else None
+
+        def of_labels(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return label_logprobs(logits if never is None else leave_out(logits, never), labels, temperature)
+
+        return self.over_logits(batch, of_labels)
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:
@@ -337,6 +361,14 @@ class Backbone(nn.Module):
         nor saved nor exported. Raises ConfigError if a strategy shards the trained weights.
         """
         self._copies.keep(name, self.trained_parameters())
+
+    def copy_of(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of `keep_copy(name)` on the CPU, by name in the Hugging Face model. Raises KeyError."""
+        return self._copies.tensors(name)
+
+    def load_copy(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put what `copy_of` returned in the place of `keep_copy(name)`. Raises ValueError if other weights train."""
+        self._copies.load(name, self.trained_parameters(), tensors)
 
     @contextmanager
     def weights_of(self, name: str) -> Iterator[None]:

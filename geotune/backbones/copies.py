@@ -30,6 +30,16 @@ class WeightCopies:
         _refuse_sharded(parameters)
         self._copies[name] = {key: parameter.detach().clone() for key, parameter in parameters.items()}
 
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of a copy, on the CPU, by the names of the parameters. Raises KeyError."""
+        return {key: tensor.cpu() for key, tensor in self._copies[name].items()}
+
+    def load(self, name: str, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take what `tensors()` gave for the copy called `name`. Raises ValueError if it is of other parameters."""
+        if {key: tensor.shape for key, tensor in tensors.items()} != {k: p.shape for k, p in parameters.items()}:
+            raise ValueError(f"the copy {name!r} is of other parameters than those that train")
+        self._copies[name] = {key: tensors[key].to(parameter) for key, parameter in parameters.items()}
+
     def change(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Replace each copied tensor by `function` of it, to move or convert the copies along with the parameters."""
         for copied in self._copies.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from geotune.backbones.base import Backbone
-from geotune.backbones.output_head import label_logprobs
+from geotune.backbones.decoding import CopiedPrompts, Prompts, TreePrompts, reading_order
+from geotune.backbones.output_head import label_logprobs, leave_out
 from geotune.backbones.sampling import Sampling, TokenChooser, greedy
-from geotune.encoding.collate import collate, collate_options, next_position
+from geotune.encoding.collate import collate_options
 from geotune.encoding.segments import Encoded, Segment
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """Log-probability of each token, in nats, under the softmax of logits / temperature: before any nucleus is cut out.
 
-    The temperature of greedy completions is 1.
+    The tokens that are never drawn (`Backbone.never_drawn`) are left out of the softmax. The temperature of greedy
+    completions is 1.
     """
     stopped: bool
     """Whether a stop token ended the completion; false if it reached the limit of its length."""
@@ -46,35 +47,84 @@ def sample(
     n: int = 1,
     max_new_tokens: int,
     batch_size: int,
+    max_cached_tokens: int | None = None,
     sampling: Sampling | None = None,
+    tree: bool | None = None,
 ) -> list[list[Completion]]:
     """Generate `n` completions of each prompt, in the order of `prompts`.
 
-    Each prompt goes through the model once for all of its completions. At most `batch_size` completions are generated
-    at a time, and only the keys and values of their prompts are kept. sampling: how tokens are drawn; None chooses the
-    most likely token each time. A completion ends after `max_new_tokens` tokens at the latest.
+    Each prompt goes through the model once for all of its completions, and what prompts of a batch share goes through
+    it once for all of them. A completion ends after `max_new_tokens` tokens at the latest. It never holds a token of
+    `Backbone.never_drawn`.
+
+    Args:
+        backbone: the backbone.
+        prompts: encoded samples without an answer.
+        n: number of completions of each prompt.
+        max_new_tokens: largest number of tokens of a completion.
+        batch_size: largest number of completions that are generated at a time.
+        max_cached_tokens: largest number of tokens whose keys and values are kept at a time: those of the prompts, and
+            `max_new_tokens` for each completion that is being generated. A single completion is generated even if it
+            takes more. None for no bound.
+        sampling: how tokens are drawn; None chooses the most likely token each time.
+        tree: whether completions share the keys of their prompts (`TreePrompts`) or have copies (`CopiedPrompts`), the
+            slow twin; None for sharing unless the attention is eager, which can't.
     """
     assert n >= 1
     assert batch_size >= 1
+    assert not (tree and backbone.attn == "eager")
+    shares = backbone.attn != "eager" if tree is None else tree
+    kind: type[Prompts] = TreePrompts if shares else CopiedPrompts
     completions: list[list[Completion]] = [[] for _ in prompts]
+    temperature = 1.0 if sampling is None else sampling.temperature
     with backbone.evaluation_mode():
-        for chosen in similar_batches(prompts, max(1, batch_size // n)):
-            prefilled = _Prefilled(backbone, [prompts[index] for index in chosen])
-            for start in range(0, n, batch_size):
-                numbers = range(start, min(start + batch_size, n))
+        for chosen, count in _batches(prompts, n, max_new_tokens, batch_size, max_cached_tokens, kind):
+            read = kind(backbone, [prompts[index] for index in chosen])
+            for start in range(0, n, count):
+                numbers = range(start, min(start + count, n))
                 rows = [(prompt, number) for prompt in range(len(chosen)) for number in numbers]
                 choose: TokenChooser = greedy
                 if sampling is not None:
                     seeds = [(*sampling.seeds[chosen[prompt]], number) for prompt, number in rows]
                     choose = sampling.chooser(seeds, max_new_tokens, backbone.device)
-                temperature = 1.0 if sampling is None else sampling.temperature
-                found = prefilled.complete(
-                    [prompt for prompt, _ in rows], max_new_tokens, choose, temperature, keep=numbers.stop < n
-                )
+                of_row = [prompt for prompt, _ in rows]
+                found = _complete(read, of_row, max_new_tokens, choose, temperature, keep=numbers.stop < n)
                 for (prompt, _), completion in zip(rows, found, strict=True):
                     completions[chosen[prompt]].append(completion)
-            del prefilled  # or its keys and values would still be there while the next prompts are read
+            del read  # or its keys and values would still be there while the next prompts are read
     return completions
+
+
+def _batches(
+    prompts: Sequence[Encoded],
+    n: int,
+    max_new_tokens: int,
+    batch_size: int,
+    max_cached_tokens: int | None,
+    kind: type[Prompts],
+) -> Iterator[tuple[list[int], int]]:
+    """Yield the prompts to read together, and how many completions of each of them to generate at a time.
+
+    Without `max_cached_tokens` the number of batches depends on the number of prompts alone, so that processes that
+    share the work also share its number of forward passes over prompts.
+    """
+
+    def fits(chosen: Sequence[int], rows: int) -> bool:
+        if max_cached_tokens is None:
+            return True
+        return kind.cached_tokens([prompts[index] for index in chosen], rows, max_new_tokens) <= max_cached_tokens
+
+    most = max(1, batch_size // n)
+    order = reading_order(prompts)
+    while order:
+        count = min(n, batch_size)
+        while count > 1 and not fits(order[:1], count):
+            count -= 1
+        size = 1
+        while size < min(most, len(order)) and count == n and fits(order[: size + 1], (size + 1) * n):
+            size += 1
+        yield order[:size], count
+        order = order[size:]
 
 
 def generate(
@@ -106,7 +156,8 @@ def score_options(
 
     It is the log-probability that the assistant's turn is exactly prefix + option, given that it begins with `prefix`
     (one per sample; None for no prefix): the sum over the tokens after the prefix, including the end of the turn, so
-    that an option is not favored for being the beginning of another. Tokens that all options of a sample share are
+    that an option is not favored for being the beginning of another. Tokens that are never drawn are left out, as in
+    `sample`: the probabilities are those with which the model answers. Tokens that all options of a sample share are
     encoded once, as a trunk with one branch per option. Raises BadRecord if a sample can't be encoded.
     """
     encoded = _prompts(backbone, samples)
@@ -128,7 +179,7 @@ def score_options(
             batch = collate_options(
                 [trunks[i] for i in chosen], [branches[i] for i in chosen], backbone.encoder, [known[i] for i in chosen]
             )
-            logprobs = backbone.token_logprobs(batch.to(backbone.device)).cpu().double()
+            logprobs = backbone.token_logprobs(batch.to(backbone.device), suppress=True).cpu().double()
             counts = [len(branches[i]) for i in chosen]
             sums = torch.zeros(sum(counts), dtype=torch.float64).index_add_(0, batch.owner, logprobs)
             for index, option_scores in zip(chosen, sums.split(counts), strict=True):
@@ -136,82 +187,54 @@ def score_options(
     return scores
 
 
-class _Prefilled:
-    """A batch of prompts that the language model has read, from which completions can be generated repeatedly."""
+def _complete(
+    prompts: Prompts,
+    of_row: Sequence[int],
+    max_new_tokens: int,
+    choose: TokenChooser,
+    temperature: float,
+    *,
+    keep: bool,
+) -> list[Completion]:
+    """Generate one completion for each of the prompts with the numbers `of_row`; keep: see `Prompts.rows`.
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[Encoded]) -> None:
-        from transformers import DynamicCache
-
-        self.backbone = backbone
-        batch = collate(prompts, backbone.encoder, side="left").to(backbone.device)
-        self.cache = DynamicCache(config=backbone.base.config.get_text_config())
-        embeds = backbone.embed(batch)
-        self.hidden = backbone.hidden_states(embeds, batch.attention, batch.position_ids, self.cache)[:, -1]
-        """Hidden state of the last token of each prompt (prompts, hidden)."""
-        self.present = None if batch.attention is None else batch.present
-        """True on the tokens of each prompt (prompts, width), false on its padding; None without padding."""
-        self.width = batch.input_ids.shape[1]
-        self.positions = torch.tensor([next_position(p, backbone.encoder) for p in prompts], device=backbone.device)
-        """Position id of the first generated token of each prompt (prompts,)."""
-
-    def complete(
-        self, prompts: Sequence[int], max_new_tokens: int, choose: TokenChooser, temperature: float, *, keep: bool
-    ) -> list[Completion]:
-        """Generate one completion for each of the numbers `prompts`, in which a prompt may occur several times.
-
-        keep: whether more completions will be asked for; if not, the keys and values of the prompts are used up.
-        Completions that have ended are removed from the batch once they are a quarter of it.
-        """
-        backbone, device, count = self.backbone, self.backbone.device, len(prompts)
-        cache = _copy_of(self.cache) if keep else self.cache
-        hidden, position, present = self.hidden, self.positions, self.present
-        if list(prompts) != list(range(len(hidden))):
-            of_row = torch.tensor(prompts, device=device)
-            cache.batch_select_indices(of_row)
-            hidden, position = hidden[of_row], position[of_row]
-            present = None if present is None else present[of_row]
-        if present is not None:
-            present = torch.cat([present, present.new_ones(count, max_new_tokens)], dim=1)
-        stops = torch.tensor(backbone.stop_ids, device=device)
-        rows = torch.arange(count, device=device)
-        running = torch.ones(count, dtype=torch.bool, device=device)
-        written = torch.full((count, max_new_tokens), backbone.stop_ids[0], dtype=torch.long, device=device)
-        logprobs = torch.zeros(count, max_new_tokens, device=device)
-        for step in range(max_new_tokens):
-            logits = backbone.base.lm_head(hidden)
-            token = choose(logits, rows, step)
-            written[rows, step] = torch.where(running, token, written[rows, step])
-            logprobs[rows, step] = label_logprobs(logits, token, temperature)
-            running &= ~torch.isin(token, stops)
-            left = int(running.sum())
-            if left == 0 or step + 1 == max_new_tokens:
-                break
-            if left <= 0.75 * len(rows):
-                cache.batch_select_indices(running.nonzero().squeeze(1))
-                rows, token, position = rows[running], token[running], position[running]
-                present = None if present is None else present[running]
-                running = running[running]
-            mask = None if present is None else present[:, None, None, : self.width + step + 1]
-            embeds = backbone.base.get_input_embeddings()(token[:, None])
-            axes = position[None, :, None].expand(backbone.encoder.axes, -1, 1)
-            hidden = backbone.hidden_states(embeds, mask, axes, cache)[:, -1]
-            position = position + 1
-        ends = torch.isin(written, stops)
-        stopped = ends.any(1)
-        lengths = torch.where(stopped, ends.int().argmax(1) + 1, max_new_tokens).tolist()
-        return [
-            Completion(tuple(tokens[:length]), tuple(values[:length]), ended)
-            for tokens, values, length, ended in zip(
-                written.tolist(), logprobs.tolist(), lengths, stopped.tolist(), strict=True
-            )
-        ]
-
-
-def _copy_of(cache: Any) -> Any:
-    """Return a copy of a cache that grows by itself. The keys and values so far are shared: they are never written."""
-    copied = copy.copy(cache)
-    copied.layers = [copy.copy(layer) for layer in cache.layers]
-    return copied
+    Completions that have ended are removed from the batch once they are a quarter of it.
+    """
+    backbone, count = prompts.backbone, len(of_row)
+    device = backbone.device
+    growing = prompts.rows(of_row, max_new_tokens, keep=keep)
+    first = torch.tensor(of_row, device=device)
+    hidden, position = prompts.hidden[first], prompts.positions[first]
+    stops, never = torch.tensor(backbone.stop_ids, device=device), backbone.never_drawn.to(device)
+    rows = torch.arange(count, device=device)
+    running = torch.ones(count, dtype=torch.bool, device=device)
+    written = torch.full((count, max_new_tokens), backbone.stop_ids[0], dtype=torch.long, device=device)
+    logprobs = torch.zeros(count, max_new_tokens, device=device)
+    for step in range(max_new_tokens):
+        logits = leave_out(backbone.base.lm_head(hidden), never)
+        token = choose(logits, rows, step)
+        written[rows, step] = torch.where(running, token, written[rows, step])
+        logprobs[rows, step] = label_logprobs(logits, token, temperature)
+        running &= ~torch.isin(token, stops)
+        left = int(running.sum())
+        if left == 0 or step + 1 == max_new_tokens:
+            break
+        if left <= 0.75 * len(rows):
+            growing.keep(running.nonzero().squeeze(1))
+            rows, token, position = rows[running], token[running], position[running]
+            running = running[running]
+        embeds = backbone.base.get_input_embeddings()(token[:, None])
+        hidden = growing.read(embeds, position[None, :, None].expand(backbone.encoder.axes, -1, 1))
+        position = position + 1
+    ends = torch.isin(written, stops)
+    stopped = ends.any(1)
+    lengths = torch.where(stopped, ends.int().argmax(1) + 1, max_new_tokens).tolist()
+    return [
+        Completion(tuple(tokens[:length]), tuple(values[:length]), ended)
+        for tokens, values, length, ended in zip(
+            written.tolist(), logprobs.tolist(), lengths, stopped.tolist(), strict=True
+        )
+    ]
 
 
 def _prompts(backbone: Backbone, samples: Sequence[Sample]) -> list[Encoded]:
@@ -221,6 +244,13 @@ def _prompts(backbone: Backbone, samples: Sequence[Sample]) -> list[Encoded]:
 def similar_batches(encoded: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
     """Indices of samples in batches of similar length, longest first; samples with the same images are neighbors."""
     order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, encoded[i].images, i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def prompt_batches(prompts: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """Indices of prompts in batches that have much in common, or else similar lengths: see `reading_order`."""
+    order = reading_order(prompts)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

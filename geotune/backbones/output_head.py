@@ -11,7 +11,10 @@ from torch.utils.checkpoint import checkpoint
 CHUNK_TOKENS = 1024
 """Number of tokens whose logits exist at a time in `OutputHead` with labels."""
 LogitFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Function (logits (n, vocabulary) in float32, labels (n,)) -> tensor, which draws no random numbers."""
+"""Function (logits (n, vocabulary) in float32, labels (n,)) -> tensor, which draws no random numbers.
+
+The logits are the function's own: it may overwrite them.
+"""
 
 
 def label_logprobs(logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -21,6 +24,11 @@ def label_logprobs(logits: torch.Tensor, labels: torch.Tensor, temperature: floa
     """
     scaled = logits.float() if temperature == 1 else logits.float() / temperature
     return scaled.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+
+
+def leave_out(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Set the logits (n, vocabulary) of some `tokens` to -inf in place, which leaves them out of the softmax."""
+    return logits.index_fill_(-1, tokens, -torch.inf)
 
 
 class OutputHead(nn.Linear):

@@ -15,6 +15,7 @@ from geotune.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from torch.distributed.device_mesh import DeviceMesh
+    from torch.optim import Optimizer
 
     from geotune.backbones.base import Backbone
 
@@ -69,6 +70,11 @@ class Placement:
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
+
+    def drop(self, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+        """Make the step of the optimizer that follows change no weight, whatever the gradients are."""
+        for parameter in parameters:
+            parameter.grad = None
 
     def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
         """Return the whole values of the parameters. Every process must call this."""
@@ -152,6 +158,15 @@ class DeepSpeedPlacement(Placement):
             gradient = safe_get_full_grad(parameter)
             if gradient is not None:
                 safe_set_full_grad(parameter, gradient * factor)
+
+    def drop(self, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+        """Set the learning rate to 0 for this step: the engine holds gradients of its own, and would step with zeros.
+
+        The schedule sets the learning rate again right after the step. The optimizer's averages of gradients fade by
+        one step, which they don't do under other strategies.
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
 
     def gather(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
         """Gather the parameters, which stage 3 partitions."""

@@ -1,4 +1,4 @@
-"""Attention over a prefix tree, registered as an attention function of transformers.
+"""Attention over a prefix tree.
 
 A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
 only to the keys on its path, so each token costs what it costs in a separate sequence, and no square mask is built. On
@@ -31,8 +31,6 @@ from geotune.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-NAME = "geotune_tree"
-"""Name of the attention function in transformers."""
 TILE = 128
 """Side of FlexAttention's tiles in tokens."""
 LEAST_HEAD, LARGEST_HEAD = 16, 256
@@ -48,12 +46,15 @@ class TreeMask:
     """Attention mask of a sequence that holds prefix trees; transformers passes it to the layers in place of a tensor.
 
     subtree_end: int64 (T,); token q may attend to token k if k <= q < subtree_end[k]. device: device of the queries.
-    attn: `auto`, or the kernel for CUDA; see `tree_kernel`.
+    attn: `auto`, or the kernel for CUDA; compiles: whether it may be compiled; see `tree_kernel`.
     """
 
-    def __init__(self, subtree_end: torch.Tensor, device: torch.device, *, attn: str = "auto") -> None:
+    def __init__(
+        self, subtree_end: torch.Tensor, device: torch.device, *, attn: str = "auto", compiles: bool = True
+    ) -> None:
         self.subtree_end = subtree_end
         self.attn = attn
+        self.compiles = compiles
         self.device = device
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
@@ -189,30 +190,34 @@ class _SharedAttention(torch.autograd.Function):
 
 
 @cache
-def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int) -> TreeKernel:
+def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int, compiles: bool = True) -> TreeKernel:
     """Return the kernel that reads prefix trees on a type of device, in `dtype`, with heads of `size`.
 
     attn: `auto` for the fastest one, `flex`, `varlen`, or `sdpa` for SDPA block by block; the CPU has one of its own.
-    Says so, once, if only SDPA is left. Raises ConfigError if the kernel that `attn` names can't do it.
+    compiles: whether `auto` may choose FlexAttention, whose kernel is compiled when it is first used, which takes
+    longer than to read a few prompts without it. Says so, once, if only SDPA is left. Raises ConfigError if the kernel
+    that `attn` names can't do it.
     """
     if device == "cpu":
         return "shared"
     if attn == "sdpa":
         return "paths"
-    reasons = {kernel: _why_not(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
+    reasons = {kernel: unusable(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
     if attn in reasons:
         if reason := reasons[attn]:
             raise ConfigError(Problem("backbone.attn", attn, reason, "set backbone.attn=auto"))
         return attn  # type: ignore[return-value]
     for kernel, reason in reasons.items():
-        if reason is None:
+        if reason is None and (compiles or kernel != "flex"):
             return kernel  # type: ignore[return-value]
+    if not compiles:
+        return "paths"
     found = ", ".join(f"{kernel}: {reason}" for kernel, reason in reasons.items())
     log.warning("prefix trees are read by SDPA, block by block, which is slow (%s)", found)
     return "paths"
 
 
-def _why_not(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | None:
+def unusable(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | None:
     """Return why a kernel can't be used, None if it can."""
     taken = {torch.float16, torch.bfloat16} | ({torch.float32} if kernel == "flex" else set())
     if device != "cuda":
@@ -226,6 +231,16 @@ def _why_not(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | N
     return None
 
 
+def attention_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Return the dtype in which attention computes with `tensor`.
+
+    Under autocast it is not that of the tensor: rotary positions leave queries and keys in float32 if the weights are
+    float32.
+    """
+    kind = tensor.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+
+
 def tree_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: TreeMask, *, dropout: float, scale: float | None
 ) -> torch.Tensor:
@@ -237,11 +252,9 @@ def tree_attention(
     _, heads, length, size = query.shape
     kv_heads = key.shape[1]
     groups = heads // kv_heads
-    kind = query.device.type
-    # Autocast would cast here: rotary positions leave queries and keys in float32 if the weights are float32.
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    kind, dtype = query.device.type, attention_dtype(query)
     query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
-    kernel = "paths" if dropout else tree_kernel(mask.attn, kind, dtype, size)
+    kernel = "paths" if dropout else tree_kernel(mask.attn, kind, dtype, size, mask.compiles)
     if kernel == "shared":
         out: torch.Tensor = _SharedAttention.apply(
             query.view(kv_heads, groups, length, size), key[0][:, None], value[0][:, None], mask, scale
@@ -309,33 +322,3 @@ def path_attention(
                 )
             )
     return torch.cat(outputs, dim=2)
-
-
-def attention_forward(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | TreeMask | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention function for transformers: `tree_attention` under a `TreeMask`, stock SDPA under any other mask."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if not isinstance(attention_mask, TreeMask):
-        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-        return out, None
-    out = tree_attention(query, key, value, attention_mask, dropout=dropout, scale=scaling)
-    return out.transpose(1, 2).contiguous(), None
-
-
-def use_tree_attention(config: Any) -> None:
-    """Let the language model with the text config `config` accept a `TreeMask`; other masks still go to stock SDPA."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(NAME, attention_forward)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    config._attn_implementation = NAME

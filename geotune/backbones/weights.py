@@ -129,8 +129,12 @@ def load_full(backbone: Backbone, folder: Path) -> None:
 
 
 def save_pretrained(backbone: Backbone, folder: Path) -> None:
-    """Write the whole model, which must have no adapters, as a folder that `backbone.path` can name."""
+    """Write the whole model, which must have no adapters, as a folder that `backbone.path` can name.
+
+    Its generation_config.json tells other libraries which tokens are never drawn.
+    """
     assert not backbone.has_adapter, "merge the adapters first"
+    backbone.base.generation_config.suppress_tokens = backbone.never_drawn.tolist() or None
     backbone.base.save_pretrained(str(folder))
     save_processor(backbone, folder)
 

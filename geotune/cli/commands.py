@@ -40,4 +40,9 @@ COMMANDS = {
         "geotune.export", "write a checkpoint as an adapter and as a whole model that other libraries can load"
     ),
     "locate": Command("geotune.locate", "estimate where photos were taken and how certain each estimate is"),
+    "reward": Command(
+        "geotune.reward",
+        "show what a reward says of completions: its terms, distances and reasons",
+        usage="file=<jsonl> ",
+    ),
 }

@@ -7,7 +7,8 @@ import shutil
 import sys
 import textwrap
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -27,7 +28,7 @@ from geotune.config.parameters import (
     walk,
 )
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
-from geotune.config.targets import resolve_target
+from geotune.config.targets import options_of
 from geotune.errors import as_typed
 from geotune.system.screen import wrapped
 
@@ -85,9 +86,22 @@ def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:
     lines = ["", f"{spec.choice}={chosen}", *(f"  {line}" for line in header_of(path))]
     node: Any = OmegaConf.to_container(OmegaConf.load(path))
     if spec.shorthand and "_target_" in node:  # an own file may take it from one that its defaults name
-        fields = walk(resolve_target(node["_target_"], spec.choice))
-        lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(fields, node)]
+        lines += ["", f"keys of the {spec.choice} {chosen}:", *_key_lines(_keys_of(node, spec.choice), {})]
     return lines
+
+
+def _keys_of(node: Mapping[str, Any], where: str, below: str = "") -> Iterator[tuple[str, Parameter]]:
+    """Yield the keys of the options that a node and the nodes in it name by `_target_`, with the values that they set.
+
+    where: key of the node, for messages. below: beginning of the keys.
+    """
+    for key, parameter in walk(options_of(node["_target_"], where)) if "_target_" in node else ():
+        value = node.get(key, parameter.default)
+        if not isinstance(value, Mapping) or not value:
+            yield below + key, replace(parameter, default=value)
+    for name, inner in node.items():
+        if isinstance(inner, Mapping):
+            yield from _keys_of(inner, f"{where}.{name}", f"{below}{name}.")
 
 
 def what_is(group: str, name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from geotune.config.options import Options
 from geotune.config.parts import IdentityPart
+from geotune.config.reward import RewardConfig
 from geotune.config.rules import above_zero, at_least, is_builder, is_named
 from geotune.errors import ABSENT, Problem
 
@@ -211,3 +212,20 @@ class LocateConfig(Options):
         yield from at_least("seed", self.seed, 0)
         for key in ("samples", "batch_size", "max_new_tokens", "max_pixels"):
             yield from at_least(key, getattr(self, key), 1)
+
+
+@dataclass
+class RewardCommandConfig(Options):
+    """Config of `geotune reward`."""
+
+    file: str
+    """JSON lines to judge, each {"text": <completion>, "sample": <sharegpt record>}; other keys do not matter."""
+    name: str
+    """Name of the reward, which the table shows."""
+    reward: RewardConfig
+    """Reward that judges; `reward=<name>` chooses it and terms.<name>.<field>=<value> sets a field of a term."""
+    format: Literal["table", "json"] = "table"
+    """Format of what is printed: a table with totals below it, or one JSON object per line, the totals in the last."""
+
+    def check(self) -> Iterator[Problem]:
+        yield from is_named("file", self.file)

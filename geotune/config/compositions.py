@@ -15,6 +15,7 @@ from geotune.config.commands import (
     ExportConfig,
     LocateConfig,
     MergeConfig,
+    RewardCommandConfig,
     SweepConfig,
 )
 from geotune.config.training import TrainConfig
@@ -75,4 +76,11 @@ COMPOSITIONS = {
         example="geotune export checkpoint=runs/quickstart/<date-time> out=exports/quickstart",
     ),
     "locate": Composition(LocateConfig, example="geotune locate checkpoint=exports/quickstart image=photo.jpg"),
+    "reward": Composition(
+        RewardCommandConfig,
+        example="geotune reward reward=geodesic file=completions.jsonl",
+        choice="reward",
+        kept_at="name",
+        shorthand="reward",
+    ),
 }

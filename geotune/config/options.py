@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from geotune.config.parameters import parameters_of, type_in_words, union_members
 from geotune.errors import ConfigError, Problem
@@ -57,6 +57,9 @@ class PartOptions(Options):
     The class takes its options as the argument `config`. A class of your own names its options as the class attribute
     `Config`, a subclass of the options that the part has here.
     """
+
+    targets: ClassVar[tuple[str, ...]] = ()
+    """Classes of geotune that have these options in place of the part's own; they are not imported to find that out."""
 
     _target_: str = field(default="", kw_only=True)
     """Class of the part, package.module.Class."""

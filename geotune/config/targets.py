@@ -76,11 +76,12 @@ def options_of(target: Any, where: str) -> Any:
 def slot_options(slot: type[PartOptions], target: Any, group: str) -> type[PartOptions]:
     """Return the option dataclass of a part of a run: that of the class that `_target_` names.
 
-    It is `slot` for the classes that the files of recipes/<group>/ name, which are not imported. A class of your own
-    names a subclass of `slot` as its attribute `Config`. Raises ConfigError if it does not.
+    For the classes that the files of recipes/<group>/ name, which are not imported, it is the subclass of `slot` that
+    lists the class in `targets`, or else `slot`. A class of your own names a subclass of `slot` as its attribute
+    `Config`. Raises ConfigError if it does not.
     """
     if isinstance(target, str) and target in targets_of(group):
-        return slot
+        return next((options for options in slot.__subclasses__() if target in options.targets), slot)
     options = options_of(target, group)
     if not issubclass(options, slot):
         raise ConfigError(

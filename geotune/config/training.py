@@ -9,6 +9,7 @@ from typing import Literal
 from geotune.config.figure_names import figure_problems
 from geotune.config.options import Options
 from geotune.config.parts import BackboneConfig, DataConfig, EvaluatorConfig, IdentityPart, StageConfig
+from geotune.config.rl import GRPOConfig
 from geotune.config.rules import above_zero, at_least, is_named
 from geotune.errors import Problem
 
@@ -144,6 +145,8 @@ class TrainConfig(Options):
             )
         if strategy in SHARDED:
             yield from self._check_sharded()
+        if isinstance(self.stage, GRPOConfig):
+            yield from self._check_rollouts(self.stage)
         if self.trainer.best is not None:
             suites = {} if self.evaluator is None else self.evaluator.suites
             yield from figure_problems("trainer.best", self.trainer.best, suites)
@@ -155,6 +158,29 @@ class TrainConfig(Options):
                 f"needs whole gradients, which trainer.strategy={strategy} splits",
                 "use adamw or ddp",
             )
+
+    def _check_rollouts(self, stage: GRPOConfig) -> Iterator[Problem]:
+        """Yield what does not go together with rollouts."""
+        strategy, backbone, per_rollout = self.trainer.strategy, self.backbone, stage.updates_per_rollout
+        if strategy in SHARDED:
+            reason = "processes that share one model's weights can't generate different numbers of tokens"
+            yield Problem("trainer.strategy", strategy, reason, "use ddp or deepspeed_zero2")
+        if backbone.lora.dropout > 0 and "lora" in (backbone.tower, backbone.projector, backbone.language_model):
+            reason = "the loss would be that of other weights than those that completions were drawn with"
+            yield Problem("backbone.lora.dropout", backbone.lora.dropout, reason, "set {key}=0")
+        if self.trainer.checkpoint_every % per_rollout:
+            yield Problem(
+                "trainer.checkpoint_every",
+                self.trainer.checkpoint_every,
+                f"checkpoints fall between rollouts, which are of stage.updates_per_rollout={per_rollout} updates",
+                "give a multiple of it",
+            )
+        if self.evaluator is not None and (self.evaluator.every or 0) % per_rollout:
+            reason = f"evaluations fall between rollouts, which are of stage.updates_per_rollout={per_rollout} updates"
+            yield Problem("evaluator.every", self.evaluator.every, reason, "give a multiple of it")
+        if (self.trainer.max_steps or 0) % per_rollout:
+            reason = f"the last rollout would not be used whole (stage.updates_per_rollout={per_rollout})"
+            yield Problem("trainer.max_steps", self.trainer.max_steps, reason, "give a multiple of it")
 
     def _check_sharded(self) -> Iterator[Problem]:
         """Yield what a strategy does not support that spreads the weights over the processes."""

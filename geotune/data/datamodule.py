@@ -26,6 +26,9 @@ from geotune.errors import ConfigError, as_typed
 from geotune.system.interruption import SIGNALS
 from geotune.system.seeds import seed32
 
+PROBED_UPDATES = 1000
+"""Number of updates among whose micro-batches the longest is looked for."""
+
 
 def _identity(batch: Any) -> Any:
     return batch
@@ -151,6 +154,20 @@ class TrainingData(LightningDataModule):
             yield
         finally:
             self._in_use.value = 0
+
+    def longest_batch(self, rank: int) -> Batch | None:
+        """Return the micro-batch with the most tokens that a rank runs, among the first updates that are left.
+
+        None: no update is left. The batch is for measuring memory, and is not always one that will be trained on.
+        """
+        micro_batch = self.longest_micro_batch(rank)
+        return None if micro_batch is None else self.dataset[micro_batch]
+
+    def longest_micro_batch(self, rank: int) -> MicroBatch | None:
+        """Return the samples of the micro-batch of `longest_batch`."""
+        updates = range(self.start, min(self.stop, self.start + PROBED_UPDATES))
+        micro_batches = (each for number in updates for each in self.plan.micro_batches(number, rank))
+        return max(micro_batches, key=lambda micro_batch: self.plan.tokens(micro_batch.indices), default=None)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Raise the ConfigError that a data worker returned in place of a micro-batch."""

@@ -89,7 +89,7 @@ class SampleDataset(Dataset[Batch]):
                 kept.append(encoded)
         join = collate_tree if self.prefix_tree else collate
         # Every rank must run every micro-batch. If no sample is readable, this one runs text that supervises nothing.
-        encoded_samples = kept or [self._unsupervised_text(self.samples[unreadable[0][0]])]
+        encoded_samples = kept or [self.unsupervised_text(self.samples[unreadable[0][0]])]
         batch = join(encoded_samples, self.encoder, update_targets=micro.update_targets, update=micro.update)
         if not unreadable:
             return batch
@@ -100,7 +100,7 @@ class SampleDataset(Dataset[Batch]):
             unreadable_targets=int(sum(self.targets[index] for index, _ in unreadable)),
         )
 
-    def _unsupervised_text(self, sample: Sample) -> Encoded:
+    def unsupervised_text(self, sample: Sample) -> Encoded:
         """Encode `sample` without its images and without supervision."""
         turns = tuple(Turn(turn.role, turn.text.replace(IMAGE_TAG, "")) for turn in sample.turns)
         encoded = self.encoder.encode(replace(sample, images=(), turns=turns))

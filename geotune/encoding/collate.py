@@ -76,6 +76,10 @@ class Batch:
     """(id, reason) of each unreadable sample; none of its tokens are supervised."""
     unreadable_targets: int = 0
     """Supervised tokens of the unreadable samples, which `update_targets` includes."""
+    update_ids: tuple[str, ...] | None = None
+    """Ids of the samples of the whole update, over all ranks; None if they are those of its plan."""
+    own_seconds: float = 0.0
+    """Time that making the batch took in the main process itself, such as for rollouts."""
 
     @property
     def tokens(self) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -142,4 +142,51 @@ def attention_blocks(subtree_end: np.ndarray) -> tuple[AttentionBlock, ...]:
             path.pop()
         blocks.append(AttentionBlock(start, stop, tuple(ancestor for ancestor, _ in path)))
         path.append((number, int(subtree_end[start])))
+    return tuple(blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class PathBlock:
+    """A run of tokens of a prefix tree that the same samples read: a part of their paths that never branches.
+
+    A sample reads the block if the last node of its path is one of [`first`, `last`).
+    """
+
+    start: int
+    """Index of its first token."""
+    stop: int
+    """Index after its last token."""
+    depth: int
+    """Number of blocks before it on the path to the root."""
+    first: int
+    """Index of its first node."""
+    last: int
+    """Index after the last node of the subtree."""
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self.stop - self.start
+
+
+def path_blocks(tree: PrefixTree) -> tuple[PathBlock, ...]:
+    """Cut a tree into blocks that are read as a whole or not at all, depth first."""
+    ends = {path[-1] for path in tree.paths}
+    children = [0] * len(tree.nodes)
+    last = [number + 1 for number in range(len(tree.nodes))]
+    for number in reversed(range(len(tree.nodes))):
+        if (parent := tree.nodes[number].parent) >= 0:
+            children[parent] += 1
+            last[parent] = max(last[parent], last[number])
+    blocks: list[PathBlock] = []
+    block_of: list[int] = []
+    for number, node in enumerate(tree.nodes):
+        parent = node.parent
+        if parent >= 0 and children[parent] == 1 and parent not in ends:
+            block_of.append(block_of[parent])
+            blocks[block_of[parent]] = replace(blocks[block_of[parent]], stop=node.stop)
+        else:
+            depth = blocks[block_of[parent]].depth + 1 if parent >= 0 else 0
+            block_of.append(len(blocks))
+            blocks.append(PathBlock(node.start, node.stop, depth, number, last[number]))
     return tuple(blocks)

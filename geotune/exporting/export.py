@@ -32,8 +32,8 @@ from geotune.exporting.parity import (
     observe_backbone,
     observe_model,
 )
-from geotune.inference.loading import RECIPE_FILE
-from geotune.runs.directory import find_evaluation, read_state
+from geotune.inference.loading import EVALUATION_FILE, RECIPE_FILE, evaluation_of
+from geotune.runs.directory import read_state
 from geotune.runs.identity import IDENTITY_FILE, identity_of
 from geotune.system.files import end_of_link, make_folder
 from geotune.system.strict_json import write_json
@@ -135,7 +135,7 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
         "quantization": source.settings.get("quantization"),
         "data_fingerprint": state.data_fingerprint,
         "identity": identity,
-        "evaluation": find_evaluation(source.folder, state.step),
+        "evaluation": evaluation_of(source),
         "versions": {name: version(name) for name in VERSIONS},
     }
     for name in folders:
@@ -149,6 +149,8 @@ def export_checkpoint(backbone: Backbone, source: Source, folder: Path, *, dtype
     for name in folders:
         (folder / name / RECIPE_FILE).write_text(recipe, encoding="utf-8")
         (folder / name / "README.md").write_text(model_card(name, report, recipe), encoding="utf-8")
+        if report["evaluation"] is not None:
+            write_json(folder / name / EVALUATION_FILE, report["evaluation"])
     write_json(folder / REPORT_FILE, report)
     return report
 
@@ -216,7 +218,8 @@ def _write_merged_and_test(backbone: Backbone, folder: Path, folders: list[str],
                     str(folder / name), max_pixels=backbone.max_pixels, min_pixels=backbone.encoder.min_pixels
                 )
                 base_model = backbone.path if name == ADAPTER else None
-                observed = observe_model(load_model(folder / name, base_model), encoder, backbone.stop_ids, prompts)
+                loaded, never_drawn = load_model(folder / name, base_model), backbone.never_drawn.tolist()
+                observed = observe_model(loaded, encoder, backbone.stop_ids, never_drawn, prompts)
                 checks.append(compare_models(f"folder {name}", observed, reference, expected))
     tests = [{**asdict(check), "passed": check.passed} for check in checks]
     return {"self_test": tests, "adapter_effect": effect}

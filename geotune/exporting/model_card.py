@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from geotune.runs.radii import measured_radii
 from geotune.runs.suite_tables import table_of
 
 EVALUATION_NOTE = (
@@ -14,6 +15,7 @@ EVALUATION_NOTE = (
     "(`choice`) or after an explanation (`explain_choice`). Intervals cover 95%; `parsed` and `coverage` are the "
     "shares of answers that could be read. A missing answer counts as wrong, except under `answered only`."
 )
+RADII_NOTE = "The radii that `geotune locate` gives for this model, measured by drawing answers as it does:"
 MAX_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM accepts for `--max-lora-rank`, whose default is 16."""
 
@@ -80,7 +82,10 @@ def _use(folder: str, report: Mapping[str, Any]) -> str:
 
 
 def evaluation_text(evaluation: Mapping[str, Any] | None) -> str:
-    """Write one markdown table for each suite of an evaluation, or a sentence if there is none."""
+    """Write one markdown table for each suite of an evaluation, or a sentence if there is none.
+
+    If radii were measured, a sentence below the table says how often they held the truth.
+    """
     if evaluation is None:
         return "This checkpoint has not been evaluated."
     parts = [EVALUATION_NOTE]
@@ -91,6 +96,7 @@ def evaluation_text(evaluation: Mapping[str, Any] | None) -> str:
         parts.append(f"`{name}`, answers by `{entry['answer_mode']}`:")
         if table := table_of(entry):
             parts.append(markdown_table(table[0], table[1:]))
+        parts += [f"{RADII_NOTE} {radii.told()}." for radii in measured_radii({"suites": {f"`{name}`": entry}})]
     return "\n\n".join(parts)
 
 

@@ -82,13 +82,20 @@ def observe_backbone(backbone: Backbone, prompts: Sequence[Sample]) -> Observed:
 
 
 @torch.no_grad()
-def observe_model(model: Any, encoder: Encoder, stop_ids: Sequence[int], prompts: Sequence[Sample]) -> Observed:
-    """Observe a model of transformers or PEFT by the library's own forward pass and generation."""
+def observe_model(
+    model: Any, encoder: Encoder, stop_ids: Sequence[int], never_drawn: Sequence[int], prompts: Sequence[Sample]
+) -> Observed:
+    """Observe a model of transformers or PEFT by the library's own forward pass and generation.
+
+    stop_ids, never_drawn: those of the backbone that it is compared with.
+    """
     from transformers import GenerationConfig
 
     logits, answers = [], []
     # The configuration that comes with the model may hold a repetition penalty.
-    model.generation_config = GenerationConfig(eos_token_id=list(stop_ids), pad_token_id=stop_ids[0])
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(stop_ids), pad_token_id=stop_ids[0], suppress_tokens=list(never_drawn) or None
+    )
     for sample in prompts:
         encoded = encoder.encode(sample)
         predict = collate([encoded], encoder).logit_index

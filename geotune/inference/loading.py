@@ -18,7 +18,7 @@ from geotune.config.instantiation import instantiate_checked
 from geotune.config.recipe_files import RECIPES
 from geotune.errors import ConfigError, Problem, first_line
 from geotune.runs.chain import run_in
-from geotune.runs.directory import find_step, newest_run
+from geotune.runs.directory import find_evaluation, find_step, newest_run, read_state
 from geotune.runs.identity import IMAGE_LIMITS, MODEL_PARTS, Dependence, saved_identity
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ FAMILIES = {"qwen2_5_vl": "geotune.backbones.qwen_vl.QwenVL", "internvl": "geotu
 """Class of each family of backbones, by the `model_type` in config.json."""
 RECIPE_FILE = "recipe.yaml"
 """File of an exported folder that holds the recipe of its training."""
+EVALUATION_FILE = "evaluation.json"
+"""File of an exported folder that holds the evaluation of its checkpoint."""
 log = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 """Form of a model's name on the Hugging Face hub, <owner>/<name>."""
@@ -209,6 +211,21 @@ def _read_json(file: Path, checkpoint: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(Problem("checkpoint", checkpoint, f"{file} is not a JSON object", "fetch or export it again"))
     return content
+
+
+def evaluation_of(source: Source) -> dict[str, Any] | None:
+    """Return the evaluation of the model in `source`, as in eval/step_<N>.json; None if none is known.
+
+    An evaluation that can't be read is not needed to use the model: it is left out with a warning.
+    """
+    try:
+        if source.kind == "checkpoint":
+            return find_evaluation(source.folder, read_state(source.folder).step)
+        file = source.folder / EVALUATION_FILE
+        return _read_json(file, str(source.folder)) if file.is_file() else None
+    except (ConfigError, ValueError) as error:
+        log.warning("the evaluation of %s can't be read and is left out (%s)", source.folder, first_line(error))
+        return None
 
 
 def unquantized(source: Source) -> Source:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from geotune.backbones.generation import sample, similar_batches
-from geotune.backbones.sampling import Sampling
 from geotune.errors import BadRecord
 from geotune.gazetteer import nearest_entry
-from geotune.geo import geodesic_km
 from geotune.inference.photos import text_of
 from geotune.sample import Sample, Turn
 from geotune.tasks import SYSTEM_PROMPT
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.estimates import Estimate, estimate
 from geotune.tasks.geolocate import GEOLOCATE
 
 if TYPE_CHECKING:
@@ -28,20 +23,6 @@ if TYPE_CHECKING:
 
 BATCHES_PER_GROUP = 4
 """Number of batches of answers whose photos are read together, so that photos of similar size share a batch."""
-FEWEST_FOR_RADIUS = 4
-"""Number of readable answers below which their scatter says nothing, so that there is no radius."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An estimated position, and how far the answers scatter around it."""
-
-    at: Coordinates
-    """The medoid of the answers: the one with the smallest sum of geodesic distances to the others."""
-    radius_50_km: float | None
-    """Radius around `at` that contains half of the answers, the medoid included; None below `FEWEST_FOR_RADIUS`."""
-    radius_90_km: float | None
-    """Radius around `at` that contains 90% of the answers; None below `FEWEST_FOR_RADIUS`."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +43,6 @@ class Located:
     def read_rate(self) -> float:
         """Share of the answers that could be read."""
         return len(self.answers) / max(1, len(self.answers) + len(self.unread))
-
-
-def estimate(answers: Sequence[Coordinates]) -> Estimate | None:
-    """Return the medoid of `answers` (the first one of a tie) and the radii around it; None if there are no answers.
-
-    There are no radii if there are fewer answers than `FEWEST_FOR_RADIUS`.
-    """
-    if not answers:
-        return None
-    lat, lon = np.array([[at.lat, at.lon] for at in answers]).T
-    distances = geodesic_km(lat[:, None], lon[:, None], lat, lon)
-    medoid = int(np.argmin(distances.sum(axis=1)))
-    if len(answers) < FEWEST_FOR_RADIUS:
-        return Estimate(answers[medoid], None, None)
-    sorted_km = np.sort(distances[medoid])
-    radius_50_km, radius_90_km = (float(sorted_km[math.ceil(share * len(answers)) - 1]) for share in (0.5, 0.9))
-    return Estimate(answers[medoid], radius_50_km, radius_90_km)
 
 
 def question(photo: Path, *, explain: bool) -> Sample:
@@ -117,6 +81,9 @@ def locate_photos(
         max_new_tokens: largest number of tokens in an answer.
         done: photos that were located before, for which nothing is yielded.
     """
+    from geotune.backbones.generation import prompt_batches, sample  # estimates alone need no model and no torch
+    from geotune.backbones.sampling import Sampling
+
     step = max(1, batch_size * BATCHES_PER_GROUP // samples)
     for start in range(0, len(photos), step):
         group = photos[start : start + step]
@@ -131,7 +98,7 @@ def locate_photos(
             except BadRecord as error:
                 yield Located(photo, error=error.reason)
         with backbone.evaluation_mode():  # entered once for all batches, since it may merge the adapters
-            for batch in similar_batches(prompts, max(1, batch_size // samples)):
+            for batch in prompt_batches(prompts, max(1, batch_size // samples)):
                 if all(readable[index] in done for index in batch):
                     continue
                 completions = sample(

@@ -14,10 +14,11 @@ from typing import IO, Any
 
 from geotune.errors import ConfigError, Problem
 from geotune.gazetteer import nearest_entry
-from geotune.inference.locating import FEWEST_FOR_RADIUS, Located
+from geotune.inference.locating import Located
 from geotune.inference.photos import on_one_line, text_of
 from geotune.system.files import open_atomically
 from geotune.system.strict_json import finite
+from geotune.tasks.estimates import FEWEST_FOR_RADIUS
 
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 
-from geotune.runs.directory import CHECKPOINTS, METRICS_FILE, read_json
+from geotune.runs.directory import CHECKPOINTS, MAP_FILE, METRICS_FILE, read_json
 
 ASIDE = "aside"
 """Folder of a run directory that holds what was moved aside, in a folder `<n>` each time."""
 FILES = (
     *("config.yaml", METRICS_FILE, "metrics.csv", "updates.jsonl", "bad_samples.jsonl", "rejected.jsonl"),
     *("accuracy.png", "accuracy_*.png", f"{CHECKPOINTS}/*", "eval/step_*", "outcomes/step_*", "predictions/step_*"),
+    "maps/*_step_*.png",
 )
 """Everything that a run writes, but for wandb/, in which each run has a folder of its own anyway.
 
@@ -49,6 +50,7 @@ def set_aside_after(run_dir: Path, step: int, *, updates_left: bool) -> None:
         return
     for pattern in ("eval/*", "outcomes/*", "predictions/*"):
         later += [path for path in run_dir.glob(pattern) if _step_of(path) > step]
+    later += [path for path in run_dir.glob("maps/*") if _step_of(path, MAP_FILE) > step]
     if final is not None and (updates_left or final.get("step", 0) > step):
         later.append(run_dir / METRICS_FILE)
     folder = _move(later, run_dir)
@@ -58,9 +60,9 @@ def set_aside_after(run_dir: Path, step: int, *, updates_left: bool) -> None:
     log.warning("%s: what the run had written after update %d is now in %s", run_dir, step, folder)
 
 
-def _step_of(path: Path) -> int:
-    """Return the step that the name of a file or folder holds; -1 if it holds none."""
-    match = STEP_FILE.fullmatch(path.name)
+def _step_of(path: Path, names: re.Pattern[str] = STEP_FILE) -> int:
+    """Return the step that the name of a file or folder holds; -1 if it is none of `names`."""
+    match = names.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 

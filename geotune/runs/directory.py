@@ -19,6 +19,7 @@ from geotune.system.launchers import is_alone
 CHECKPOINTS = "checkpoints"
 STEP_FOLDER = re.compile(r"step_(\d{6,})")
 EVALUATION_FILE = re.compile(r"step_(\d{6,})\.json")
+MAP_FILE = re.compile(r".+_step_(\d{6,})\.png", re.DOTALL)
 STATE_FILE = "state.json"
 METRICS_FILE = "metrics.json"
 """File of the final figures."""
@@ -226,6 +227,11 @@ def outcome_files(run_dir: Path, step: int) -> list[Path]:
 def predictions_path(run_dir: Path, step: int) -> Path:
     """Return the file that holds the predictions of the in-loop evaluation at `step`."""
     return run_dir / "predictions" / f"{step_name(step)}.jsonl"
+
+
+def map_path(run_dir: Path, suite: str, step: int) -> Path:
+    """Return the file that shows the truths and guesses of a suite on a map, at the in-loop evaluation at `step`."""
+    return run_dir / "maps" / f"{suite}_{step_name(step)}.png"
 
 
 def evaluations(folder: Path, after: int = -1) -> list[tuple[int, dict[str, Any]]]:

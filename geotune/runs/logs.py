@@ -12,6 +12,9 @@ from typing import Any
 from geotune.system.files import append_whole, open_atomically
 from geotune.system.strict_json import finite
 
+COMPLETIONS_FILE = "completions.jsonl"
+"""File of a run directory with completions of a training by rewards."""
+
 
 def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Append `lines` to a JSON-lines file; a number that is not finite becomes null. Writes nothing for no lines."""

@@ -32,6 +32,8 @@ class Prediction:
     """Score in [0, 1]; 0 if there is no answer."""
     option_logprobs: tuple[float | None, ...] | None = None
     """Log-probability of each legal answer in the task's order, if they were scored; None if it is not finite."""
+    repeat: int = 0
+    """Number of the draw; 0 is the greedy answer, which gives every headline figure."""
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -41,6 +43,8 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
             record = {name: getattr(prediction, name) for name in Prediction.__slots__}
             if prediction.option_logprobs is None:
                 del record["option_logprobs"]
+            if prediction.repeat == 0:
+                del record["repeat"]
             # Escaped to ASCII, line separators and lone surrogates of a model's text can't break the line.
             file.write(json.dumps(finite(record), allow_nan=False) + "\n")
 

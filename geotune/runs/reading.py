@@ -40,7 +40,21 @@ def predictions_from(
             raise ValueError(f"{suite}: an outcome of {outcome.id!r}, which is no sample of the suite")
         if (outcome.variant, outcome.repeat) == (variant, repeat):
             last[outcome.id] = outcome
-    return [_prediction(suite, sample, last.get(sample.id)) for sample in samples]
+    return [_prediction(suite, sample, last.get(sample.id), repeat) for sample in samples]
+
+
+def draws_from(
+    suite: str, samples: Sequence[Sample], outcomes: Iterable[Outcome], count: int, *, variant: str = ""
+) -> list[list[Prediction]]:
+    """Return for each sample the predictions of its draws, the repeats 1 to `count`, in the order of `samples`.
+
+    A draw that is missing among the outcomes gets a prediction without an answer. Arguments and errors are otherwise
+    those of `predictions_from`.
+    """
+    assert count >= 1
+    known = list(outcomes)
+    rounds = [predictions_from(suite, samples, known, variant=variant, repeat=repeat) for repeat in range(1, count + 1)]
+    return [list(of_sample) for of_sample in zip(*rounds, strict=True)]
 
 
 def best_option(scores: Sequence[float | None]) -> int | None:
@@ -49,7 +63,7 @@ def best_option(scores: Sequence[float | None]) -> int | None:
     return -max(known)[1] if known else None
 
 
-def _prediction(suite: str, sample: Sample, outcome: Outcome | None) -> Prediction:
+def _prediction(suite: str, sample: Sample, outcome: Outcome | None, repeat: int) -> Prediction:
     """Return the prediction on a sample; a score that is not finite becomes 0."""
     task = get_task(sample.task)
     raw, parsed = ("", Parsed(None, NOT_ASKED)) if outcome is None else _read(task, outcome)
@@ -67,6 +81,7 @@ def _prediction(suite: str, sample: Sample, outcome: Outcome | None) -> Predicti
         reason=None if parsed.reason is None else str(parsed.reason),
         score=score if math.isfinite(score) else 0.0,
         option_logprobs=logprobs,
+        repeat=repeat,
     )
 
 

@@ -22,6 +22,13 @@ BREAKDOWN = "by_source"
 """Name of figures by source. There may be dozens, so that files hold them and W&B gets none."""
 RESERVED = ("answer_mode", "samples_per_second", "kind", "headline", "rows", "failed")
 """Keys of an entry that are no figures of the suite."""
+DRAW_SETTINGS = ("draws", "draw_temperature")
+"""Figures of a suite with draws that say how many answers were drawn for each sample, and at which temperature."""
+DRAW_FIGURES = (
+    *("draws_read", "medoid_median_km"),
+    *("radius_coverage_50", "radius_coverage_90", "radius_50_km", "radius_90_km"),
+)
+"""Figures that a suite of distances computes from draws; they depend on `DRAW_SETTINGS`."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +163,16 @@ def task_rows(figures: Mapping[str, Any]) -> list[SuiteRow]:
 
 
 def distance_rows(figures: Mapping[str, Any]) -> list[SuiteRow]:
-    """Make the rows of a suite of distances: one for each figure, over all samples and over the answered ones."""
+    """Make the rows of a suite of distances: one for each figure, over all samples and over the answered ones.
+
+    A figure of draws has a row without a value too, so that the rows do not depend on the answers.
+    """
     answered = figures.get("answered_only", {})
-    names = [name for name, value in figures.items() if isinstance(value, int | float) and name not in RESERVED]
+    names = [
+        name
+        for name, value in figures.items()
+        if (isinstance(value, int | float) and name not in RESERVED) or name in DRAW_FIGURES
+    ]
     return [
         SuiteRow(
             cells={
@@ -166,8 +180,8 @@ def distance_rows(figures: Mapping[str, Any]) -> list[SuiteRow]:
                 "all samples": Cell(figures[name], _distance_format(name)),
                 "answered only": Cell(answered.get(name), _distance_format(name)),
             },
-            figure=None if name == "n" else name,
-            compared=None if name == "n" else "all samples",
+            figure=None if name in _NOT_COMPARED else name,
+            compared=None if name in _NOT_COMPARED else "all samples",
             n=figures["n"],
         )
         for name in names
@@ -189,9 +203,15 @@ def _task_row(name: str, figures: Mapping[str, Any], figure: str, *, is_summary:
     return SuiteRow(cells, figure, "accuracy", figures["n"], side, is_summary)
 
 
+_NOT_COMPARED = ("n", *DRAW_SETTINGS)
+"""Figures of a suite of distances that say what the others are over."""
+
+
 def _distance_format(name: str) -> Format:
-    if name == "n":
+    if name in ("n", "draws"):
         return "count"
+    if name == "draw_temperature":
+        return "decimal"
     return "number" if name == "geoscore" or name.endswith("_km") else "share"
 
 

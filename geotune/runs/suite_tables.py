@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geotune.runs.suite_results import Cell, SuiteRow, kind_of, rows_of
+from geotune.runs.suite_results import DRAW_FIGURES, DRAW_SETTINGS, Cell, SuiteRow, kind_of, rows_of
 
 SINCE_START = "since step 0"
 """Title of the column of changes."""
@@ -30,12 +30,14 @@ def changes_since(entry: Mapping[str, Any], baseline: Mapping[str, Any] | None) 
     """Return the text of the change of each row since an earlier entry; empty where there is nothing to compare.
 
     The changes of shares are percentage points. Entries of another answer mode, another kind or other numbers of
-    questions are not compared.
+    questions are not compared, nor are the figures of draws if their number or temperature is another.
     """
     rows = rows_of(entry)
     if baseline is None or not is_comparable(entry, baseline):
         return [""] * len(rows)
     before = {row.name: row for row in rows_of(baseline)}
+    if any(entry.get(setting) != baseline.get(setting) for setting in DRAW_SETTINGS):
+        before = {name: row for name, row in before.items() if row.figure not in DRAW_FIGURES}
     return [_change(row, before.get(row.name)) for row in rows]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,10 +13,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from geotune.backbones.base import Backbone
 from geotune.backbones.placement import placement_of, shard
 from geotune.config.parts import StageConfig
+from geotune.data.datamodule import TrainingData
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 from geotune.runs.progress import RunProgress
 from geotune.stages.optim import MuonAdamW, lr_factor, parameter_groups, warmup_updates
+
+if TYPE_CHECKING:
+    from geotune.data.dataset import SampleDataset
+    from geotune.data.sampler import UpdatePlan
 
 
 class StepOutput(TypedDict):
@@ -57,6 +62,8 @@ class Stage(LightningModule):
         """Progress of the run."""
         self.ends_update = False
         """Whether the current micro-batch is the last one of its update."""
+        self.stop_reason: str | None = None
+        """Why the run must not go on; None as long as it may. All processes agree on it."""
         self._lr = float("nan")
         """Learning rate of the current update."""
         self._grad_norm: float | None = None
@@ -70,6 +77,17 @@ class Stage(LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
 
+    def training_data(self, dataset: SampleDataset, plan: UpdatePlan, **settings: Any) -> TrainingData:
+        """Return the data module that serves the micro-batches of the run. Raises ConfigError for unusable samples.
+
+        settings: the other arguments of `TrainingData`.
+        """
+        return TrainingData(dataset, plan, **settings)
+
+    def preview(self, data: TrainingData) -> str:
+        """Return what a dry run shows of the stage's own, as text; nothing by default."""
+        return ""
+
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the figures of one or more updates from their added sums, by names such as `loss`.
 
@@ -77,6 +95,17 @@ class Stage(LightningModule):
         is NaN or missing.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no metrics")
+
+    def note_figures(self, figures: Mapping[str, float]) -> None:
+        """Take note of the figures (`metrics`) of the update that has ended; every process gets the same.
+
+        What this changes is part of the checkpoint of the update. A stage that sets `stop_reason` here ends the run.
+        """
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether a run could be resumed from a checkpoint that is written now, at the end of an update."""
+        return True
 
     def gradient_scale(self) -> float | None:
         """Return the factor for the gradient of the update that ends now, before clipping; None leaves it as it is.
@@ -144,8 +173,7 @@ class Stage(LightningModule):
         self._lr = float(optimizer.param_groups[0]["lr"])
         if scale == 0:  # a gradient of zeros would still move the weights, by momentum and decay
             self._grad_norm = 0.0
-            for parameter in parameters:
-                parameter.grad = None
+            placement.drop(optimizer, parameters)
             return
         if scale is not None:
             placement.scale(parameters, scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,8 @@ CAMERA_ENDINGS = (
     *("3fr", "iiq", "x3f", "gpr", "mrw", "kdc", "dcr", "erf"),
 )
 """Endings of the names of images that phones and cameras write and that not every tool opens."""
+STRIP_HEIGHT = 160
+"""Height in pixels of images that are shown side by side."""
 _IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -254,3 +257,14 @@ def _upright(image: Image.Image) -> Image.Image:
     upright = image.copy() if turn is None else image.transpose(turn)
     upright.info.pop("exif", None)
     return upright
+
+
+def side_by_side(images: Sequence[Image.Image], height: int = STRIP_HEIGHT, gap: int = 4) -> Image.Image:
+    """Join images in one row on white, scaled to the same `height`, in their order: the ground view, then its maps."""
+    scaled = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in images]
+    strip = Image.new("RGB", (max(1, sum(image.width for image in scaled) + gap * (len(scaled) - 1)), height), "white")
+    left = 0
+    for image in scaled:
+        strip.paste(image, (left, 0))
+        left += image.width + gap
+    return strip

@@ -84,6 +84,10 @@ class AddressTask(Task):
             raise ValueError(f"{self.name}: {answer!r} gives no address: {address}")
         return address
 
+    def coordinates(self, answer: str) -> Coordinates | None:
+        """Return the coordinates of a canonical answer; None if it gives names alone."""
+        return self.address(answer).coordinates
+
     def parse(self, text: str) -> Parsed:
         """Read the final answer, which needs one known name or coordinates.
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from geotune.sample import IMAGE_TAG
+from geotune.tasks.coordinates import Coordinates
 from geotune.tasks.final_answer import find_answer
 from geotune.tasks.json_reading import normal_key, read_spellings
 
@@ -125,6 +126,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, parsed: Parsed, gold: str) -> float:
         """Score a parsed answer in [0, 1] against the gold answer; an unparsed answer scores 0."""
+
+    def coordinates(self, answer: str) -> Coordinates | None:
+        """Return the coordinates that a canonical answer states; None if it states none, as in most tasks."""
+        return None
 
     def target(self, answer: str, explanation: str | None = None) -> str:
         """Return what the assistant should say: the explanation, if any, then the JSON object on a line of its own."""

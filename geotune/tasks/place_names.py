@@ -99,7 +99,12 @@ def same_state(a: str, b: str) -> bool:
 
 def same_city(a: str, b: str) -> bool:
     """Compare names of cities without case, accents and punctuation; "St." equals "Saint", "ü" equals "ue"."""
-    return not _spellings(a, _CITIES).isdisjoint(_spellings(b, _CITIES))
+    return not plain_city_names(a).isdisjoint(plain_city_names(b))
+
+
+def plain_city_names(name: str) -> set[str]:
+    """Return the plain forms of a city's name; two names that share one are names of the same city."""
+    return _spellings(name, _CITIES)
 
 
 def _spellings(name: str, same: dict[str, str]) -> set[str]:

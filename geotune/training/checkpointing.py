@@ -144,8 +144,13 @@ class Checkpoints(Callback):
         with self.progress.pause():
             step = self.progress.step
             self._agree(trainer)
-            if self.stopped or step == self.progress.total or step % self.every == 0:
+            ends = bool(self.stopped or stage.stop_reason) and stage.can_be_saved
+            if ends or step == self.progress.total or step % self.every == 0:
                 self.save(trainer, stage)
+            if not stage.can_be_saved:
+                return
+            if stage.stop_reason is not None:
+                raise RuntimeError(f"{stage.stop_reason} (the run has a checkpoint of update {step})")
             if self.stopped:
                 trainer.should_stop = True
             elif self._evaluate(trainer, stage):

@@ -12,15 +12,13 @@ from lightning.pytorch.strategies import DeepSpeedStrategy
 from omegaconf import DictConfig
 
 from geotune.data.datamodule import TrainingData
-from geotune.data.sampler import MicroBatch
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError, Problem
 from geotune.stages.base import Stage, as_stage
+from geotune.stages.grpo import RolloutData
 from geotune.training.monitor import device_name
 from geotune.training.random_state import rng_state, set_rng_state
 
-PROBED_UPDATES = 1000
-"""Number of updates among whose micro-batches the longest is looked for."""
 PROBED_DEVICES = ("cuda",)
 """Types of devices that are probed."""
 STATES = 2
@@ -46,10 +44,9 @@ class MemoryProbe(Callback):
         stage = as_stage(pl_module)
         if stage.device.type not in PROBED_DEVICES or isinstance(trainer.strategy, DeepSpeedStrategy):
             return
-        micro_batch = longest_micro_batch(self.data, trainer.global_rank)
-        if micro_batch is None:
+        batch = self.data.longest_batch(trainer.global_rank)
+        if batch is None:
             return
-        batch = self.data.dataset[micro_batch]
         try:
             with nothing_changed(stage):
                 probe(stage, batch)
@@ -62,21 +59,11 @@ class MemoryProbe(Callback):
         what = f"{tokens:,} tokens, {len(batch.ids)} samples, {len(batch.images)} images"
         text = f"the longest micro-batch ({what}) does not fit in the memory of {device_name(stage.device)}"
         less = "set backbone.gradient_checkpointing=true, backbone.quantization=nf4 or a lower backbone.max_pixels"
-        if settings.prefix_tree:
+        if settings.prefix_tree and not isinstance(self.data, RolloutData):
             return Problem("data.max_tokens", settings.max_tokens, text, f"try {{key}}={tokens * 3 // 4}, or {less}")
-        return Problem(
-            "data.batch_size", settings.batch_size, text, f"lower it and raise trainer.accumulate, or {less}"
-        )
-
-
-def longest_micro_batch(data: TrainingData, rank: int) -> MicroBatch | None:
-    """Return the micro-batch with the most tokens that a rank runs, among the first updates that are left.
-
-    None: no update is left.
-    """
-    updates = range(data.start, min(data.stop, data.start + PROBED_UPDATES))
-    micro_batches = (each for number in updates for each in data.plan.micro_batches(number, rank))
-    return max(micro_batches, key=lambda micro_batch: data.plan.tokens(micro_batch.indices), default=None)
+        shorter = "lower stage.rollout.max_new_tokens, or " if isinstance(self.data, RolloutData) else ""
+        remedy = f"lower it and raise trainer.accumulate, or {shorter}{less}"
+        return Problem("data.batch_size", settings.batch_size, text, remedy)
 
 
 def probe(stage: Stage, batch: Batch) -> None:

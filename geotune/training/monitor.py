@@ -16,7 +16,7 @@ from geotune.backbones.quantization import weight_count
 from geotune.data.sampler import UpdatePlan
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError, Problem
-from geotune.runs.logs import append_lines, append_row, figures_at, keep_until
+from geotune.runs.logs import COMPLETIONS_FILE, append_lines, append_row, figures_at, keep_until
 from geotune.runs.progress import RunProgress
 from geotune.stages.base import Stage, as_stage
 from geotune.system.ranks import gather_items, reduce_figures
@@ -110,13 +110,13 @@ class Monitor(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and drop the log lines of an interrupted run that lie beyond the resumed checkpoint."""
         if trainer.is_global_zero:
-            for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE):
+            for name in ("updates.jsonl", "metrics.csv", UNREADABLE_FILE, COMPLETIONS_FILE):
                 keep_until(self.progress.run_dir / name, self.progress.step)
         self._mark = self._idle = self.progress.working_time()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Add the time that this process has waited for the micro-batch."""
-        self._waited += self.progress.working_time() - self._idle
+        self._waited += self.progress.working_time() - self._idle - batch.own_seconds
         self._patches = as_stage(pl_module).backbone.patches
 
     def on_train_batch_end(
@@ -137,7 +137,10 @@ class Monitor(Callback):
         add_sums(self._update, {STAGE + name: float(value) for name, value in outputs["sums"].items()})
         self._unreadable += batch.unreadable
         if stage.ends_update:
-            self._end_update(trainer, stage, [self.ids[index] for index in self.plan.update(batch.update)])
+            ids = batch.update_ids
+            if ids is None:
+                ids = tuple(self.ids[index] for index in self.plan.update(batch.update))
+            self._end_update(trainer, stage, list(ids))
         self._idle = self.progress.working_time()
 
     def _end_update(self, trainer: Trainer, stage: Stage, ids: list[str]) -> None:
@@ -148,7 +151,9 @@ class Monitor(Callback):
         unreadable = sorted(gather_items(self._unreadable)) if sums["unreadable"] else []
         self._update, self._unreadable = {}, []
         progress.note_unreadable(dict(unreadable))
-        line = {"step": step, **stage_figures(stage, sums), "targets": int(sums["targets"]), "ids": ids}
+        of_stage = stage_figures(stage, sums)
+        stage.note_figures(of_stage)
+        line = {"step": step, **of_stage, "targets": int(sums["targets"]), "ids": ids}
         if unreadable:
             line["left_out"] = [sample for sample, _ in unreadable]
         if trainer.is_global_zero:

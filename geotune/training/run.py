@@ -97,8 +97,10 @@ def build_run(cfg: DictConfig) -> TrainingRun:
         log.info("training starts from %s", started_from)
     prepare(cfg.trainer.strategy, backbone, dataset.samples)
     plan = settings.plan(dataset, seed=cfg.seed, accumulate=cfg.trainer.accumulate, ranks=trainer.world_size)
-    progress = progress_of(run_dir, total_updates(cfg.trainer, plan), resume)
-    data = TrainingData(
+    per_item = cfg.stage.get("updates_per_rollout", 1)
+    progress = progress_of(run_dir, total_updates(cfg.trainer, plan, per_item), resume)
+    stage: Stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
+    data = stage.training_data(
         dataset,
         plan,
         seed=cfg.seed,
@@ -106,7 +108,6 @@ def build_run(cfg: DictConfig) -> TrainingRun:
         stop=progress.total,
         num_workers=settings.config.num_workers,
     )
-    stage = instantiate_checked(cfg.stage, "stage", backbone=backbone, progress=progress)
     depends_on = {"data": dataset.facts, **backbone_identity(backbone)}
     identity = RunIdentity(depends_on, cfg.seed, plan.update_size, settings.plan_name)
     return TrainingRun(resume, evaluators, backbone, dataset, wandb_id, trainer, plan, progress, data, stage, identity)
@@ -120,7 +121,10 @@ def dry_run_text(cfg: DictConfig) -> str:
         return unbuilt_summary(cfg, error.backbone)
     for line in findings(run.dataset, run.evaluators):
         log.warning(line)
-    return run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
+    summary = run_summary(cfg, run.backbone, run.dataset, run.plan, run.progress.total)
+    run.stage.to(run.trainer.strategy.root_device)
+    own = run.stage.preview(run.data)
+    return f"{summary}\n\n{own}" if own else summary
 
 
 def tell_findings(run: TrainingRun, cfg: DictConfig) -> None:
@@ -151,9 +155,12 @@ def progress_of(run_dir: Path, total: int, resume: SavedRun | None) -> RunProgre
     return RunProgress(run_dir, total, step=state.step, skipped=state.skipped, unreadable=state.left_out)
 
 
-def total_updates(cfg: DictConfig, plan: UpdatePlan) -> int:
-    """Number of updates of the run: `max_steps` or `epochs`, whichever comes first."""
-    by_epochs = math.inf if cfg.epochs is None else plan.updates_for(cfg.epochs)
+def total_updates(cfg: DictConfig, plan: UpdatePlan, per_item: int = 1) -> int:
+    """Number of updates of the run: `max_steps` or `epochs`, whichever comes first.
+
+    per_item: number of updates on the samples of one item of the plan.
+    """
+    by_epochs = math.inf if cfg.epochs is None else per_item * plan.updates_for(cfg.epochs)
     by_steps = math.inf if cfg.max_steps is None else cfg.max_steps
     return int(min(by_epochs, by_steps))
 

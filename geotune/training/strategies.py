@@ -108,7 +108,7 @@ class BackbonePrecision(DeepSpeedPrecision):
         return module
 
     def convert_input(self, data: Any) -> Any:
-        """Return the batch unchanged: it holds no floating-point numbers."""
+        """Return the batch unchanged: rewards and log-probabilities stay as precise as they are."""
         return data
 
     def forward_context(self) -> AbstractContextManager[Any]:

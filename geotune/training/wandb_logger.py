@@ -16,6 +16,7 @@ from geotune.system.launchers import is_first_process
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
+    from wandb import Run
 
 INIT_SECONDS = 20
 """Seconds after which a server that does not answer counts as unreachable, unless WANDB_INIT_TIMEOUT is set."""
@@ -140,3 +141,19 @@ def _started(cfg: DictConfig, run_dir: Path, run_id: str | None, mode: str) -> W
     logger._wandb_init.pop("anonymous", None)  # Lightning passes None, and W&B warns of any value
     _ = logger.experiment  # starts the run, on the first process only
     return logger
+
+
+@contextmanager
+def files_beside(run: Run) -> Iterator[None]:
+    """Store a table's images beside the run's own files until their upload, unless the user set WANDB_DATA_DIR.
+
+    W&B's default is the home folder, where the images are left behind when an offline run is moved.
+    """
+    is_set = "WANDB_DATA_DIR" in os.environ
+    if not is_set:
+        os.environ["WANDB_DATA_DIR"] = str(Path(run.dir).parent.parent)
+    try:
+        yield
+    finally:
+        if not is_set:
+            del os.environ["WANDB_DATA_DIR"]

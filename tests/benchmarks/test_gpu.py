@@ -13,20 +13,24 @@ import pytest
 from benchmarks.gpu import ROOT, Part, main, read_last_line, read_tests
 
 
-def test_the_micro_batch_taken_apart_and_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_micro_batch_taken_apart_answers_and_a_grpo_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "gpu.json"
     tiny = ["--model", "tiny", "--device", "cpu", "--side", "112", "--work", str(tmp_path / "work"), "--out", str(out)]
-    assert main([*tiny, "--only", "training", "answers"]) == 0
+    assert main([*tiny, "--contenders", "tree", "--tokens", "4", "--only", "training", "answers", "a GRPO step"]) == 0
     parts = json.loads(out.read_text(encoding="utf-8"))["parts"]
-    assert parts.keys() == {"training", "answers"}
+    assert parts.keys() == {"training", "answers", "a GRPO step"}
     assert parts["training"]["samples"] == 13
     assert len(parts["training"]["ten_most_expensive_ms"]) == 10
     assert all(parts["training"][key] > 0 for key in ("tower_ms", "forward_ms", "backward_ms", "tokens"))
     assert all(count > 0 for count in parts["training"]["launches"].values())
     assert all(parts["answers"][f"{mode}_questions_per_second"] > 0 for mode in ("generate", "choice"))
+    assert parts["a GRPO step"]["variants"].keys() == {"ours@4"}
     shown = capsys.readouterr().out
     assert "aten::mm" in shown
     assert "choice_questions_per_second" in shown
+    assert "| ours@4 |" in shown
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

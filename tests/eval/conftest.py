@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eval.answerers.base import Draws
 from geotune.records import write_samples
 from geotune.runs.outcomes import Outcome
 from geotune.sample import Sample, Turn
@@ -17,14 +18,21 @@ from geotune.tasks import CROSS_VIEW_TASKS, SYSTEM_PROMPT, get_task
 class FakeAnswerer:
     """Answers each question with `say(question)`, scores options with `prefer`, and keeps the questions that it saw.
 
-    Outcomes come in another order than the questions.
+    Draws are what `wander(question, repeat, draws)` says. Outcomes come in another order than the questions.
     """
 
     can_score = True
+    can_draw = True
 
-    def __init__(self, say: Callable[[Sample], str], prefer: Callable[[Sample, str], float] | None = None) -> None:
+    def __init__(
+        self,
+        say: Callable[[Sample], str],
+        prefer: Callable[[Sample, str], float] | None = None,
+        wander: Callable[[Sample, int, Draws], str] | None = None,
+    ) -> None:
         self.say = say
         self.prefer = prefer or (lambda sample, option: 0.0)
+        self.wander = wander or pytest.fail
         self.seen: list[Sample] = []
         self.prefixes: list[str] = []
 
@@ -32,6 +40,13 @@ class FakeAnswerer:
         for question in reversed(questions):
             self.seen.append(question)
             yield Outcome(id=question.id, status="answered", text=self.say(question))
+
+    def draw(self, questions: Sequence[Sample], max_new_tokens: int, draws: Draws) -> Iterator[Outcome]:
+        for repeat in range(draws.count, 0, -1):
+            for question in questions:
+                self.seen.append(question)
+                text = self.wander(question, repeat, draws)
+                yield Outcome(id=question.id, repeat=repeat, status="answered", text=text)
 
     def score_options(
         self, questions: Sequence[Sample], options: Sequence[Mapping[str, str]], prefix: Sequence[str] | None

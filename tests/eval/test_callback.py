@@ -15,23 +15,27 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import nn
 
 from eval import callback as module
 from eval.answerers import local
 from eval.callback import InLoopEvaluator, evaluation_mode
-from eval.report.wandb_log import ROWS_PER_TASK, side_by_side
+from eval.plots.world import GUESS_COLOR, pixel_at
+from eval.report.wandb_log import ROWS_PER_TASK, examples, side_by_side
 from eval.suites import CrossViewSuite
+from eval.suites.base import measured_by
 from geotune.config.instantiation import instantiate_checked
 from geotune.config.parts import EvaluatorConfig
 from geotune.config.training import WandbConfig
+from geotune.encoding.segments import Segment
 from geotune.errors import ConfigError
 from geotune.exporting.model_card import evaluation_text
 from geotune.runs.figures import figure, table_figures
 from geotune.runs.outcomes import read_outcomes
 from geotune.runs.predictions import read_predictions
 from geotune.runs.progress import RunProgress
+from geotune.runs.reading import draws_from, predictions_from
 from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
 from geotune.sample import Sample
 from geotune.system.interruption import Stopped
@@ -71,9 +75,11 @@ class Parrot(nn.Module):
 
     def encode(self, question: Sample, *, answer: bool) -> Any:
         assert not answer
-        return SimpleNamespace(length=1, images=question.images, task=question.task)
+        return SimpleNamespace(length=1, segments=(Segment("text", (0,)),), task=question.task)
 
-    def sample(self, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int) -> list[list[Any]]:
+    def sample(
+        self, prompts: Sequence[Any], *, n: int, max_new_tokens: int, batch_size: int, sampling: Any
+    ) -> list[list[Any]]:
         self.modes.add((self.training, torch.is_grad_enabled()))
         if self.breaks_at == prompts[0].task:
             raise RuntimeError("power cut")
@@ -81,7 +87,7 @@ class Parrot(nn.Module):
             signal.raise_signal(signal.SIGTERM)
         tasks = [get_task(prompt.task) for prompt in prompts]
         texts = [t.target(t.options[self.choice]) if t.options else '{"lat": 1, "lon": 2}' for t in tasks]
-        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] for text in texts]
+        return [[Words(text, text.split(), len(text.split()) < max_new_tokens)] * n for text in texts]
 
     def score_options(
         self,
@@ -156,10 +162,38 @@ def test_files_table_and_plot(city: Path, tmp_path: Path, capsys: pytest.Capture
     assert all(o.seconds > 0 and o.asked_at.endswith("Z") for o in outcomes)
     with Image.open(tmp_path / "accuracy.png") as image:
         image.load()
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "maps").iterdir())
+    assert files == ["maps/geolocate_step_000000.png", "maps/geolocate_step_000020.png"]
+    with Image.open(tmp_path / files[1]) as image:
+        place = tuple(round(pixel) for pixel in pixel_at(1, 2))  # which the parrot answers
+        assert image.convert("RGB").getpixel(place) == ImageColor.getrgb(GUESS_COLOR)
     printed = capsys.readouterr().out
     assert "geox at step 20" in printed
     assert "since step 0" in printed
     assert "acc@25km" in printed
+
+
+def test_draws_reach_the_files_the_table_and_no_example(
+    city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = {**nodes(city)["geolocate"], "draws": 4, "draw_temperature": 0.5}
+    callback = InLoopEvaluator(EvaluatorConfig(suites={"far": node}, batch_size=8))
+    entry = callback.evaluate(trainer(), Stage(tmp_path), 0)["suites"]["far"]
+    assert json.loads((tmp_path / "eval" / "step_000000.json").read_text())["suites"]["far"] == entry
+    assert (entry["draws"], entry["draw_temperature"], entry["draws_read"]) == (4, 0.5, 1.0)
+    outcomes = list(read_outcomes(tmp_path / "outcomes" / "step_000000.jsonl", "far"))
+    assert [o.repeat for o in outcomes] == [0] * 12 + [1, 2, 3, 4] * 12
+    predictions = list(read_predictions(tmp_path / "predictions" / "step_000000.jsonl"))
+    assert [p.repeat for p in predictions] == [0] * 12 + [1, 2, 3, 4] * 12
+    assert {p.repeat for p in examples(predictions, 100)} == {0}
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert (lines["draws"], lines["draw_temperature"]) == (["draws", "4"], ["draw_temperature", "0.500"])
+    assert lines["radius_coverage_90"] == ["radius_coverage_90", "0.0%"]
+
+    suite, samples = callback.evaluator.suites["far"], callback.questions()["far"]
+    greedy, drawn = predictions_from("far", samples, outcomes), draws_from("far", samples, outcomes, 4)
+    again = measured_by(suite, samples, greedy, drawn).entry("geoscore")
+    assert {**entry, **again} == entry, "the file of outcomes alone gives the figures"
 
 
 def test_choice_mode_reaches_the_backbone(city: Path, tmp_path: Path) -> None:
@@ -218,7 +252,7 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
     records = wandb_records(tmp_path)
     axes = {r.metric.name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}
     assert axes["eval/geox/mean_accuracy"] == axes["eval/geox/pose_fixed/accuracy"] == axes["eval/predictions"]
-    assert axes["eval/predictions"] == "eval/step"
+    assert axes["eval/predictions"] == axes["eval/geolocate/map"] == "eval/step"
     rows = []
     for record in records:
         if record.WhichOneof("record_type") == "history":
@@ -238,10 +272,15 @@ def test_wandb_run_read_back(city: Path, tmp_path: Path, monkeypatch: pytest.Mon
         *(f"eval/geolocate/answered_only/{name}" for name in distances),
     }
     for row in rows:
-        assert {name for name in row if name.startswith("eval/") and "/predictions/" not in name} == wanted
+        named = {name for name in row if name.startswith("eval/")}
+        assert {name for name in named if "/predictions/" not in name and "/map/" not in name} == wanted
         assert row["eval/predictions/_type"] == "table-file"
         assert row["eval/predictions/nrows"] == 8 * ROWS_PER_TASK
     run_dir = next(tmp_path.glob("wandb/offline-run-*"))
+    for row, step in zip(rows, (50, 0), strict=True):
+        assert row["eval/geolocate/map/_type"] == "image-file"
+        logged = (run_dir / "files" / row["eval/geolocate/map/path"]).read_bytes()
+        assert logged == (tmp_path / "maps" / f"geolocate_step_{step:06d}.png").read_bytes()
     table = json.loads((run_dir / "files" / rows[0]["eval/predictions/path"]).read_text())
     assert table["columns"] == ["suite", "task", "images", "question", "gold", "answer", "score", "said", "id"]
     first, last = table["data"][0], table["data"][-1]
@@ -360,6 +399,7 @@ class TooMuchError(Exception):
     ("part", "words"),
     [
         ("plot_accuracy", "step 0: the plot of suite geox failed; the run goes on"),
+        ("plot_world", "step 0: the map of suite geolocate failed; the run goes on"),
         ("evaluation_tables", "step 0: the table in the terminal failed; the run goes on"),
         ("prediction_table", "step 0: the table of predictions for W&B failed; the run goes on"),
         ("log_evaluation", "step 0: logging to W&B failed; the run goes on"),
@@ -377,7 +417,7 @@ def test_a_report_that_fails_is_logged_and_the_run_goes_on(
     from eval.report import wandb_log
 
     logged: list[Any] = []
-    monkeypatch.setattr(wandb_log, "log_evaluation", lambda run, result, table: logged.append(table))
+    monkeypatch.setattr(wandb_log, "log_evaluation", lambda run, result, *reports: logged.append(reports))
 
     def fail(*arguments: Any) -> None:
         raise TooMuchError("no room")
@@ -393,7 +433,10 @@ def test_a_report_that_fails_is_logged_and_the_run_goes_on(
     assert (tmp_path / "predictions" / "step_000000.jsonl").is_file()
     assert (tmp_path / "accuracy.png").is_file() == (part != "plot_accuracy")
     assert ("geox at step 0" in capsys.readouterr().out) == (part != "evaluation_tables")
-    assert [table is None for table in logged] == {"log_evaluation": [], "prediction_table": [True]}.get(part, [False])
+    drawn = tmp_path / "maps" / "geolocate_step_000000.png"
+    assert drawn.is_file() == (part != "plot_world")
+    given = [(table is not None, maps == {"geolocate": drawn}) for table, maps in logged]
+    assert given == ([] if part == "log_evaluation" else [(part != "prediction_table", part != "plot_world")])
 
 
 @dataclass(kw_only=True)
@@ -433,9 +476,11 @@ def test_an_own_suite_shows_up_everywhere(
     )
     callback.evaluate(trainer(WandbLogger(project="test", save_dir=tmp_path)), Stage(tmp_path), 0)
     wandb.finish()
+    wandb.teardown()  # which waits for the last records
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert (tmp_path / "accuracy.png").is_file(), "of the suite of tasks"
     assert not list(tmp_path.glob("accuracy_*"))
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["geolocate_step_000000.png"]
     assert "12.5%" in next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["north"])
     saved = json.loads((tmp_path / "eval" / "step_000000.json").read_text())
     card = evaluation_text(saved).splitlines()

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from eval.answerers.base import Draws
 from eval.evaluator import Evaluator, as_question
 from eval.suites import CrossViewSuite, DistanceSuite
+from eval.suites.base import measured_by
 from geotune.config.parts import EvaluatorConfig
 from geotune.errors import ConfigError
 from geotune.records import read_samples
 from geotune.runs.figures import logged_figures
 from geotune.runs.outcomes import Outcome
 from geotune.runs.predictions import Prediction
-from geotune.runs.reading import NOT_ASKED, predictions_from
-from geotune.runs.suite_results import Cell, SuiteResult, SuiteRow
+from geotune.runs.reading import NOT_ASKED, draws_from, predictions_from
+from geotune.runs.suite_results import DRAW_FIGURES, Cell, SuiteResult, SuiteRow, rows_of
 from geotune.sample import Sample
 from geotune.tasks import CROSS_VIEW_TASKS, get_task
 
@@ -173,6 +175,111 @@ def test_distances_and_swaps(city: Path, golds: dict[str, Sample], fake: Any) ->
     assert figures["answered_only"]["acc@200km"] == pytest.approx(10 / 11)
     assert figures["right_if_swapped"] == pytest.approx(1 / 12)
     assert next(p for p in predictions if "/0/" in p.id).reason
+
+
+def wander(question: Sample, repeat: int, draws: Draws) -> str:
+    """A draw: a step east of the truth per repeat, except that every fifth can't be read."""
+    place = int(question.id.split("/")[2])
+    if (place + repeat) % 5 == 0:
+        return "I can not tell."
+    return json.dumps({"latitude": -40 + 7.25 * place, "longitude": 10.5 * place - 60 + repeat * draws.temperature})
+
+
+def test_draws_add_figures_and_change_none(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    plain = Evaluator(EvaluatorConfig(suites={"geolocate": DistanceSuite(path=str(city))}))
+    before, greedy = plain.run(fake(right(golds)), 0)
+    drawing = DistanceSuite(path=str(city), draws=6, draw_temperature=0.5, seed=3)
+    evaluator = Evaluator(EvaluatorConfig(suites={"geolocate": drawing}))
+    answerer = fake(right(golds), wander=wander)
+    kept: list[Outcome] = []
+    result, predictions = evaluator.run(answerer, 0, record=lambda suite, outcome: kept.append(outcome))
+
+    old, new = before["suites"]["geolocate"], result["suites"]["geolocate"]
+    added = {"draws": 6, "draw_temperature": 0.5, **{name: new[name] for name in DRAW_FIGURES}}
+    shared = {**old, "samples_per_second": new["samples_per_second"], "rows": new["rows"]}
+    assert new == {**shared, **added}
+    assert new["rows"][: len(old["rows"])] == old["rows"]
+    assert [row.name for row in rows_of(new)][len(old["rows"]) :] == list(added)
+    unread = sum((place + repeat) % 5 == 0 for place in range(12) for repeat in range(1, 7))
+    assert new["draws_read"] == 1 - unread / 72
+    assert 80 < new["medoid_median_km"] < 230, "the medoid of steps of half a degree is two to four of them away"
+
+    assert predictions[:12] == greedy
+    assert [(p.id, p.repeat) for p in predictions[12:]] == [(p.id, n) for p in greedy for n in range(1, 7)]
+    assert len(answerer.seen) == 12 * 7
+    assert all((question.answer, question.response) == ("", "") for question in answerer.seen)
+    samples = evaluator.samples("geolocate")
+    again = measured_by(
+        drawing, samples, predictions_from("s", samples, kept), draws_from("s", samples, reversed(kept), 6)
+    )
+    assert {**new, **again.entry("geoscore")} == new, "the figures are a function of the outcomes"
+
+
+def test_a_draw_that_never_came_counts_as_unread(
+    city: Path, golds: dict[str, Sample], fake: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answerer = fake(right(golds))
+    lost = [sample.id for sample in golds.values() if sample.task == "geolocate"][:3]
+
+    def draw(questions: Any, max_new_tokens: int, draws: Draws) -> Any:
+        for question in questions:
+            for repeat in range(1, draws.count + 1):
+                if question.id not in lost or repeat == 1:
+                    yield Outcome(id=question.id, repeat=repeat, status="answered", text=golds[question.id].response)
+
+    answerer.draw = draw
+    suites = {"geolocate": DistanceSuite(path=str(city), draws=4)}
+    result, predictions = Evaluator(EvaluatorConfig(suites=suites)).run(answerer, 0)
+    entry = result["suites"]["geolocate"]
+    assert (entry["draws_read"], entry["radius_coverage_90"]) == (39 / 48, 9 / 12)
+    assert entry["medoid_median_km"] == entry["radius_90_km"] == 0
+    assert Counter(p.reason for p in predictions) == {None: 12 + 39, NOT_ASKED: 9}
+    assert "draws of suite geolocate: 9 not_asked of 48 draws, which count as unread" in caplog.text
+
+
+def test_two_processes_draw_as_one(city: Path, golds: dict[str, Sample], fake: Any) -> None:
+    def evaluator() -> Evaluator:
+        return Evaluator(EvaluatorConfig(suites={"far": DistanceSuite(path=str(city), draws=5)}, batch_size=1))
+
+    alone, all_predictions = evaluator().run(fake(right(golds), wander=wander), 0)
+    other, answerer = evaluator(), fake(right(golds), wander=wander)
+    share, how = other.share("far", 0, 2), other.draws_of("far")
+    assert how is not None
+    drawn = draws_from("far", share, other.ask("far", answerer, rank=0, world_size=2, draws=how), how.count)
+    parts = iter(
+        [
+            predictions_from("far", share, other.ask("far", answerer, rank=0, world_size=2)),
+            [prediction for of_sample in drawn for prediction in of_sample],
+        ]
+    )
+    together, gathered = evaluator().run(answerer, 0, rank=1, world_size=2, gather=lambda own: next(parts) + own)
+    assert gathered == all_predictions
+    assert {**together["suites"]["far"], "samples_per_second": 0} == {**alone["suites"]["far"], "samples_per_second": 0}
+
+
+def test_draws_from_an_answerer_that_gives_none(city: Path, golds: dict[str, Sample]) -> None:
+    answers = {name: sample.response for name, sample in golds.items()}
+    suites = {"far": DistanceSuite(path=str(city), draws=4)}
+    with pytest.raises(ConfigError, match=r"^evaluator.suites.far.draws=4: this answerer can't draw answers; set .*=0"):
+        Evaluator(EvaluatorConfig(suites=suites)).run(Halting(answers), 0)
+    Evaluator(EvaluatorConfig(suites={"far": DistanceSuite(path=str(city))})).run(Halting(answers), 0)
+
+
+def test_how_the_questions_of_a_suite_are_drawn(city: Path) -> None:
+    suites: dict[str, Any] = {
+        "far": DistanceSuite(path=str(city), draws=4, draw_temperature=0.5, seed=-7),
+        "greedy": DistanceSuite(path=str(city)),
+        **geox(city),
+    }
+    evaluator = Evaluator(EvaluatorConfig(suites=suites))
+    assert [evaluator.draws_of(name) for name in suites] == [Draws(4, 0.5, -7), None, None]
+    assert evaluator.draws_of("far").seed_of("x") >= 0  # type: ignore[union-attr]
+
+    def told(**options: Any) -> str:
+        return Evaluator(EvaluatorConfig(suites={"far": DistanceSuite(path=str(city), **options)})).told("far")
+
+    assert told() == told(draw_temperature=0.7), "nothing is drawn"
+    assert len({told(), told(draws=4), told(draws=5), told(draws=4, draw_temperature=0.7)}) == 4
 
 
 def test_two_processes_give_the_figures_of_one(city: Path, fake: Any) -> None:

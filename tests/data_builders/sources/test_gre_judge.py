@@ -59,6 +59,14 @@ def rewrite(files: tuple[Path, Path], change: Any) -> None:
     write_predictions(files[0], change(list(read_predictions(files[0]))))
 
 
+def test_draws_are_left_out(files: tuple[Path, Path], tmp_path: Path) -> None:
+    _, plain = build(files, tmp_path / "plain")
+    rewrite(files, lambda read: [*read, *(replace(p, repeat=2, raw=f"{p.raw} Again.") for p in read)])
+    report, samples = build(files, tmp_path / "out")
+    assert samples == plain
+    assert (report["audit"]["predictions"]["draws"], report["audit"]["predictions"]["read"]) == (30, 60)
+
+
 def test_right_and_wrong_are_balanced_and_true(files: tuple[Path, Path], tmp_path: Path) -> None:
     report, samples = build(files, tmp_path / "out")
     assert Counter(sample.answer for sample in samples) == {"true": 10, "false": 10}

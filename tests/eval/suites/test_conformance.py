@@ -22,6 +22,7 @@ def test_our_suites_keep_the_contract(city: Path, mode: Any) -> None:
     check_suite(CrossViewSuite(path=str(city), answer_mode=mode))
     check_suite(CrossViewSuite(path=str(city), tasks=("intra_map",), samples_per_task=5))
     check_suite(DistanceSuite(path=str(city), answer_mode=mode))
+    check_suite(DistanceSuite(path=str(city), answer_mode=mode, draws=4))
 
 
 @dataclass(kw_only=True)
@@ -148,6 +149,37 @@ def test_a_breach_in_load(city: Path, monkeypatch: pytest.MonkeyPatch, change: A
         check_suite(Own(path=str(city)))
 
 
+@dataclass(kw_only=True)
+class Wavering(Own):
+    """A suite that measures how often a draw says what the greedy answer says."""
+
+    draws: int = 2
+
+    def measure(self, samples: Any, predictions: Any, draws: Any = ()) -> SuiteResult:
+        pairs = [(p, draw) for p, of_sample in zip(predictions, draws, strict=True) for draw in of_sample]
+        assert {draw.repeat for _, draw in pairs} == {1, 2}
+        assert all(p.id == draw.id for p, draw in pairs)
+        same = sum(p.answer == draw.answer for p, draw in pairs) / len(pairs)
+        return SuiteResult("own", [], {"right": right(predictions), "same": same})
+
+
+def test_an_own_suite_with_draws(city: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_suite(Wavering(path=str(city)))
+    own = Wavering.measure
+
+    def emptying(self: Any, samples: Any, predictions: Any, draws: Any) -> SuiteResult:
+        result = own(self, samples, predictions, draws)
+        draws[0].clear()
+        return result
+
+    monkeypatch.setattr(Wavering, "measure", emptying)
+    with pytest.raises(ContractError, match="measure changes its arguments"):
+        check_suite(Wavering(path=str(city)))
+    monkeypatch.setattr(Wavering, "measure", lambda self, samples, predictions: own(self, samples, predictions, ()))
+    with pytest.raises(ContractError, match=r"measure fails on .*TypeError"):
+        check_suite(Wavering(path=str(city)))
+
+
 def test_a_breach_in_the_attributes(city: Path) -> None:
     suite = Own(path=str(city))
     suite.answer_mode = "guess"  # type: ignore[assignment]
@@ -160,3 +192,10 @@ def test_a_breach_in_the_attributes(city: Path) -> None:
     suite.headline = 3  # type: ignore[assignment, misc]
     with pytest.raises(ContractError, match="headline is 3"):
         check_suite(suite)
+    drawing = DistanceSuite(path=str(city), draws=4)
+    drawing.draw_temperature = 0
+    with pytest.raises(ContractError, match="draw_temperature is 0"):
+        check_suite(drawing)
+    drawing.draws = -2
+    with pytest.raises(ContractError, match="draws is -2"):
+        check_suite(drawing)

@@ -69,6 +69,11 @@ def test_order_of_the_file_does_not_matter(city: Path, tmp_path: Path) -> None:
         (CrossViewSuite, {"tasks": ()}, r"tasks=\[\]"),
         (CrossViewSuite, {"samples_per_task": 0}, "samples_per_task=0"),
         (DistanceSuite, {"task": "find"}, "task=find: there is no such task"),
+        (DistanceSuite, {"draws": 3}, "draws=3: fewer than 4 answers give no radius; give 0 for none, or at least 4"),
+        (DistanceSuite, {"draws": -1}, "draws=-1: must be at least 0"),
+        (DistanceSuite, {"draws": 4, "draw_temperature": 0}, "draw_temperature=0: give a number above 0"),
+        (DistanceSuite, {"draw_temperature": float("nan")}, "draw_temperature=nan"),
+        (DistanceSuite, {"draw_temperature": float("inf")}, "draw_temperature=inf"),
     ],
 )
 def test_mistakes_in_the_config(suite: Any, options: dict[str, Any], words: str) -> None:

@@ -38,11 +38,17 @@ class StockModel:
         logits: torch.Tensor = backbone.base(**self.arguments(backbone, encoded)).logits[0]
         return logits
 
+    def tokens(self, backbone: Any, prompt: Encoded, count: int) -> list[int]:
+        """At most `count` greedily generated tokens."""
+        arguments = self.arguments(backbone, prompt)
+        never = backbone.never_drawn.tolist()
+        made = backbone.base.generate(**arguments, max_new_tokens=count, do_sample=False, suppress_tokens=never)
+        tokens: list[int] = made[0, arguments["input_ids"].shape[1] :].tolist()
+        return tokens
+
     def generate(self, backbone: Any, prompt: Encoded, count: int) -> str:
         """Text of at most `count` greedily generated tokens."""
-        arguments = self.arguments(backbone, prompt)
-        made = backbone.base.generate(**arguments, max_new_tokens=count, do_sample=False)
-        return str(backbone.tokenizer.decode(made[0, arguments["input_ids"].shape[1] :], skip_special_tokens=True))
+        return str(backbone.tokenizer.decode(self.tokens(backbone, prompt, count), skip_special_tokens=True))
 
 
 @pytest.fixture(scope="session")

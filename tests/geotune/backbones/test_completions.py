@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from geotune.backbones.generation import Completion, generate, sample
+from geotune.backbones.decoding import CopiedPrompts, TreePrompts, reading_order
+from geotune.backbones.generation import Completion, _batches, generate, sample
 from geotune.backbones.output_head import label_logprobs
 from geotune.backbones.sampling import Sampling
 from geotune.encoding.collate import collate, collate_tree
+from geotune.encoding.prefix_tree import build_tree
 from geotune.encoding.segments import Encoded
-from geotune.sample import Sample
+from geotune.sample import Sample, Turn
+from tests.geotune.backbones.test_fused_lora import randomize_adapters
 
 City = tuple[Path, list[Sample]]
 LIMIT = 6
@@ -35,9 +40,22 @@ def ends_often(backbone: Any, city: City, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(backbone, "stop_ids", (backbone.encoder.stop_id, *range(vocabulary - 60, vocabulary)))
 
 
-def drawn(backbone: Any, prompts: list[Encoded], n: int, batch_size: int, **settings: Any) -> list[list[Completion]]:
+def drawn(
+    backbone: Any,
+    prompts: list[Encoded],
+    n: int,
+    batch_size: int,
+    tree: bool | None = None,
+    bound: int | None = None,
+    **settings: Any,
+) -> list[list[Completion]]:
     sampling = Sampling([(7, number) for number in range(len(prompts))], **settings)
-    return sample(backbone, prompts, n=n, max_new_tokens=LIMIT, batch_size=batch_size, sampling=sampling)
+    limits = {"max_new_tokens": LIMIT, "batch_size": batch_size, "max_cached_tokens": bound}
+    return sample(backbone, prompts, n=n, sampling=sampling, tree=tree, **limits)
+
+
+def name_of(backbone: Any) -> str:
+    return "qwen" if backbone.family == "qwen2_5_vl" else "internvl"
 
 
 def rounded(completions: list[list[Completion]]) -> list[list[tuple[tuple[int, ...], bool]]]:
@@ -85,17 +103,14 @@ def test_logprobs_are_those_of_the_forward_pass(
     ]
     flat = list(chain(*completions))
     for join in (collate, collate_tree):
-        # An image token may be drawn, which no batch accepts as an answer.
-        kept = [i for i, one in enumerate(flat) if backbone.encoder.image_token_id not in one.tokens]
-        assert len(kept) > 10
-        batch = join([answered[i] for i in kept], backbone.encoder)
-        logprobs = backbone.token_logprobs(batch, temperature)
-        torch.testing.assert_close(
-            logprobs, label_logprobs(backbone(batch), batch.labels, temperature), atol=1e-5, rtol=1e-5
-        )
-        for owner, i in enumerate(kept):
-            assert batch.labels[batch.owner == owner].tolist() == list(flat[i].tokens)
-            assert logprobs[batch.owner == owner].tolist() == pytest.approx(flat[i].logprobs, abs=1e-3)
+        batch = join(answered, backbone.encoder)
+        logprobs = backbone.token_logprobs(batch, temperature, suppress=True)
+        logits = backbone(batch)
+        logits[:, backbone.never_drawn] = -torch.inf
+        torch.testing.assert_close(logprobs, label_logprobs(logits, batch.labels, temperature), atol=1e-5, rtol=1e-5)
+        for owner, one in enumerate(flat):
+            assert batch.labels[batch.owner == owner].tolist() == list(one.tokens)
+            assert logprobs[batch.owner == owner].tolist() == pytest.approx(one.logprobs, abs=1e-3)
 
 
 def test_greedy_completions_are_the_generated_answers(backbone: Any, city: City, prompts: list[Encoded]) -> None:
@@ -109,21 +124,32 @@ def test_greedy_completions_are_the_generated_answers(backbone: Any, city: City,
     assert sample(backbone, [], n=2, max_new_tokens=LIMIT, batch_size=2) == []
 
 
+@pytest.mark.parametrize("tree", [True, False])
 @pytest.mark.parametrize(("n", "batch_size", "calls"), [(1, 2, [2, 2, 1]), (4, 8, [2, 2, 1]), (5, 2, [1] * 5)])
 def test_each_prompt_is_read_once(
-    backbone: Any, prompts: list[Encoded], monkeypatch: pytest.MonkeyPatch, n: int, batch_size: int, calls: list[int]
+    backbone: Any,
+    prompts: list[Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+    n: int,
+    batch_size: int,
+    calls: list[int],
+    tree: bool,
 ) -> None:
-    """Also when the completions of one prompt take several rounds. No forward pass has more rows than asked for."""
+    """Also when the completions of one prompt take several rounds. No forward pass has more rows than asked for.
+
+    As a tree, what the prompts of a batch share is read once for all of them.
+    """
     backbone.clear_feature_cache()
-    read: list[int] = []
+    read: list[tuple[int, int]] = []
     rows: list[int] = []
     shown: list[int] = []
     hidden_states, image_features = backbone.hidden_states, backbone.image_features
 
     def count_rows(embeds: torch.Tensor, *rest: Any) -> Any:
-        rows.append(len(embeds))
         if embeds.shape[1] > 1:
-            read.append(len(embeds))
+            read.append((embeds.shape[0], embeds.shape[1]))
+        else:
+            rows.append(len(embeds))
         return hidden_states(embeds, *rest)
 
     def count_images(pixels: dict[str, torch.Tensor]) -> Any:
@@ -133,7 +159,155 @@ def test_each_prompt_is_read_once(
 
     monkeypatch.setattr(backbone, "hidden_states", count_rows)
     monkeypatch.setattr(backbone, "image_features", count_images)
-    drawn(backbone, prompts, n, batch_size)
-    assert read == calls
+    drawn(backbone, prompts, n, batch_size, tree)
+    batches = iter(reading_order(prompts))
+    expected = []
+    for count in calls:
+        batch = [prompts[index] for index in itertools.islice(batches, count)]
+        expected.append((1, build_tree(batch).length) if tree else (count, max(prompt.length for prompt in batch)))
+    assert read == expected
     assert max(rows) <= batch_size
     assert sum(shown) == len({path for prompt in prompts for path in prompt.images})
+
+
+@pytest.fixture(scope="module")
+def mixed(backbone: Any, city: City) -> list[Encoded]:
+    """Prompts of one, two and five images, some of which share images, one without any, and the start of another."""
+    folder, samples = city
+    views, maps = [f"view{number}.png" for number in range(6)], [f"map{number}.png" for number in range(3)]
+    images = (
+        views[:1],
+        [views[0], maps[0]],
+        [views[0], *maps, views[1]],
+        [views[2]],
+        [views[3], maps[1]],
+        [],
+        views[:1],
+    )
+    made = []
+    for number, names in enumerate(images):
+        asked = "<image>\n" * len(names) + ("Which way?", "Which way does the camera look?")[number % 2]
+        turns = [Turn("user", asked)]
+        if number == 6:
+            turns = [Turn("user", "<image>\nWhich way?"), Turn("assistant", "N"), Turn("user", "Answer in JSON.")]
+        made.append(Sample(str(number), tuple(names), tuple(turns), system=samples[0].system).in_folder(folder))
+    return [backbone.encode(one, answer=False) for one in made]
+
+
+def bounds(prompts: list[Encoded], n: int) -> list[int | None]:
+    """From a single row at a time to all of them."""
+    tree = build_tree(prompts).length
+    return [None, 1, tree, tree + 2 * LIMIT, tree + len(prompts) * n * LIMIT, 10**9]
+
+
+def test_greedy_tokens_are_the_librarys_whatever_the_bound(
+    backbone: Any, mixed: list[Encoded], stock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone.base.generation_config, "eos_token_id", list(backbone.stop_ids))
+    wanted = [stock.tokens(backbone, prompt, LIMIT) for prompt in mixed]
+    n, plain = 3, {"n": 3, "max_new_tokens": LIMIT, "batch_size": 7, "tree": False}
+    twin = rounded(sample(backbone, mixed, **plain))
+    assert len({len(tokens) for group in twin for tokens, _ in group}) > 1
+    for bound in bounds(mixed, n):
+        for batch_size in (2, 64):
+            limits = {"max_new_tokens": LIMIT, "batch_size": batch_size, "max_cached_tokens": bound}
+            found = sample(backbone, mixed, n=n, **limits)
+            assert rounded(found) == twin, (bound, batch_size)
+            assert [[list(one.tokens) for one in group] for group in found] == [[tokens] * n for tokens in wanted]
+
+
+def test_drawn_tokens_do_not_depend_on_the_bound_or_on_sharing(backbone: Any, mixed: list[Encoded]) -> None:
+    whole = drawn(backbone, mixed, 4, 64)
+    assert rounded(drawn(backbone, mixed, 4, 64, tree=False)) == rounded(whole)
+    for bound in bounds(mixed, 4):
+        found = drawn(backbone, mixed, 4, 64, bound=bound)
+        assert rounded(found) == rounded(whole), bound
+        for one, other in zip(chain(*found), chain(*whole), strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_cached_tokens_stay_within_the_bound(
+    backbone: Any, mixed: list[Encoded], tree: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least one row runs, and more than one as soon as they fit."""
+    seen: list[tuple[int, int]] = []
+    most: list[int] = []
+    kind = TreePrompts if tree else CopiedPrompts
+    made, grow = kind.__init__, kind.rows
+    read: list[list[Encoded]] = []
+
+    def note(self: Any, backbone: Any, prompts: list[Encoded]) -> None:
+        read.append(prompts)
+        made(self, backbone, prompts)
+
+    def count(self: Any, of_row: list[int], limit: int, *, keep: bool) -> Any:
+        tokens = build_tree(read[-1]).length if tree else len(of_row) * max(prompt.length for prompt in read[-1])
+        seen.append((len(of_row), tokens + len(of_row) * limit))
+        return grow(self, of_row, limit, keep=keep)
+
+    monkeypatch.setattr(kind, "__init__", note)
+    monkeypatch.setattr(kind, "rows", count)
+    for bound in (1, 200, 400, 800, 10**9):
+        seen.clear()
+        drawn(backbone, mixed, 3, 12, tree, bound)
+        assert all(rows == 1 or tokens <= bound for rows, tokens in seen)
+        assert sum(rows for rows, _ in seen) == 3 * len(mixed)
+        most.append(max(rows for rows, _ in seen))
+    assert most[0] == 1
+    assert most == sorted(most)
+    assert most[-1] == 12
+
+
+def test_a_lone_prompt_runs_as_many_rows_as_fit(backbone: Any, mixed: list[Encoded]) -> None:
+    prompt, rows = mixed[2], []
+    for more in (0, 1, 4, 7):
+        for [_], count in _batches([prompt], 6, LIMIT, 64, prompt.length + more * LIMIT, TreePrompts):
+            rows.append(count)
+    assert rows == [1, 1, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "bf16"},
+        {"dtype": "bf16", "language_model": "full"},
+        {"attn": "eager"},
+        {"quantization": "nf4", "dtype": "bf16"},
+    ],
+)
+def test_other_precisions_and_attention(
+    backbone: Any, settings: dict[str, Any], load_tiny: Callable[..., Any], city: City
+) -> None:
+    """Log-probabilities of what was drawn are those of a forward pass, up to the rounding of bf16."""
+    if "quantization" in settings:
+        pytest.importorskip("bitsandbytes")
+    folder, samples = city
+    own = load_tiny(name_of(backbone), **settings)
+    prompts = [own.encode(samples[number].in_folder(folder), answer=False) for number in (0, 1, 5, 0)]
+    found = drawn(own, prompts, 4, 8)
+    for prompt, group in zip(prompts, found, strict=True):
+        for one in group:
+            batch = collate([prompt.with_answer(one.tokens)], own.encoder)
+            with own.evaluation_mode():
+                wanted = own.token_logprobs(batch, suppress=True).tolist()
+            assert one.logprobs == pytest.approx(wanted, abs=1e-4 if "dtype" not in settings else 0.3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_rollouts_leave_frozen_weights_alone(
+    backbone: Any, dtype: str, load_tiny: Callable[..., Any], city: City
+) -> None:
+    """Bit for bit, also where adapters are merged into them meanwhile; the adapters as well."""
+    own = load_tiny(name_of(backbone), dtype=dtype)
+    randomize_adapters(own)
+    before = {name: value.clone() for name, value in own.state_dict().items()}
+    prompts = [own.encode(city[1][0].in_folder(city[0]), answer=False)]
+    kinds = set()
+    for turn in range(50):
+        sampling = Sampling([(turn,)])
+        kinds |= {one.tokens for one in sample(own, prompts, n=2, max_new_tokens=2, batch_size=2, sampling=sampling)[0]}
+    assert len(kinds) > 50
+    after = own.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())

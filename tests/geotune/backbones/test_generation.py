@@ -60,7 +60,9 @@ def plain_score(stock: Any, backbone: Any, sample: Sample, prefix: str, text: st
     """Log-probability of the turn's tokens after the prefix, computed on a separate sequence."""
     turns = (*sample.turns[:-1], Turn("assistant", prefix + text))
     encoded = backbone.encode(replace(sample, turns=turns))
-    logprobs = stock.logits(backbone, encoded).log_softmax(-1)
+    logits = stock.logits(backbone, encoded)
+    logits[:, backbone.never_drawn] = -torch.inf
+    logprobs = logits.log_softmax(-1)
     ids = encoded.segments[-1].ids
     given = len(backbone.tokenizer(prefix)["input_ids"]) if prefix else 0
     start = encoded.length - len(ids)

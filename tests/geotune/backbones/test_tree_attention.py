@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geotune.backbones.generation import generate
+from geotune.backbones.generation import sample
 from geotune.backbones.tree_attention import (
     TILE,
     TreeMask,
@@ -214,6 +214,17 @@ def test_the_kernel_is_the_fastest_that_works(
     assert len(caplog.records) == (kernel == "paths" and attn == "auto"), "a fallback is said once"
 
 
+def test_prompts_are_read_without_a_kernel_that_must_be_compiled(
+    caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    tree_kernel.cache_clear()
+    assert tree_kernel("auto", "cuda", torch.bfloat16, 128, compiles=False) == "varlen"
+    assert tree_kernel("auto", "cuda", torch.float32, 128, compiles=False) == "paths"
+    assert tree_kernel("flex", "cuda", torch.float32, 128, compiles=False) == "flex"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("attn", "device", "dtype", "size", "reason"),
     [
@@ -311,9 +322,12 @@ def test_tree_equals_separate_samples_on_a_gpu(
 
 
 def test_generated_answers_do_not_change(load_tiny: Callable[..., Any], city: City) -> None:
-    """The attention function for trees does not change generation."""
+    """Under stock attention the rows of the plain twin say the same, and so do those under the own one."""
     samples = [sample.in_folder(city[0]) for sample in city[1][:4]]
     backbone = load_tiny("qwen")
-    ours = generate(backbone, samples, max_new_tokens=6, batch_size=4)
+    prompts = [backbone.encode(one, answer=False) for one in samples]
+    said = [sample(backbone, prompts, max_new_tokens=6, batch_size=4, tree=tree) for tree in (True, False)]
     backbone.base.set_attn_implementation("sdpa")
-    assert generate(backbone, samples, max_new_tokens=6, batch_size=4) == ours
+    said.append(sample(backbone, prompts, max_new_tokens=6, batch_size=4, tree=False))
+    tokens = [[one.tokens for [one] in completions] for completions in said]
+    assert tokens[0] == tokens[1] == tokens[2]

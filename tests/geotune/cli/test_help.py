@@ -43,7 +43,7 @@ def test_help_on_a_recipe_that_is_not_there(capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr()
     assert told.out == ""
     assert "recipe=quickstrat: there is no such recipe" in told.err
-    assert "did you mean quickstart or quickstart_cold?" in told.err
+    assert "did you mean quickstart or quickstart_rl?" in told.err
     for file in ("nope.yaml", str(RECIPES / "recipe" / "quickstart.yml")):
         for words in ([f"recipe={file}", "--help"], [f"recipe={file}"]):
             assert run_command("train", lambda cfg: None, words) == 2

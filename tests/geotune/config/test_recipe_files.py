@@ -30,6 +30,19 @@ def test_every_recipe_composes(recipe: str) -> None:
     assert again == []
 
 
+@pytest.mark.parametrize("recipe", NAMES)
+def test_a_recipe_that_trains_places_with_a_spread_measures_the_coverage(recipe: str) -> None:
+    """At the temperature of its rollouts."""
+    is_chain = composition_of("train", [f"recipe={recipe}"]) == "chain"
+    legs = [list(leg.overrides) for leg in compose_chain([f"recipe={recipe}"]).chain.values()] if is_chain else []
+    for cfg in [compose("train", overrides) for overrides in legs or [[f"recipe={recipe}"]]]:
+        if cfg.stage.get("spread", 0) > 0:
+            suites = convert(OmegaConf.to_container(cfg, resolve=True), TrainConfig, "", []).evaluator.suites.values()
+            drawn = [suite for suite in suites if suite.get("draws", 0) > 0]
+            assert drawn
+            assert {suite.get("draw_temperature", 1) for suite in drawn} == {cfg.stage.rollout.temperature}
+
+
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_choice_of_a_group_composes(group: str, choice: str) -> None:
     sharded = ["evaluator=null"] if choice in ("deepspeed_zero3_offload", "fsdp2") else []

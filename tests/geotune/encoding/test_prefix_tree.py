@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geotune.encoding.collate import collate, collate_tree, token_positions
-from geotune.encoding.prefix_tree import attention_blocks, build_tree
+from geotune.encoding.prefix_tree import attention_blocks, build_tree, path_blocks
 from geotune.encoding.segments import Encoded, Segment
 from geotune.sample import Sample
 from tests.geotune.references import tree_tokens
@@ -108,3 +108,22 @@ def test_the_batch_of_a_tree_matches_the_batch_of_rows(family: str, load_tiny: C
     for sample, path in zip(encoded, plan.paths, strict=True):
         along = [positions[:, plan.nodes[number].start : plan.nodes[number].stop] for number in path]
         assert np.array_equal(np.concatenate(along, axis=1), token_positions(sample, encoder))
+
+
+@given(PATHS)
+@settings(deadline=None)
+def test_a_sample_reads_a_block_as_a_whole_or_not_at_all(paths: list[list[int]]) -> None:
+    """The blocks that a sample reads are its tokens, one of each depth, and there is no seam without a need."""
+    tree = build_tree(samples_of(paths))
+    blocks = path_blocks(tree)
+    assert [token for block in blocks for token in range(block.start, block.stop)] == list(range(tree.length))
+    readers = []
+    for path in tree.paths:
+        read = [block for block in blocks if block.first <= path[-1] < block.last]
+        assert [block.depth for block in read] == list(range(len(read)))
+        tokens = [token for node in path for token in range(tree.nodes[node].start, tree.nodes[node].stop)]
+        assert [token for block in read for token in range(block.start, block.stop)] == tokens
+        readers.append(read)
+    sets = [frozenset(n for n, read in enumerate(readers) if block in read) for block in blocks]
+    assert len(set(sets)) == len(sets), "blocks with the same readers are one block"
+    assert all(sets)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -21,7 +22,8 @@ from geotune.errors import ConfigError
 from geotune.export import main
 from geotune.exporting import export as exporter
 from geotune.exporting.model_card import evaluation_text
-from geotune.inference.loading import find_source, open_backbone
+from geotune.inference.loading import evaluation_of, find_source, open_backbone
+from geotune.locate import tell_radii
 from geotune.runs.directory import find_evaluation
 from geotune.sample import Sample
 from geotune.train import train
@@ -397,12 +399,19 @@ EVALUATION: dict[str, Any] = {
             "median_km": 812.34,
             "geoscore": 2890.5,
             "answered_only": {"n": 7, "acc@25km": 2 / 7, "median_km": None},
+            **{"draws": 16, "draw_temperature": 0.7, "radius_coverage_50": 0.375, "radius_coverage_90": 0.75},
         },
     },
 }
 
 
-def test_the_card_says_what_was_measured(train_two: TrainTwo, tmp_path: Path) -> None:
+RADII = "the 50% radius held the truth for 38% of the photos and the 90% radius for 75%"
+FOLDERS = ("adapter", "merged")
+
+
+def test_the_card_and_locate_say_what_was_measured(
+    train_two: TrainTwo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = train_two()
     (run / "eval").mkdir(exist_ok=True)
     (run / "eval" / "step_000002.json").write_text(json.dumps(EVALUATION))
@@ -410,7 +419,7 @@ def test_the_card_says_what_was_measured(train_two: TrainTwo, tmp_path: Path) ->
     assert report["evaluation"] == EVALUATION
     state = json.loads((run / "checkpoints" / "last" / "state.json").read_text())
     recipe = (run / "checkpoints" / "last" / "config.yaml").read_text()
-    for folder in ("adapter", "merged"):
+    for folder in FOLDERS:
         card = (tmp_path / "out" / folder / "README.md").read_text()
         head = yaml.safe_load(card.split("---\n")[1])
         assert head["library_name"] == {"adapter": "peft", "merged": "transformers"}[folder]
@@ -419,10 +428,22 @@ def test_the_card_says_what_was_measured(train_two: TrainTwo, tmp_path: Path) ->
         assert "`photos`, answers by `generate`" in card
         assert "| median_km | 812.3 |  |" in card
         assert "| acc@25km | 25.0% | 28.6% |" in card
+        assert "| radius_coverage_90 | 75.0% |  |" in card
+        assert card.count(f"on `photos` (n=8) {RADII}, with 16 draws at temperature 0.7.") == 1
         assert f"Data fingerprint `{state['data_fingerprint']}`" in card
         assert recipe in card
         assert (tmp_path / "out" / folder / "recipe.yaml").read_text() == recipe
         assert "| folder merged | weights written | 0.0e+00 |" in card
+    caplog.set_level("INFO")
+    for named in (run, run / "checkpoints" / "step_000002", *(tmp_path / "out" / name for name in ("", *FOLDERS))):
+        source = find_source(str(named))
+        assert evaluation_of(source) == EVALUATION, named
+        caplog.clear()
+        tell_radii(OmegaConf.create({"samples": 16, "temperature": 0.7, "top_p": 1.0}), evaluation_of(source))
+        assert caplog.messages == [f"radii: on photos (n=8) {RADII}, with 16 draws at temperature 0.7"]
+    tell_radii(OmegaConf.create({"samples": 8, "temperature": 1.0, "top_p": 0.9}), EVALUATION)
+    assert caplog.records[-1].levelname == "WARNING"
+    assert "(samples=8 instead of 16, temperature=1 instead of 0.7, top_p=0.9 instead of 1)" in caplog.messages[-1]
 
 
 def test_an_adapter_belongs_to_its_base_weights(

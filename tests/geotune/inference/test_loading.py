@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from geotune.errors import ConfigError
-from geotune.inference.loading import find_source, open_backbone
+from geotune.inference.loading import evaluation_of, find_source, open_backbone
 
 
 @pytest.fixture
@@ -44,6 +45,28 @@ def test_a_model_that_is_nowhere() -> None:
     for name in ("someone/tiny-qwen", "a/b/c", "./someone", "someone/.."):
         with pytest.raises(ConfigError, match=r"^checkpoint=.*: there is no such folder(, and no run .*)?; name a "):
             find_source(name, hub=name != "someone/tiny-qwen")
+
+
+def test_an_evaluation_that_is_torn_is_not_needed(
+    qwen_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(qwen_path, folder)
+    source = find_source(str(folder))
+    assert evaluation_of(source) is None
+    assert caplog.messages == []
+    (folder / "evaluation.json").write_text('{"step": 3, "suites": {}}')
+    assert evaluation_of(source) == {"step": 3, "suites": {}}
+    for torn in ('{"step": 3, "sui', "[]", "\udcff"):
+        caplog.clear()
+        (folder / "evaluation.json").write_text(torn, errors="surrogateescape")
+        assert evaluation_of(source) is None
+        assert f"the evaluation of {folder} can't be read and is left out" in caplog.text
+    step = tmp_path / "run" / "checkpoints" / "step_000002"
+    step.mkdir(parents=True)
+    checkpoint = replace(source, folder=step, kind="checkpoint")
+    assert evaluation_of(checkpoint) is None
+    assert "step_000002 can't be read" in caplog.text
 
 
 def test_a_folder_comes_before_the_hub(cache: Path, qwen_path: Path) -> None:

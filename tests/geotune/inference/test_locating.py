@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from geotune.geo import geodesic_km
-from geotune.inference.locating import FEWEST_FOR_RADIUS, Located, as_json, estimate, read_answers
+from geotune.inference.locating import Located, as_json, read_answers
 from geotune.inference.results import as_table, format_km
 from geotune.locate import main
 from geotune.tasks.coordinates import Coordinates
+from geotune.tasks.estimates import FEWEST_FOR_RADIUS, estimate
 from geotune.train import train
 
 PARIS, LYON, NICE, TOKYO = (
@@ -164,7 +165,10 @@ def test_the_table_shows_any_name_on_one_line() -> None:
 
 
 def test_the_tiny_default_on_a_synthetic_photo(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = photo(Path("my photo (1), a=b.jpg"))
@@ -177,8 +181,11 @@ def test_the_tiny_default_on_a_synthetic_photo(
     assert row["read_rate"] == len(row["answers"]) / 4
     assert (row["latitude"] is None) == (row["answers"] == [])
     assert located(capsys, f"image={file}", *settings)["photos"] == [row], "the same again"
+    caplog.set_level("INFO")
+    caplog.clear()
     assert main([f"image={file}", *settings]) == 0
     assert str(file) in capsys.readouterr().out
+    assert sum(message.startswith("radii: unmeasured") for message in caplog.messages) == 1
 
 
 def test_a_photo_is_located_the_same_in_a_folder(

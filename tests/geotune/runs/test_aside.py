@@ -22,9 +22,17 @@ def files_in(folder: Path) -> set[str]:
 OWN = {
     *("config.yaml", "metrics.json", "metrics.csv", "updates.jsonl", "rejected.jsonl", "bad_samples.jsonl"),
     *("accuracy.png", "accuracy_geox.png", "eval/step_000000.json", "outcomes/step_000000.1.jsonl"),
+    "maps/geolocate_step_000000.png",
     *("predictions/step_000000.jsonl", "checkpoints/.step_000002.partial/adapter/model", "checkpoints/step_000002/x"),
 }
-OTHERS = {"stdout.txt", "slurm-12.out", "wandb/offline-run-1/run.wandb", "notes/config.yaml", "eval/__init__.py"}
+OTHERS = {
+    "maps/own.png",
+    "stdout.txt",
+    "slurm-12.out",
+    "wandb/offline-run-1/run.wandb",
+    "notes/config.yaml",
+    "eval/__init__.py",
+}
 
 
 def test_what_a_run_writes_is_moved_and_what_others_write_stays(
@@ -59,10 +67,14 @@ def test_a_linked_folder_stays_a_link(tmp_path: Path) -> None:
 
 
 def test_what_follows_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = {"checkpoints/step_000002/state.json", "eval/step_000002.json", "outcomes/step_000002.jsonl", "config.yaml"}
+    kept = {
+        *("checkpoints/step_000002/state.json", "eval/step_000002.json", "outcomes/step_000002.jsonl", "config.yaml"),
+        *("maps/geolocate_step_000002.png", "maps/of_step_000004_step_000002.png", "eval/own_step_000004.json"),
+    }
     later = {
         *("checkpoints/step_000004/state.json", "checkpoints/step_1000000/state.json", "eval/step_000004.json"),
         *("outcomes/step_000004.jsonl", "outcomes/step_000004.1.jsonl", "predictions/step_000004.jsonl"),
+        *("maps/geolocate_step_000004.png", "maps/step_step_1000000.png", "maps/2_step_000003.png"),
     }
     logs = {"updates.jsonl", "metrics.csv"}
     fill(tmp_path, *kept, *later, *logs, *OTHERS)

@@ -16,6 +16,7 @@ from geotune.errors import ConfigError
 from geotune.runs import directory
 from geotune.runs.chain import Leg, write_chain
 from geotune.runs.directory import (
+    MAP_FILE,
     RUN_DIR_VARIABLE,
     State,
     checkpoint_steps,
@@ -28,6 +29,7 @@ from geotune.runs.directory import (
     has_checkpoint,
     is_finished,
     is_last,
+    map_path,
     newest_run,
     read_state,
 )
@@ -230,3 +232,14 @@ def test_a_broken_state_is_named(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(str(file))):
         read_state(file.parent)
+
+
+@pytest.mark.parametrize("suite", ["geolocate", "im2gps 3k", "step_000001", "of_step_000001", ".", "two\nlines"])
+@pytest.mark.parametrize("step", [0, 12, 1_000_000])
+def test_the_name_of_a_map_holds_its_step(suite: str, step: int) -> None:
+    path = map_path(Path("run"), suite, step)
+    assert path.parent == Path("run", "maps")
+    match = MAP_FILE.fullmatch(path.name)
+    assert match is not None
+    assert int(match[1]) == step
+    assert map_path(Path("run"), suite, step + 1) != path

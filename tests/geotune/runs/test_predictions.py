@@ -17,12 +17,13 @@ def test_round_trip_of_what_models_say(tmp_path: Path) -> None:
         Prediction(**BASE, raw=said[0], answer="N", reason=None, score=1.0),
         *(Prediction(**BASE, raw=text, answer=None, reason="missing", score=0.0) for text in said[1:]),
         Prediction(**BASE, raw="x", answer="N", reason=None, score=1.0, option_logprobs=(-0.1, None)),
+        Prediction(**BASE, raw="x", answer="N", reason=None, score=1.0, repeat=3),
     ]
     path = tmp_path / "new" / "step_000000.jsonl"
     write_predictions(path, predictions)
-    assert len(path.read_bytes().splitlines()) == 5
+    assert len(path.read_bytes().splitlines()) == 6
     assert list(read_predictions(path)) == predictions
-    assert "option_logprobs" not in json.loads(path.read_text().splitlines()[0])
+    assert not {"option_logprobs", "repeat"} & json.loads(path.read_text().splitlines()[0]).keys()
     assert [file.name for file in path.parent.iterdir()] == ["step_000000.jsonl"]
 
 

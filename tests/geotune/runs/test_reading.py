@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from geotune.runs.outcomes import Outcome
-from geotune.runs.reading import NOT_ASKED, best_option, predictions_from
+from geotune.runs.reading import NOT_ASKED, best_option, draws_from, predictions_from
 from geotune.sample import Sample, Turn
 from geotune.tasks import get_task
 
@@ -64,6 +64,21 @@ def test_variants_and_draws_are_read_one_by_one() -> None:
         for repeat in (0, 3)
     }
     assert read == {("", 0): "N", ("", 3): "E", ("mirrored", 0): "W", ("mirrored", 3): None}
+
+
+def test_the_draws_of_each_sample() -> None:
+    """One prediction per draw, whether or not it came, and none of the greedy answers."""
+    outcomes = [said("a", "N"), said("b", "W", repeat=2), said("b", "S", repeat=1), said("a", "E", repeat=3)]
+    outcomes += [said("a", "S", repeat=1, variant="mirrored"), said("a", "W", repeat=4)]
+    draws = draws_from("geox", SAMPLES[:2], iter(outcomes), 3)
+    assert [[p.answer for p in of_sample] for of_sample in draws] == [[None, None, "E"], ["S", "W", None]]
+    assert [p.reason for p in draws[0]] == [NOT_ASKED, NOT_ASKED, None]
+    assert [[(p.id, p.repeat) for p in of_sample] for of_sample in draws] == [
+        [(name, repeat) for repeat in (1, 2, 3)] for name in "ab"
+    ]
+    assert {p.repeat for p in predictions_from("geox", SAMPLES[:2], outcomes)} == {0}
+    assert draws_from("geox", SAMPLES[:1], outcomes[4:5], 1, variant="mirrored")[0][0].answer == "S"
+    assert draws_from("geox", [], [], 3) == []
 
 
 def test_an_outcome_of_no_sample_is_an_error() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from geotune.runs.suite_results import Cell, SuiteResult, distance_rows, rows_of, task_rows
+from geotune.runs.suite_results import DRAW_FIGURES, Cell, SuiteResult, distance_rows, rows_of, task_rows
 from geotune.runs.suite_tables import cell_text, changes_since, is_comparable, table_of
 
 TASKS: dict[str, Any] = {
@@ -124,6 +124,39 @@ def test_entries_of_another_mode_or_size_are_not_compared(entry: dict[str, Any])
     for baseline in (other_mode, fewer):
         assert not is_comparable(entry, baseline)
         assert set(changes(entry, baseline).values()) == {""}
+
+
+DRAWN: dict[str, Any] = {
+    **DISTANCES,
+    **{"draws": 16, "draw_temperature": 0.7, "draws_read": 0.995, "medoid_median_km": 1905.5},
+    **{"radius_coverage_50": 0.41, "radius_coverage_90": 0.86, "radius_50_km": 1100.0, "radius_90_km": None},
+}
+
+
+def test_figures_of_draws_say_how_many_and_how_drawn() -> None:
+    assert table_of(DRAWN)[:7] == table_of(DISTANCES)
+    assert table_of(DRAWN)[7:] == [
+        ["draws", "16", ""],
+        ["draw_temperature", "0.700", ""],
+        ["draws_read", "99.5%", ""],
+        ["medoid_median_km", "1,905.5", ""],
+        ["radius_coverage_50", "41.0%", ""],
+        ["radius_coverage_90", "86.0%", ""],
+        ["radius_50_km", "1,100.0", ""],
+        ["radius_90_km", "", ""],
+    ]
+    assert [row.figure for row in rows_of(DRAWN)][7:10] == [None, "draws_read", "medoid_median_km"]
+
+
+@pytest.mark.parametrize("other", [{"draws": 8}, {"draw_temperature": 1.0}, None])
+def test_figures_of_draws_are_compared_only_with_those_drawn_alike(other: dict[str, Any] | None) -> None:
+    later = {**DRAWN, "radius_coverage_90": 0.9, "median_km": 812.34}
+    alike = changes(later, DRAWN)
+    assert (alike["radius_coverage_90"], alike["median_km"], alike["draws"]) == ("+4.0", "-1,000.0", "")
+    found = changes(later, DISTANCES if other is None else {**DRAWN, **other})
+    assert found["median_km"] == "-1,000.0"
+    assert {found[name] for name in DRAW_FIGURES} == {""}
+    assert is_comparable(later, DISTANCES)
 
 
 def test_other_tasks_are_not_compared() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,20 @@ import torch
 from safetensors.torch import load_file
 
 from geotune.backbones.base import Backbone
+from geotune.data.datamodule import TrainingData
 from geotune.data.row_plan import RowPlan
 from geotune.encoding.collate import Batch
 from geotune.errors import ConfigError
 from geotune.train import train
 from geotune.training import memory_probe
-from geotune.training.memory_probe import longest_micro_batch
 
 
 def test_the_longest_rows_of_a_rank_are_found() -> None:
     lengths = np.random.default_rng(0).integers(5, 50, 96)
     plan = RowPlan(lengths, lengths, batch_size=2, accumulate=2, ranks=2, seed=0)
-    data: Any = SimpleNamespace(plan=plan, start=3, stop=12)
+    data = TrainingData(None, plan, seed=0, start=3, stop=12, num_workers=0)  # type: ignore[arg-type]
     for rank in range(2):
-        found = longest_micro_batch(data, rank)
+        found = data.longest_micro_batch(rank)
         assert found is not None
         assert 3 <= found.update < 12
         padded = [
@@ -36,7 +35,7 @@ def test_the_longest_rows_of_a_rank_are_found() -> None:
         ]
         assert plan.tokens(found.indices) == max(padded)
     data.start = data.stop  # a run that has only its last evaluation left
-    assert longest_micro_batch(data, 0) is None
+    assert data.longest_micro_batch(0) is None
 
 
 @pytest.mark.parametrize("prefix_tree", [True, False])

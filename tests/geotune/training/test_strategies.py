@@ -105,15 +105,16 @@ def child() -> None:
 
 def deepspeed_on_the_cpu() -> None:
     """Let a run with a DeepSpeed strategy and accelerator=cpu begin."""
-    import deepspeed.comm.torch
+    import deepspeed.comm  # noqa: F401
     import lightning.pytorch.strategies.deepspeed as upstream
     from lightning.pytorch.accelerators import CPUAccelerator
 
     upstream.CUDAAccelerator = CPUAccelerator  # type: ignore[misc,assignment]
     upstream._validate_device_index_selection = lambda devices: None
     upstream.DeepSpeedStrategy.root_device = property(lambda _: torch.device("cpu", 0))  # type: ignore[assignment]
-    # Would compile a kernel for the processes of one machine; gloo does as well.
-    deepspeed.comm.torch.build_shm_op = lambda: None
+    # Would compile a kernel for the processes of one machine; gloo does as well. The attribute `deepspeed.comm.torch`
+    # is PyTorch itself, not this module.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     strategies.check_strategy = lambda name, **_: None  # type: ignore[assignment]
 
 
