@@ -43,7 +43,10 @@ LONGEST = 600.0
 SLOWEST_STOP = 60.0
 """Seconds that a process may take to end after SIGINT or SIGTERM."""
 TIMES = frozenset(
-    ("seconds", "asked_at", "samples_per_second", "written_at", "started_at", "ended_at", "time", "wandb_id")
+    (
+        *("seconds", "asked_at", "samples_per_second", "written_at", "started_at", "ended_at", "time", "wandb_id"),
+        *("rollout_seconds", "train/rollout_seconds"),
+    )
 )
 """Keys whose values differ between two runs that do the same."""
 UPDATES = 9
@@ -88,6 +91,19 @@ def train_command(materials: Path) -> list[str]:
         *(f"{suite}.build=null", f"{suite}.path={city}", f"{suite}.samples_per_task=2"),
         *("~evaluator.suites.geox_choice", "~evaluator.suites.geolocate"),
         *("evaluator.every=3", "evaluator.max_new_tokens=12", "data.batch_size=2", "trainer.accumulate=2"),
+        *(f"trainer.max_steps={UPDATES}", "trainer.checkpoint_every=3", "trainer.log_every=1"),
+    ]
+
+
+def rl_command(materials: Path) -> list[str]:
+    """Train on the photos of the small city by reinforcement; shorter answers are better, so that groups are live."""
+    city = materials / "city" / "synthetic.jsonl"
+    length = "stage.reward.terms.length"
+    return [
+        *("-m", "geotune.train", "recipe=quickstart_rl", "run_dir=run", "data.build=null", f"data.path={city}"),
+        *("data.tasks=[geolocate]", "evaluator=null", "data.batch_size=2", "trainer.accumulate=2"),
+        *(f"{length}._target_=geotune.rl.terms.Length", f"{length}.soft=10", f"{length}.hard=80"),
+        *("stage.reward.gate=null", "stage.rollout.group_size=4", "stage.rollout.max_draws=2", "stage.beta=0.1"),
         *(f"trainer.max_steps={UPDATES}", "trainer.checkpoint_every=3", "trainer.log_every=1"),
     ]
 
@@ -203,6 +219,11 @@ def train_facts(work: Path) -> dict[str, Any]:
     return facts
 
 
+def rl_facts(work: Path) -> dict[str, Any]:
+    """Return the records, figures, completions and weights of a run by reinforcement."""
+    return {**train_facts(work), "completions": json_lines(work / "run" / "completions.jsonl")}
+
+
 def build_facts(work: Path) -> dict[str, Any]:
     """Return the files of a dataset; its report without times."""
     report = plain(json.loads((work / "city" / "build_report.json").read_text(encoding="utf-8")))
@@ -234,7 +255,8 @@ def sweep_facts(work: Path) -> dict[str, Any]:
 
 LIVES = {
     "build": Life(build_command, build_facts, share=14, kills=2),
-    "train": Life(train_command, train_facts, share=42, kills=3, again=train_again, is_done=train_is_done),
+    "train": Life(train_command, train_facts, share=28, kills=3, again=train_again, is_done=train_is_done),
+    "rl": Life(rl_command, rl_facts, share=14, kills=3, again=train_again, is_done=train_is_done),
     "export": Life(export_command, export_facts, share=12, kills=2, is_done=export_is_done),
     "locate": Life(locate_command, locate_facts, share=18, kills=3, is_done=locate_is_done),
     "sweep": Life(sweep_command, sweep_facts, share=14, kills=2),

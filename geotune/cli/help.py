@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from geotune.cli.commands import COMMANDS
 from geotune.config import recipe_files
 from geotune.config.chain import composition_of
+from geotune.config.composing import compose
 from geotune.config.compositions import COMPOSITIONS, Composition
+from geotune.config.options import PartOptions
 from geotune.config.parameters import (
     MISSING,
     REQUIRED,
@@ -28,8 +30,8 @@ from geotune.config.parameters import (
     walk,
 )
 from geotune.config.recipe_files import choices_of, chosen_file, files_of, group_names, header_of, register_file
-from geotune.config.targets import options_of
-from geotune.errors import as_typed
+from geotune.config.targets import options_of, slot_options
+from geotune.errors import ConfigError, as_typed
 from geotune.system.screen import wrapped
 
 MIN_TEXT_WIDTH = 24
@@ -63,7 +65,13 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
             "other groups to choose from:",
             *_columns([(f"{group}=", ", ".join(choices_of(group))) for group in others]),
         ]
-    keys_with_text = ((key, parameter) for key, parameter in walk(spec.schema) if key != spec.choice)
+    parts = _parts_of(command, overrides) if chosen else {}
+
+    def options(schema: Any, key: str) -> Any:
+        return slot_options(schema, parts[key], key) if key in parts and issubclass(schema, PartOptions) else schema
+
+    walked = walk(spec.schema, chosen=options)
+    keys_with_text = ((key, parameter) for key, parameter in walked if key != spec.choice)
     name_of_choice = {spec.kept_at: f"name of the {spec.choice}"}
     lines += [
         "",
@@ -71,6 +79,20 @@ def help_text(command: str, overrides: Sequence[str]) -> str:
         *_key_lines(keys_with_text, name_of_choice),
     ]
     return wrapped("\n".join(lines))
+
+
+def _parts_of(command: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Return the class that each part of a run has in the config that `overrides` compose, by the part's key.
+
+    A config that can't be composed yet, such as one with a key that must be given, has none.
+    """
+    given = [override for override in overrides if not override.startswith("-")]
+    try:
+        tree = compose(command, given) if composition_of(command, given) == command else {}
+    except ConfigError:
+        return {}
+    nodes = {key: tree.get(key) for key in tree}
+    return {key: node["_target_"] for key, node in nodes.items() if isinstance(node, Mapping) and "_target_" in node}
 
 
 def _choice_lines(command: str, spec: Composition, chosen: str) -> list[str]:

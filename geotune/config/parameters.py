@@ -8,7 +8,7 @@ import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -77,14 +77,19 @@ SEQUENCES = (list, tuple, set, frozenset, Sequence, Iterable)
 MAPPINGS = (dict, Mapping)
 
 
-def walk(schema: Any, where: str = "") -> Iterator[tuple[str, Parameter]]:
-    """Yield every key of a dataclass schema with its full name, depth first; a nested schema comes before its keys."""
+def walk(
+    schema: Any, where: str = "", chosen: Callable[[Any, str], Any] = lambda schema, key: schema
+) -> Iterator[tuple[str, Parameter]]:
+    """Yield every key of a dataclass schema with its full name, depth first; a nested schema comes before its keys.
+
+    chosen: returns the schema to use in place of the nested one of a key.
+    """
     for name, parameter in parameters_of(schema).items():
         key = f"{where}.{name}" if where else name
         yield key, parameter
         nested = nested_schema(parameter.hint)
         if nested is not None:
-            yield from walk(nested, key)
+            yield from walk(chosen(nested, key), key, chosen)
 
 
 def union_members(hint: Any) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geotune.config.losses import AdvantageScale
+from geotune.config.rl import FEWEST_FOR_SPREAD
 from geotune.geo import FloatArray
 
 STD_EPSILON = 1e-4
@@ -23,8 +24,6 @@ ROUNDING = 1e-9
 """How far outside of [0, 1] rounding can put a value."""
 DEAD_RANGE = 1e-6
 """A group whose rewards differ by less than this teaches nothing."""
-SMALLEST_SPREAD_GROUP = 4
-"""Smallest group whose spread can be estimated without too much noise."""
 TERMS_AGAINST_SPREAD = ("place", "accuracy")
 """Terms that pay for the single most probable answer, whose optimum is one guess instead of the posterior."""
 
@@ -38,7 +37,7 @@ def spread_weight(spread: float, group_size: int) -> float:
     assert spread >= 0, spread
     if spread == 0:
         return 0.0
-    assert group_size >= SMALLEST_SPREAD_GROUP, group_size
+    assert group_size >= FEWEST_FOR_SPREAD, group_size
     return spread * (group_size - 1) / (group_size - 2)
 
 
@@ -122,8 +121,8 @@ def spread_refusals(
         )
     if scale != "none":
         yield f"scale={scale} divides by the group's standard deviation, which favors one guess; use scale=none"
-    if group_size < SMALLEST_SPREAD_GROUP:
-        yield f"a group of {group_size} is too small to estimate it; use at least {SMALLEST_SPREAD_GROUP} completions"
+    if group_size < FEWEST_FOR_SPREAD:
+        yield f"a group of {group_size} is too small to estimate it; use at least {FEWEST_FOR_SPREAD} completions"
     for name in TERMS_AGAINST_SPREAD:
         if weights.get(name, 0) > 0:
             yield f"the term {name} pays for the single most probable answer; set its weight to 0"

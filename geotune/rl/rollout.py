@@ -145,7 +145,7 @@ class Roller:
             for slot in pending:
                 sample = self.dataset.samples[self.sample_index(number, slot, draw)]
                 try:
-                    readable.append((slot, sample, self._prompt(sample)))
+                    readable.append((slot, sample, self.prompt_of(sample)))
                 except BadRecord as error:
                     unreadable.append((sample.id, error.reason))
             for group in self._groups(number, draw, readable):
@@ -165,9 +165,9 @@ class Roller:
         """Sample and score the first group of a run. Raises BadRecord if its sample can't be read."""
         slot = slots_of(self.plan, 0, 0, self.ranks)[0][0]
         sample = self.dataset.samples[slot.index]
-        return self._groups(0, 0, [(slot, sample, self._prompt(sample))])[0]
+        return self._groups(0, 0, [(slot, sample, self.prompt_of(sample))])[0]
 
-    def _prompt(self, sample: Sample) -> Encoded:
+    def prompt_of(self, sample: Sample) -> Encoded:
         """Encode the prompt of a sample, whose images are read. Raises BadRecord."""
         prompt = self.backbone.encode(sample, answer=False)
         for path in prompt.images:

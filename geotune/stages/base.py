@@ -84,6 +84,10 @@ class Stage(LightningModule):
         """
         return TrainingData(dataset, plan, **settings)
 
+    def probe_loss(self, batch: Batch) -> torch.Tensor:
+        """Return a scalar whose computation takes as much memory as a training step on `batch` does."""
+        return self.backbone.token_logprobs(batch).sum()
+
     def preview(self, data: TrainingData) -> str:
         """Return what a dry run shows of the stage's own, as text; nothing by default."""
         return ""

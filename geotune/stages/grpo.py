@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from geotune.data.dataset import SampleDataset
     from geotune.data.sampler import UpdatePlan
     from geotune.encoding.collate import Batch
+    from geotune.encoding.segments import Encoded
     from geotune.rl.groups import CompletionGroup
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
@@ -123,12 +125,7 @@ class GRPO(Stage):
         """Return the micro-batch's share of the loss of the update, and sums over its tokens."""
         assert isinstance(batch, CompletionBatch)
         config, backbone = self.config, self.backbone
-        temperature, never_drawn = config.rollout.temperature, backbone.never_drawn.to(backbone.device)
-
-        def function(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return logprob_and_entropy(logits, labels, temperature, never_drawn)
-
-        logprobs, entropy = backbone.over_logits(batch, function).view(-1, 2).unbind(-1)
+        logprobs, entropy = self._logprobs_and_entropies(batch)
         now = logprobs.detach()
         old = self._old.get(batch.number, now)
         if config.updates_per_rollout > 1 and batch.round == 0:
@@ -136,7 +133,7 @@ class GRPO(Stage):
         reference = None
         if config.beta:
             with backbone.weights_of(START):
-                reference = backbone.over_logits(batch, function).view(-1, 2)[:, 0]
+                reference, _ = self._logprobs_and_entropies(batch)
         share, sums = policy_loss(config, logprobs, old, batch.owner, batch.advantages, batch.counts, reference)
         weight = float(batch.is_live)
         # DDP averages over ranks and the trainer over micro-batches, and the shares are to be added up.
@@ -157,6 +154,24 @@ class GRPO(Stage):
             counts = first and not math.isnan(value)
             found |= {name: value if counts else 0.0, f"{COUNT}{name}": float(counts)}
         return {"loss": loss, "sums": found}
+
+    def _logprobs_and_entropies(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log-probability of each label of `batch`, and the entropy of its distribution: (N,) each."""
+        temperature, never_drawn = self.config.rollout.temperature, self.backbone.never_drawn.to(self.backbone.device)
+
+        def function(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return logprob_and_entropy(logits, labels, temperature, never_drawn)
+
+        logprobs, entropies = self.backbone.over_logits(batch, function).view(-1, 2).unbind(-1)
+        return logprobs, entropies
+
+    def probe_loss(self, batch: Batch) -> torch.Tensor:
+        """Return a scalar whose computation takes as much memory as a training step on `batch` does."""
+        reference: torch.Tensor | float = 0.0
+        if self.config.beta:
+            with self.backbone.weights_of(START):
+                reference = self._logprobs_and_entropies(batch)[0].sum()
+        return self._logprobs_and_entropies(batch)[0].sum() - reference
 
     def metrics(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the figures of updates: those of their rollouts (`rollout_figures`), and those of the loss.
@@ -232,6 +247,8 @@ class GRPO(Stage):
         self._guard.load_state(state["guard"])
         if self.reward.tightening is not None and state["tightening"] is not None:
             self.reward.tightening.load_state(state["tightening"])
+        if self.config.beta and START not in state:
+            raise ValueError("it holds no reference weights, since stage.beta was 0")
         if self.config.beta:
             self.backbone.load_copy(START, state[START])
 
@@ -275,8 +292,13 @@ class RolloutData(TrainingData):
         micro_batch, rollout = self.longest_micro_batch(rank), self.stage.config.rollout
         if micro_batch is None:
             return None
-        encoder = self.dataset.encoder
-        prompts = [encoder.encode(self.dataset.samples[index], answer=False) for index in micro_batch.indices]
+        encoder, roller = self.dataset.encoder, self.roller(1)
+        prompts: list[Encoded] = []
+        for index in micro_batch.indices:
+            with suppress(BadRecord):  # it is told when its turn comes
+                prompts.append(roller.prompt_of(self.dataset.samples[index]))
+        if not prompts:
+            return None
         tokens = [(number, *[encoder.stop_id] * (rollout.max_new_tokens - 1)) for number in range(rollout.group_size)]
         paths = [prompt.with_answer(each) for prompt in prompts for each in tokens]
         return (collate_tree if self.dataset.prefix_tree else collate)(paths, encoder)

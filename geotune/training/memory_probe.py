@@ -71,7 +71,7 @@ def probe(stage: Stage, batch: Batch) -> None:
     trained = [parameter for parameter in stage.backbone.parameters() if parameter.requires_grad]
     kept: list[Any] = [torch.empty_like(parameter) for parameter in trained for _ in range(STATES)]
     stage.train()
-    stage.backbone.token_logprobs(batch.to(stage.device)).sum().backward()
+    stage.probe_loss(batch.to(stage.device)).backward()
     del kept
 
 

@@ -311,3 +311,24 @@ def test_rollouts_leave_frozen_weights_alone(
     after = own.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_completions_that_have_ended_are_not_computed_any_more(
+    backbone: Any, prompts: list[Encoded], monkeypatch: pytest.MonkeyPatch, tree: bool
+) -> None:
+    rows: list[int] = []
+    hidden_states = backbone.hidden_states
+
+    def count(embeds: torch.Tensor, *rest: Any) -> Any:
+        if embeds.shape[1] == 1:
+            rows.append(len(embeds))
+        return hidden_states(embeds, *rest)
+
+    monkeypatch.setattr(backbone, "hidden_states", count)
+    found = [each for of_prompt in drawn(backbone, prompts, 8, 64, tree) for each in of_prompt]
+    running = [sum(len(each.tokens) > step + 1 for each in found) for step in range(len(rows))]
+    assert rows[0] == len(found)
+    assert all(present * 0.75 <= computed for present, computed in zip(running, rows, strict=True))
+    assert all(computed * 0.75 <= present + 1 for present, computed in zip(running, rows, strict=True))
+    assert rows[-1] < rows[0]

@@ -77,3 +77,12 @@ def test_two_columns_fit_the_terminal(columns: int | None) -> None:
     else:
         assert max(map(len, lines)) <= max(columns, 19 + 24)
         assert all(line.startswith(" " * 19) for line in lines[2:])
+
+
+def test_help_on_a_recipe_shows_the_keys_of_its_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    for recipe, shown in (("quickstart_rl", True), ("quickstart", False), ("geo_honest", True)):
+        assert run_command("train", lambda cfg: None, [f"recipe={recipe}", "--help"]) == 0
+        text = capsys.readouterr().out
+        assert ("stage.rollout.group_size" in text) == shown
+        assert ("stage.reward.gate" in text) == shown
+        assert "stage.lr" in text

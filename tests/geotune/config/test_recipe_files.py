@@ -99,3 +99,17 @@ def test_what_belongs_to_a_backbone_goes_with_it() -> None:
     for key in ("path", "max_pixels", "dtype", "gradient_checkpointing"):
         assert tiny[key] != large[key]
     assert tiny.lora == large.lora
+
+
+def test_the_published_values_of_gre() -> None:
+    """Stage 1: updates of 128 at 1e-5 for one epoch. Stages 2 and 3: 8 x 2 x 8 ranks, G = 8, 2,048 tokens, beta .04."""
+    first, second, third = (compose("train", [f"recipe=gre_stage{stage}", "evaluator=null"]) for stage in (1, 2, 3))
+    assert first.data.batch_size * first.trainer.accumulate * 8 == 128
+    assert (first.stage.lr, first.trainer.epochs, first.backbone.dtype) == (1e-5, 1, "bf16")
+    for later in (second, third):
+        assert (later.data.batch_size, later.trainer.accumulate) == (8, 2)
+        assert (later.stage.rollout.group_size, later.stage.rollout.max_new_tokens) == (8, 2048)
+        assert (later.stage.beta, later.stage.loss, later.stage.scale) == (0.04, "grpo", "group")
+    assert second.stage.reward.terms.keys() == {"format", "judge"}
+    geodesic = third.stage.reward.terms.geodesic
+    assert (geodesic.kernel, geodesic.theta_km, geodesic.tighten) == ("sigmoid", 750, True)

@@ -11,13 +11,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from geotune.config.parts import DataConfig
+from geotune.backbones.base import Backbone
+from geotune.config.parts import DataConfig, LoraConfig
 from geotune.config.reward import RewardConfig
 from geotune.config.rl import GRPOConfig, RolloutConfig
 from geotune.data.datamodule import GeoData
 from geotune.encoding.collate import collate
 from geotune.records import write_samples
-from geotune.rl.batches import CompletionBatch
+from geotune.rl.batches import CompletionBatch, completion_batch
 from geotune.rl.rewards import Reward
 from geotune.rl.rollout import Roller, slots_of
 from geotune.runs.progress import RunProgress
@@ -321,3 +322,68 @@ def test_completions_depend_on_the_image(load_tiny: Callable[..., Any], city: Ci
         one, two = (backbone.token_logprobs(batch, suppress=True)[batch.owner == number] for number in (0, 1))
     torch.testing.assert_close(one, torch.tensor(group.completions[0].logprobs), atol=1e-5, rtol=0)
     assert (one - two).abs().max() > 1e-3
+
+
+def test_equal_completions_are_one_branch(load_tiny: Callable[..., Any], city: City) -> None:
+    """They are computed once, and the gradient counts each."""
+    backbone = policy(load_tiny)
+    found = roller(backbone, city[0], settings()).roll_out(0, 0).groups
+    group = next(each for each in found if len(each.live) > 1)
+    first, second = group.live[:2]
+    completions = list(group.completions)
+    completions[second] = completions[first]
+    doubled = replace(group, completions=tuple(completions))
+    tree, rows = (completion_batch([doubled], backbone.encoder, prefix_tree=t, stand_in=None) for t in (True, False))
+    distinct = {doubled.completions[number].tokens for number in doubled.live}
+    assert tree.input_ids.numel() == group.prompt.length + sum(map(len, distinct))
+    assert tree.labels.tolist() == rows.labels.tolist()
+
+
+def test_without_beta_no_reference_is_kept_or_computed(
+    load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[bool] = []
+    own = Backbone.over_logits
+
+    def counted(self: Any, *args: Any) -> torch.Tensor:
+        passes.append(torch.is_grad_enabled())
+        return own(self, *args)
+
+    monkeypatch.setattr(Backbone, "over_logits", counted)
+    backbone = policy(load_tiny)
+    stage, _ = run(backbone, city[0], settings(), updates=2)
+    assert passes == [True, True]
+    assert "start" not in stage.extra_state()
+    with pytest.raises(KeyError):
+        backbone.copy_of("start")
+
+
+def test_the_defaults_are_those_that_the_documentation_recommends() -> None:
+    config = GRPOConfig(reward=reward_options())
+    assert (config.rollout.group_size, config.rollout.temperature, config.rollout.max_draws) == (8, 1.0, 1)
+    assert (config.loss, config.beta, config.scale, config.spread) == ("dr_grpo", 0.0, "none", 0.0)
+    assert (config.lr, config.warmup, config.schedule, config.updates_per_rollout) == (1e-5, 10, "constant", 1)
+    assert (LoraConfig().r, LoraConfig().alpha, LoraConfig().target) == (8, 32, "all-linear")
+
+
+def test_the_time_of_a_rollout_is_not_time_that_was_waited_for_data(load_tiny: Callable[..., Any], city: City) -> None:
+    _, seen = run(policy(load_tiny), city[0], settings(), batch_size=4, accumulate=2, updates=2)
+    own = [batch.own_seconds for batch in seen.batches]
+    assert own[0] > 0
+    assert own[2] > 0
+    assert own[1] == own[3] == 0
+    assert seen.batches[0].figures["rollout_seconds"] == pytest.approx(own[0])
+
+
+def test_the_batch_that_memory_is_measured_with_is_as_long_as_can_be(load_tiny: Callable[..., Any], city: City) -> None:
+    backbone = policy(load_tiny)
+    data = GeoData(DataConfig(path=str(city[0] / "city.jsonl"), batch_size=4, prefix_tree=False))
+    dataset = data.load(backbone.encoder, seed=3)
+    plan = data.plan(dataset, seed=3, accumulate=2, ranks=1)
+    stage = GRPO(backbone, settings(beta=0.1), RunProgress(Path(), 3))
+    served = stage.training_data(dataset, plan, seed=3, start=0, stop=3, num_workers=0)
+    batch = served.longest_batch(0)
+    assert batch is not None
+    assert len(batch.labels) == 4 * 4 * 12
+    stage.probe_loss(batch).backward()
+    assert all(parameter.grad is not None for parameter in backbone.trained_parameters().values())
