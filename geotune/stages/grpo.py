@@ -121,6 +121,11 @@ class GRPO(Stage):
             lines.append(f"{', '.join(facts)}: {in_one_line(text, LONGEST_PREVIEW)}")
         return "\n".join(lines)
 
+    def begin_rollout(self, rollout: Rollout) -> None:
+        """Forget what belongs to the rollout before, and keep the groups of this one that are to be shown."""
+        self._old.clear()
+        self.kept_groups = rollout.groups[: self.config.kept_groups]
+
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """Return the micro-batch's share of the loss of the update, and sums over its tokens."""
         assert isinstance(batch, CompletionBatch)
@@ -342,8 +347,7 @@ class _Rollouts:
         planned = sum(places) * config.rollout.group_size * config.rollout.max_new_tokens
         counts = update_counts(gather_items([group.live_lengths for group in rollout.groups]), planned)
         figures = rollout_figures(rows) | {"rollout_seconds": mean(gather_items([rollout.seconds]))}
-        stage.kept_groups = rollout.groups[: config.kept_groups]
-        stage._old.clear()
+        stage.begin_rollout(rollout)
         for turn in range(config.updates_per_rollout):
             for number, groups in enumerate(rollout.micro_batches):
                 slot = rollout.slots[number][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from geotune.rl.rewards import Reward
     from geotune.runs.progress import RunProgress
 
+log = logging.getLogger(__name__)
 TABLE = "train/completions"
 TABLE_COLUMNS = ("step", "images", "prompt", "completion", "reward", "km", "why", "id")
 LONGEST_TEXT = 2000
@@ -55,7 +57,10 @@ class CompletionLog(Callback):
         if step % self.every < stage.config.updates_per_rollout:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    log_table(logger, groups, lines, step)
+                    try:
+                        log_table(logger, groups, lines, step)
+                    except Exception as error:  # such as an image that broke meanwhile: a report must not end a run
+                        log.warning("update %d: W&B gets no table of completions (%r); the run goes on", step, error)
 
 
 def completion_lines(group: CompletionGroup, reward: Reward, step: int) -> list[dict[str, Any]]:

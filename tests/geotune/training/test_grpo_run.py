@@ -22,7 +22,7 @@ import geotune
 from geotune.backbones.base import Backbone
 from geotune.config.reward import RewardConfig
 from geotune.config.rl import GRPOConfig, RolloutConfig
-from geotune.errors import ConfigError
+from geotune.errors import BadRecord, ConfigError
 from geotune.rl.guard import Guard
 from geotune.rl.rewards import RewardError
 from geotune.rl.rollout import Roller
@@ -315,6 +315,18 @@ def test_completions_and_figures_are_in_wandb(recipe: Callable[..., Any], tmp_pa
     kept = [line for line in lines_of(run / "completions.jsonl") if line["step"] == 2]
     assert [row[at["completion"]] for row in table["data"]] == [line["text"] for line in kept]
     assert [row[at["reward"]] for row in table["data"]] == pytest.approx([line["reward"] for line in kept])
+
+
+def test_a_table_that_fails_does_not_end_the_run(
+    recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def broken(path: Path) -> None:
+        raise BadRecord("", "the image broke meanwhile")
+
+    monkeypatch.setattr("geotune.training.completions.load_image", broken)
+    train(recipe(stage=stage(), **{"wandb.mode": "offline", "trainer.max_steps": 2}))
+    assert "update 2: W&B gets no table of completions" in caplog.text
+    assert len(lines_of(tmp_path / "run" / "updates.jsonl")) == 2
 
 
 def test_a_dry_run_shows_a_group_with_its_rewards(recipe: Callable[..., Any], capsys: Any) -> None:
