@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import distributions, version
@@ -175,3 +175,11 @@ def verdict(value: float, *, least: float | None = None, most: float | None = No
     if most is not None:
         return f" (target {most:g} at most: {'met' if value <= most else 'missed'})"
     return ""
+
+
+def ratio_lines(ratios: Mapping[str, float], least: Mapping[str, float], most: Mapping[str, float]) -> list[str]:
+    """Return a line per ratio, with whether it meets its target. least, most: the targets by ratio."""
+    return [
+        f"- {name}: {value:.2f}{verdict(value, least=least.get(name), most=most.get(name))}"
+        for name, value in ratios.items()
+    ]

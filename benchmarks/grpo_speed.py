@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contest import Contender, add_arguments, measure, run_bench, verdict
+from benchmarks.contest import Contender, add_arguments, measure, ratio_lines, run_bench
 from benchmarks.material import build_model, build_questions
 from benchmarks.turns import Setup
 from geotune.errors import ConfigError
@@ -97,10 +97,7 @@ def markdown(result: dict[str, Any]) -> str:
         times = [f"{figures[f'{part}_seconds']:.2f} s" for part in ("rollout", "update", "step", "cpu")]
         lines.append(f"| {name} | " + " | ".join([*times, f"{figures['peak_memory_gb']:.2f} GB"]) + " |")
     lines.append("")
-    lines += [
-        f"- {name}: {value:.2f}{verdict(value, least=TARGETS.get(name), most=LIMITS.get(name))}"
-        for name, value in result["ratios"].items()
-    ]
+    lines += ratio_lines(result["ratios"], TARGETS, LIMITS)
     losses = ", ".join(f"{name} {figures['loss_before']:.6f}" for name, figures in result["variants"].items())
     lines.append(f"- loss per token of the same completions before training: {losses}")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contender, add_arguments, measure, run_bench, verdict
+from benchmarks.contest import Contender, add_arguments, measure, ratio_lines, run_bench
 from benchmarks.machine import machine
 from benchmarks.material import QUESTIONS, build_model, build_questions
 from benchmarks.turns import CHECKED, KERNELS, Setup
@@ -94,10 +94,7 @@ def markdown(result: dict[str, Any]) -> str:
             cells.append(f"{figures['mfu']:.1%}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines.append("")
-    lines += [
-        f"- {name}: {value:.2f}{verdict(value, least=TARGETS.get(name), most=LIMITS.get(name))}"
-        for name, value in result["ratios"].items()
-    ]
+    lines += ratio_lines(result["ratios"], TARGETS, LIMITS)
     losses = ", ".join(f"{name} {figures['loss_before']:.6f}" for name, figures in result["variants"].items())
     lines.append(f"- loss of the same {CHECKED} samples before training: {losses}")
     return "\n".join(lines) + "\n"

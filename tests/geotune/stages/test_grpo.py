@@ -24,6 +24,7 @@ from geotune.rl.rollout import Roller, slots_of
 from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.stages.grpo import GRPO
+from tests.geotune.stages.bare_trainer import bare_trainer
 
 City = tuple[Path, list[Sample]]
 
@@ -88,18 +89,7 @@ def run(
     stage = GRPO(backbone, config, RunProgress(Path(), updates))
     served = stage.training_data(dataset, plan, seed=3, start=0, stop=updates, num_workers=0)
     seen = Seen()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        accumulate_grad_batches=accumulate,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-        callbacks=[seen],
-    )
+    trainer = bare_trainer(seen, accumulate=accumulate)
     trainer.fit(stage, datamodule=served)
     assert stage.progress.is_complete
     return stage, seen

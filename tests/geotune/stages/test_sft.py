@@ -26,6 +26,7 @@ from geotune.runs.progress import RunProgress
 from geotune.sample import Sample
 from geotune.stages.base import StepOutput
 from geotune.stages.sft import SFT, nll_sum
+from tests.geotune.stages.bare_trainer import bare_trainer
 
 City = tuple[Path, list[Sample]]
 
@@ -49,18 +50,7 @@ def run(backbone: Any, data: GeoData, *, accumulate: int, updates: int = 1, **st
     progress = RunProgress(Path(), updates)
     module = SFT(backbone, StageConfig(**({"lr": 1e-3, "clip_norm": None, "warmup": 0} | stage)), progress)
     gradients = Gradients()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        accumulate_grad_batches=accumulate,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-        callbacks=[gradients],
-    )
+    trainer = bare_trainer(gradients, accumulate=accumulate)
     trainer.fit(module, datamodule=served)
     assert progress.is_complete
     return gradients.seen
