@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geotune.runs.directory import CHECKPOINTS, checkpoint_steps, evaluations, step_name
+from geotune.runs.directory import CHECKPOINTS, MAP_FILE, checkpoint_steps, evaluations, step_name
 from geotune.runs.figures import figures
 from geotune.runs.suite_results import FAILED, Cell, headline_of, kind_of, rows_of
 from geotune.runs.suite_tables import cell_text, is_comparable
@@ -76,6 +76,13 @@ def best_in_words(run_dir: Path, best: BestCheckpoint) -> str:
     return f"last checkpoint: {run_dir / CHECKPOINTS / step_name(steps[-1])}" if steps else ""
 
 
+def _last_maps(run_dir: Path) -> list[Path]:
+    """Return the world maps of the last evaluation that has any, one for each suite of distances."""
+    maps = [(match.group(1), path) for path in run_dir.glob("maps/*") if (match := MAP_FILE.fullmatch(path.name))]
+    last = max((int(step) for step, _ in maps), default=0)
+    return sorted(path for step, path in maps if int(step) == last)
+
+
 def next_steps(run_dir: Path) -> list[str]:
     """Return what can be done with a run that has ended: its plots to look at, and commands that use its best weights.
 
@@ -83,6 +90,7 @@ def next_steps(run_dir: Path) -> list[str]:
     """
     given = shlex.quote(f"checkpoint={run_dir}")
     lines = [f"plot: {plot}" for plot in sorted(run_dir.glob("accuracy*.png"))]
+    lines += [f"map: {path}" for path in _last_maps(run_dir)]
     lines += [
         f"locate photos: geotune locate {given} image=<file or folder>",
         f"export: geotune export {given} out=<new folder>",

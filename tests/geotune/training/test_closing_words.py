@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def test_the_whole_text(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
     (run / "wandb" / "offline-run-1").mkdir(parents=True)
     (run / "accuracy.png").touch()
+    (run / "maps").mkdir()
+    for name in ("a_step_000000.png", "a_step_000300.png", "b_step_000300.png"):
+        (run / "maps" / name).touch()
     best = BestCheckpoint("geox/mean_accuracy")
     best.step, best.value = 150, 0.83123
     text = closing_words(run, best, updates=300, seconds=312)
@@ -74,6 +78,7 @@ def test_the_whole_text(tmp_path: Path) -> None:
     assert "82.5%" in text
     assert f"best checkpoint: {run}/checkpoints/step_000150 (geox/mean_accuracy 0.8312)\n" in text
     assert f"plot: {run}/accuracy.png\n" in text
+    assert re.findall(r"map: .*/(.*)", text) == ["a_step_000300.png", "b_step_000300.png"]
     commands = [line.partition(": ")[2] for line in text.splitlines() if ": geotune " in line]
     assert [shlex.split(command)[:3] for command in commands] == [
         ["geotune", "locate", f"checkpoint={run}"],
