@@ -35,6 +35,8 @@ SECONDS = 480
 LAST_LINES = 12
 """Number of lines of its log that a failed part shows."""
 
+PYTEST = ("-m", "gpu", "-n", "4", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no")
+
 Reader = Callable[[str, Path], dict[str, Any]]
 """Reads the figures of a part from what it printed and from the file that it was told to write."""
 
@@ -51,11 +53,14 @@ class Part:
         self.read = read
         self.fails = fails
 
-    def run(self, file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-        """Run the part; returns its seconds with its figures, or with the reason why it has none."""
+    def run(self, file: Path, environment: Mapping[str, str], log_file: Path) -> dict[str, Any]:
+        """Run the part; returns its seconds with its figures, or with the reason why it has none.
+
+        file: where the part writes its figures. log_file: where what it prints goes.
+        """
         command = [sys.executable, "-m", *(str(file) if text == "FILE" else text for text in self.arguments)]
         began = time.perf_counter()
-        with tempfile.TemporaryFile("w+") as log:
+        with log_file.open("w+", encoding="utf-8") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -108,25 +113,30 @@ def read_tests(text: str, file: Path) -> dict[str, Any]:
     return {**counts, "not_passed": re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)}
 
 
+def test_files() -> list[str]:
+    """Return the files with tests that need a GPU, so that pytest does not import the others."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.gpu" in file.read_text(encoding="utf-8")]
+
+
 def parts_of(args: argparse.Namespace) -> dict[str, Part]:
     """Return all parts by name."""
     common = ["--model", args.model, "--device", args.device, "--work", str(args.work), "--side", str(args.side)]
     one = "benchmarks.microbatch"
-    speed = ["benchmarks.sft_speed", *common, "--rounds", "1", "--updates", "3", "--out", "FILE"]
-    speed += ["--contenders", *args.contenders, *(["--trl", str(args.trl)] if args.trl else [])]
-    step = ["benchmarks.grpo_speed", *common, "--rounds", "2", "--tokens", str(args.tokens), "--out", "FILE"]
-    step += ["--contenders", "ours", *(name for name in args.contenders if name in grpo_speed.NAMES)]
-    step += ["--trl", str(args.trl)] if args.trl else []
-    tests = ["pytest", "-m", "gpu", "-q", "-rfE", "-p", "no:cacheprovider", "--color=no"]
+    speed = ["benchmarks.sft_speed", *common, "--rounds", "1", "--updates", "3", "--checkpointing", "no"]
+    speed += ["--contenders", *args.contenders]
+    step = ["benchmarks.grpo_speed", *common, "--rounds", "2", "--tokens", str(args.tokens)]
+    step += ["--contenders", *args.grpo_contenders]
+    trl = ["--trl", str(args.trl)] if args.trl else []
     parts = {
-        "training": Part([one, "training", *common], 60, read_last_line),
-        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 35, read_last_line),
-        "training, varlen": Part([one, "training", *common, "--attn", "varlen"], 35, read_last_line),
+        "tests": Part(["pytest", *test_files(), *PYTEST], 85, read_tests, fails=False),
+        "training": Part([one, "training", *common], 50, read_last_line),
+        "speed": Part([*speed, *trl, "--out", "FILE"], 120, read_speed),
+        "a GRPO step": Part([*step, *trl, "--out", "FILE"], 75, read_speed),
         "training, checkpointed": Part([one, "training", *common, "--checkpointing"], 40, read_last_line),
+        "training, kernels=off": Part([one, "training", *common, "--kernels", "off"], 30, read_last_line),
+        "training, flex": Part([one, "training", *common, "--attn", "flex"], 40, read_last_line),
         "answers": Part([one, "answers", *common], 40, read_last_line),
-        "speed": Part(speed, 120, read_speed),
-        "a GRPO step": Part(step, 80, read_speed),
-        "tests": Part(tests, 70, read_tests, fails=False),
     }
     assert sum(part.limit for part in parts.values()) <= SECONDS
     return parts
@@ -163,12 +173,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--contenders",
         nargs="+",
         default=["tree", "plain"],
-        help="contenders of the part speed, and beside ours of a GRPO step",
+        help="contenders of the part speed: %(default)s, trl, ...",
     )
+    parser.add_argument("--grpo-contenders", nargs="+", default=["ours"], help="contenders of a GRPO step")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each completion of a GRPO step")
     parser.add_argument("--trl", type=Path, help="folder that TRL is installed in, unless the environment has it")
     parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; by default all")
     parser.add_argument("--work", type=Path, default=ROOT / "datasets" / "bench", help="folder for data and model")
+    parser.add_argument("--logs", type=Path, help="folder that keeps what each part prints, in <number>.log")
     parser.add_argument("--out", type=Path, help="result file; by default benchmarks/results/gpu.json on a GPU")
     args = parser.parse_args(argv)
     parts = parts_of(args)
@@ -191,11 +203,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "parts": {},
     }
     with tempfile.TemporaryDirectory() as scratch:
+        logs = args.logs or Path(scratch)
+        logs.mkdir(parents=True, exist_ok=True)
         for number, (name, part) in enumerate(parts.items()):
             if args.only and name not in args.only:
                 continue
             print(f"{name}: at most {part.limit} s", file=sys.stderr, flush=True)
-            result["parts"][name] = part.run(Path(scratch, f"{number}.json"), environment)
+            result["parts"][name] = part.run(Path(scratch, f"{number}.json"), environment, logs / f"{number}.log")
             if out is not None:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 write_json(out, result)

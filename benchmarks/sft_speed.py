@@ -137,7 +137,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     on_gpu = args.device == "cuda"
     gpu = machine(args.device).get("gpu")
     variants: dict[str, dict[str, Any]] = {}
-    for checkpointing in (False, True) if on_gpu else (False,):
+    for checkpointing in {"no": (False,), "yes": (True,), "both": (False, True)}[args.checkpointing]:
         setups = setups_of(args, model, questions, checkpointing=checkpointing)
         for contender in measure(setups, args.trl, together=not on_gpu):
             name = contender.setup.name + "_checkpointed" * checkpointing
@@ -155,7 +155,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.sft_speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all; varlen and sdpa only on a GPU")
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, help="default: all; flex and sdpa only on a GPU")
+    parser.add_argument(
+        "--checkpointing",
+        choices=("no", "yes", "both"),
+        help="whether activations are recomputed in the backward pass; default: both on a GPU, no on a CPU",
+    )
     parser.add_argument("--views", type=int, default=8, help="ground views with 39 questions each")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
     parser.add_argument("--updates", type=int, default=2, help="updates per turn")
@@ -163,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tree", type=split, default=(13, 3), help="samples x micro-batches of the tree: 13x3")
     parser.add_argument("--rows", type=split, default=(3, 13), help="the same for plain and trl: 3x13")
     args = parser.parse_args(argv)
+    args.checkpointing = args.checkpointing or ("both" if args.device == "cuda" else "no")
     args.contenders = args.contenders or [name for name in NAMES if name not in KERNELS or args.device == "cuda"]
     return run_bench("sft_speed", args, compare, markdown)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-KERNELS = ("varlen", "sdpa")
+KERNELS = ("flex", "sdpa")
 """Kernels of attention over the tree, on CUDA; a contender of this name is `tree` with this kernel."""
 LEARNING_RATE = 1e-4
 CHECKED = 39

@@ -1,4 +1,4 @@
-"""The attention function that the language models use in transformers: it looks at the type of the mask."""
+"""The attention function of language models and towers in transformers: it looks at the type of the mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from geotune.backbones.branch_attention import BranchMask, branch_attention
-from geotune.backbones.tree_attention import TreeMask, tree_attention
+from geotune.backbones.tree_attention import TreeMask, tree_attention, without_cudnn
 
 NAME = "geotune_tree"
 """Name of the attention function in transformers."""
@@ -31,14 +31,15 @@ def attention_forward(
     if isinstance(attention_mask, BranchMask):
         return branch_attention(query, key, value, attention_mask, module.layer_idx, scale=scaling), None
     if not isinstance(attention_mask, TreeMask):
-        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        with without_cudnn(query):
+            out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
         return out, None
     out = tree_attention(query, key, value, attention_mask, dropout=dropout, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
 def use_own_attention(config: Any) -> None:
-    """Let the language model with the text config `config` accept the masks of this project beside those of SDPA."""
+    """Let the language model or tower of `config` accept the masks of this project beside those of SDPA."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

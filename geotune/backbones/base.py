@@ -137,7 +137,8 @@ class Backbone(nn.Module):
         """Load the weights, let the language model accept prefix trees, and quantize it if requested."""
         model = self._load_weights(config, trust_remote_code)
         if self.attn != "eager":
-            use_own_attention(model.config.get_text_config())  # type: ignore[union-attr, operator]
+            for config in (model.config.get_text_config(), model.config.vision_config):  # type: ignore[union-attr, operator]
+                use_own_attention(config)
         if self.quantized:
             quantize_language_model(model, self.parts, self.dtype)
         use_output_head(model.lm_head)  # type: ignore[arg-type]

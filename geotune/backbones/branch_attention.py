@@ -76,7 +76,7 @@ def kernels_of(device: str, dtype: torch.dtype, size: int) -> Kernels:
     """Return the kernels of a type of device, in `dtype`, for heads of `size`."""
     if device == "cpu":
         return Kernels(flash_on_cpu, None)
-    if size % 8 == 0 and unusable("varlen", device, dtype, size) is None:
+    if unusable("varlen", device, dtype, size) is None:
         return Kernels(flash_on_cuda, CUDA)
     return Kernels(attend_by_hand, None)
 
@@ -274,11 +274,11 @@ class PackedShare(Share):
         self.stack = stack
         device = stack.layers[0][0].device
         below = [rows_below(block, nodes) for block in stack.blocks]
-        queries = Ranges.pack([(rows.start, rows.stop) for rows in below], len(nodes), device)
+        queries = Ranges.pack([(rows.start, rows.stop) for rows in below], device)
         starts = [0, *itertools.accumulate(block.length for block in stack.blocks)]
-        keys = Ranges.pack(list(itertools.pairwise(starts)), starts[-1], device)
+        keys = Ranges.pack(list(itertools.pairwise(starts)), device)
         self.round = Round(queries, keys, causal=False)
-        self.rows = slice(None) if queries.tokens is None else queries.tokens
+        self.rows = queries.tokens
 
     def attend(self, query: torch.Tensor, layer: int, scale: float) -> Partial:
         key, value = self.stack.layers[layer]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers.activations import SiLUActivation
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention, Qwen2MLP, Qwen2RMSNorm, apply_rotary_pos_emb
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5_vl
@@ -25,7 +26,15 @@ from geotune.backbones.window_attention import WindowAttention
 
 LEAST_ROWS = 64
 """With fewer rows, as when answers are generated, calling a compiled kernel takes longer than its work."""
+ALIGNED = 8
+"""Matrix products are about twice as fast on CUDA if rows of weights take a multiple of 16 bytes. The MLPs of
+Qwen2.5-VL's tower have 3,420 hidden numbers, so they are padded with zeros that change no result."""
 log = logging.getLogger(__name__)
+
+
+def is_whole(weight: torch.Tensor) -> bool:
+    """Whether a weight matrix is there as a whole: DeepSpeed's ZeRO-3 and FSDP keep a part of it between its uses."""
+    return weight.ndim == 2 and not isinstance(weight, DTensor)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -96,15 +105,32 @@ class _Norm(_Compiled):
 
 
 class _GatedMLP(_Compiled):
-    gate_proj: nn.Module
-    up_proj: nn.Module
-    down_proj: nn.Module
+    gate_proj: nn.Linear
+    up_proj: nn.Linear
+    down_proj: nn.Linear
 
     def forward(self, hidden_states: torch.Tensor) -> Any:
         if not isinstance(self.act_fn, SiLUActivation) or not self.takes(hidden_states.flatten(0, -2)):
             return super().forward(hidden_states)
-        gate, up = self.gate_proj(hidden_states), self.up_proj(hidden_states)
-        return self.down_proj(compiled(swiglu)(gate.flatten(0, -2), up.flatten(0, -2)).view_as(gate))
+        gate_proj, up_proj, down_proj = self._projections()
+        gate, up = gate_proj(hidden_states), up_proj(hidden_states)
+        return down_proj(compiled(swiglu)(gate.flatten(0, -2), up.flatten(0, -2)).view_as(gate))
+
+    def _projections(self) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+        """Gate, up and down projection; see `ALIGNED`."""
+        layers = [self.gate_proj, self.up_proj, self.down_proj]
+        if any(type(layer) is not nn.Linear or not is_whole(layer.weight) for layer in layers):
+            return layers  # type: ignore[return-value]  # they have adapters, are quantized or sharded
+        missing = -self.up_proj.out_features % ALIGNED
+        if not missing:
+            return layers  # type: ignore[return-value]
+        wider: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        for layer, sides in zip(layers, ((0, 0, 0, missing), (0, 0, 0, missing), (0, missing)), strict=True):
+            bias = layer.bias
+            if bias is not None and layer is not self.down_proj:
+                bias = nn.functional.pad(bias, (0, missing))
+            wider.append(partial(nn.functional.linear, weight=nn.functional.pad(layer.weight, sides), bias=bias))
+        return wider
 
 
 class _Attention(_Compiled):

@@ -2,8 +2,8 @@
 
 A tree of 40 questions fills a few percent of its square mask. Here each block of tokens (`attention_blocks`) attends
 only to the keys on its path, so each token costs what it costs in a separate sequence, and no square mask is built. On
-CUDA this is one FlexAttention kernel for the whole tree, one call of a flash kernel per depth of the tree
-(`varlen_attention`), or one call of SDPA per block; `tree_kernel` chooses.
+CUDA this is one call of a flash kernel per depth of the tree (`varlen_attention`), one FlexAttention kernel for the
+whole tree, or one call of SDPA per block; `tree_kernel` chooses.
 
 On the CPU the keys of a path are not concatenated. The tokens of a block's subtree follow the block directly and see
 all of it, so one flash kernel attends from the subtree to the block. A token's partial outputs, from its own block and
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -202,7 +202,7 @@ def tree_kernel(attn: str, device: str, dtype: torch.dtype, size: int, compiles:
         return "shared"
     if attn == "sdpa":
         return "paths"
-    reasons = {kernel: unusable(kernel, device, dtype, size) for kernel in ("flex", "varlen")}
+    reasons = {kernel: unusable(kernel, device, dtype, size) for kernel in ("varlen", "flex")}
     if attn in reasons:
         if reason := reasons[attn]:
             raise ConfigError(Problem("backbone.attn", attn, reason, "set backbone.attn=auto"))
@@ -226,9 +226,16 @@ def unusable(kernel: str, device: str, dtype: torch.dtype, size: int) -> str | N
         return f"it does not take {dtype}"
     if size > LARGEST_HEAD:
         return f"it takes heads of at most {LARGEST_HEAD} numbers, and the model's have {size}"
+    if kernel == "varlen" and size % 8:
+        return f"it takes heads of a multiple of 8 numbers, and the model's have {size}"
     if kernel == "varlen" and torch.cuda.get_device_capability() < (8, 0):
         return "it needs compute capability 8.0 (Ampere) or later"
     return None
+
+
+def without_cudnn(query: torch.Tensor) -> AbstractContextManager[None]:
+    """Context in which SDPA does not choose cuDNN, which builds a plan for every new shape: batches are all new."""
+    return sdpa_kernel(WITHOUT_CUDNN) if query.is_cuda else nullcontext()
 
 
 def attention_dtype(tensor: torch.Tensor) -> torch.dtype:
@@ -305,8 +312,7 @@ def path_attention(
     # One split for all blocks: each slice of the whole tensor would get a gradient of full size.
     queries, keys, values = (tensor.split(sizes, dim=2) for tensor in (query, key, value))
     outputs = []
-    # cuDNN builds a plan for every new shape, and nearly every block has one of its own.
-    with sdpa_kernel(WITHOUT_CUDNN) if query.is_cuda else nullcontext():
+    with without_cudnn(query):
         for number, block in enumerate(mask.blocks):
             path = (*block.ancestors, number)
             before = sum(sizes[ancestor] for ancestor in block.ancestors)

@@ -22,26 +22,35 @@ from geotune.encoding.prefix_tree import AttentionBlock
 class Ranges:
     """Ranges of tokens, packed one after another."""
 
-    tokens: torch.Tensor | None
-    """Indices of the packed tokens, int64 (tokens,); None if they are all tokens in order."""
+    tokens: slice | torch.Tensor
+    """The packed tokens: a slice if they follow each other in the sequence, which spares a copy, else their indices,
+    int64 (tokens,)."""
     ends: torch.Tensor
     """Boundaries of the packed ranges, int32 (ranges + 1,)."""
     longest: int
     """Number of tokens of the longest range."""
 
     @classmethod
-    def pack(cls, ranges: Sequence[tuple[int, int]], total: int, device: torch.device) -> Ranges:
-        """Pack ranges [start, stop) of a sequence of `total` tokens."""
+    def pack(cls, ranges: Sequence[tuple[int, int]], device: torch.device) -> Ranges:
+        """Pack ranges [start, stop) of a sequence, which ascend and do not overlap."""
         sizes = [stop - start for start, stop in ranges]
         ends = torch.tensor([0, *itertools.accumulate(sizes)], dtype=torch.int32)
-        tokens = None
-        if sum(sizes) < total:
+        first, last = ranges[0][0], ranges[-1][1]
+        tokens: slice | torch.Tensor = slice(first, last)
+        if sum(sizes) < last - first:
             tokens = torch.cat([torch.arange(start, stop) for start, stop in ranges]).to(device)
         return cls(tokens, ends.to(device), max(sizes))
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the packed rows of `tensor`."""
-        return tensor if self.tokens is None else tensor[self.tokens]
+        """Return the packed rows of `tensor`; a view if they follow each other."""
+        return tensor[self.tokens]
+
+    def add(self, total: torch.Tensor, part: torch.Tensor) -> None:
+        """Add `part`, of the packed rows, to the rows of `total` in place."""
+        if isinstance(self.tokens, slice):
+            total[self.tokens] += part
+        else:
+            total.index_add_(0, self.tokens, part.to(total.dtype))
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,7 @@ def rounds_of(blocks: Sequence[AttentionBlock], subtree_ends: Sequence[int], dev
 
     blocks: the blocks of the sequence. subtree_ends: for each of them the index after the last token that sees it.
     """
-    total = blocks[-1].stop
-    own = Ranges.pack([(block.start, block.stop) for block in blocks], total, device)
+    own = Ranges.pack([(block.start, block.stop) for block in blocks], device)
     rounds = [Round(own, own, causal=True)]
     by_depth: dict[int, list[tuple[AttentionBlock, int]]] = {}
     for block, end in zip(blocks, subtree_ends, strict=True):
@@ -73,7 +81,7 @@ def rounds_of(blocks: Sequence[AttentionBlock], subtree_ends: Sequence[int], dev
     for _, parents in sorted(by_depth.items()):
         queries = [(block.stop, end) for block, end in parents]
         keys = [(block.start, block.stop) for block, _ in parents]
-        rounds.append(Round(Ranges.pack(queries, total, device), Ranges.pack(keys, total, device), causal=False))
+        rounds.append(Round(Ranges.pack(queries, device), Ranges.pack(keys, device), causal=False))
     return tuple(rounds)
 
 
@@ -150,10 +158,11 @@ class _VarlenAttention(torch.autograd.Function):
         for turn in others:
             rows, keys = turn.queries, turn.keys
             share, more = kernel.forward(rows.of(query), keys.of(key), keys.of(value), turn, scale)
-            tokens = slice(None) if rows.tokens is None else rows.tokens
-            before = log_sums[:, tokens]
-            out[tokens] = out[tokens].lerp(share.float(), (more - before).sigmoid().T[..., None])
-            log_sums[:, tokens] = torch.logaddexp(before, more)
+            before = log_sums[:, rows.tokens]
+            merged = rows.of(out).lerp_(share.float(), (more - before).sigmoid().T[..., None])
+            if isinstance(rows.tokens, torch.Tensor):  # else it is a view of `out`
+                out[rows.tokens] = merged
+            log_sums[:, rows.tokens] = torch.logaddexp(before, more)
         out = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, out, log_sums)
         ctx.rounds, ctx.scale, ctx.kernel = rounds, scale, kernel
@@ -167,14 +176,13 @@ class _VarlenAttention(torch.autograd.Function):
         totals: list[torch.Tensor] = []
         for turn in ctx.rounds:
             rows, keys = turn.queries, turn.keys
-            of_rows = log_sums if rows.tokens is None else log_sums[:, rows.tokens]
             parts = ctx.kernel.backward(
                 rows.of(gradient),
                 rows.of(query),
                 keys.of(key),
                 keys.of(value),
                 rows.of(out),
-                of_rows,
+                log_sums[:, rows.tokens],
                 turn,
                 ctx.scale,
             )
@@ -182,10 +190,7 @@ class _VarlenAttention(torch.autograd.Function):
                 totals = [part.float() if len(ctx.rounds) > 1 else part for part in parts]
                 continue
             for total, part, where in zip(totals, parts, (rows, keys, keys), strict=True):
-                if where.tokens is None:
-                    total += part
-                else:
-                    total.index_add_(0, where.tokens, part.to(total.dtype))
+                where.add(total, part)
         return (*(total.to(query.dtype) for total in totals), None, None, None)
 
 

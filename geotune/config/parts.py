@@ -53,9 +53,10 @@ class BackboneConfig(PartOptions):
     dtype: Literal["bf16", "float32"] = "bf16"
     """Precision of the frozen weights and of the forward pass."""
     attn: Literal["auto", "flex", "varlen", "sdpa", "eager"] = "auto"
-    """Attention implementation. For prefix trees on CUDA: FlexAttention (flex, compiled at its first use), flash
-    kernels depth by depth (varlen), or SDPA block by block (sdpa, slow); auto takes the first of them that works. On
-    the CPU, and for anything but trees, these four are the same. eager is slow and meant for comparisons."""
+    """Attention implementation. For prefix trees on CUDA: flash kernels depth by depth (varlen, in bf16 alone),
+    FlexAttention (flex, compiled at its first use), or SDPA block by block (sdpa, slow); auto takes the first of them
+    that works. On the CPU, and for anything but trees, these four are the same. eager is slow and meant for
+    comparisons."""
     kernels: Literal["auto", "compile", "off"] = "auto"
     """Norms, rotary positions and gated MLPs: compiled by torch.compile (compile), as transformers has them (off), or
     compiled on CUDA alone (auto). The first updates wait for the compiler."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import ROOT, Part, main, read_last_line, read_tests
+from benchmarks.gpu import test_files as files_for_gpus
 
 
 def test_the_micro_batch_taken_apart_answers_and_a_grpo_step(
@@ -49,7 +50,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
     ],
 )
 def test_a_part_without_figures_says_why(tmp_path: Path, arguments: list[str], limit: int, reason: str) -> None:
-    result = Part(arguments, limit, read_last_line).run(tmp_path / "none.json", dict(os.environ))
+    result = Part(arguments, limit, read_last_line).run(tmp_path / "none.json", dict(os.environ), tmp_path / "log")
     assert result["failed"] == reason
     assert isinstance(result["log"], list)
 
@@ -78,3 +79,9 @@ def test_trl_survives_a_wandb_that_cannot_be_imported(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "wandb can't be imported" in done.stderr
+
+
+def test_all_files_with_tests_for_gpus_are_found() -> None:
+    marker = "mark" + ".gpu"
+    files = [path for path in (ROOT / "tests").rglob("*.py") if marker in path.read_text(encoding="utf-8")]
+    assert sorted(files_for_gpus()) == sorted(str(path.relative_to(ROOT)) for path in files)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig as PeftConfig
+from peft.tuners.lora.layer import Linear as LoraLinear
 from torch._dynamo.utils import counters
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLMLP
 
 from geotune.backbones import kernels
-from geotune.backbones.kernels import LEAST_ROWS, compiles, swiglu
+from geotune.backbones.kernels import LEAST_ROWS, compiles, swiglu, use_kernels
 from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import collate, collate_tree
 from geotune.sample import Sample
@@ -166,3 +170,38 @@ def test_swiglu_in_bf16_rounds_once() -> None:
     gate, up = torch.randn(2, 100, 8, dtype=torch.bfloat16)
     exact = torch.nn.functional.silu(gate.double()) * up.double()
     torch.testing.assert_close(swiglu(gate, up), exact.to(torch.bfloat16), atol=1e-9, rtol=2**-8)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [40, 44])
+def test_an_mlp_of_any_size_is_that_of_the_plain_module(size: int, device: str) -> None:
+    """Sizes that are no multiple of 8 are padded, without a trace in results, gradients and names."""
+    config = SimpleNamespace(hidden_size=24, intermediate_size=size, hidden_act="silu")
+    torch.manual_seed(0)
+    module: Any = Qwen2_5_VLMLP(config, bias=True).to(device)
+    rows = torch.randn(2, LEAST_ROWS, 24, device=device, requires_grad=True)
+    inputs = [rows, *module.parameters()]
+    wanted = module(rows)
+    expected = torch.autograd.grad(wanted.square().sum(), inputs)
+    names = list(module.state_dict())
+    use_kernels(module, None)
+    assert [layer is own for layer, own in zip(module._projections(), module.children(), strict=False)] == (
+        [size == 40] * 3
+    )
+    found = module(rows)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    gradients = torch.autograd.grad(found.square().sum(), inputs)
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4)
+    assert list(module.state_dict()) == names
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_layers_with_adapters_are_not_padded(device: str) -> None:
+    config = SimpleNamespace(hidden_size=24, intermediate_size=44, hidden_act="silu")
+    module: Any = Qwen2_5_VLMLP(config, bias=True)
+    module.up_proj = LoraLinear(module.up_proj, "default", PeftConfig(r=2), r=2, lora_alpha=4)
+    module.to(device)
+    use_kernels(module, None)
+    assert module._projections() == [module.gate_proj, module.up_proj, module.down_proj]
+    module(torch.randn(LEAST_ROWS, 24, device=device))

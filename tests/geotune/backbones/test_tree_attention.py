@@ -190,8 +190,10 @@ def test_flex_attention_reads_every_visible_tile(subtree_end: np.ndarray) -> Non
     [
         ("auto", "cpu", torch.float32, 8, "shared"),
         ("flex", "cpu", torch.bfloat16, 8, "shared"),
-        ("auto", "cuda", torch.bfloat16, 128, "flex"),
+        ("auto", "cuda", torch.bfloat16, 128, "varlen"),
+        ("auto", "cuda", torch.bfloat16, 36, "flex"),
         ("auto", "cuda", torch.float32, 8, "flex"),
+        ("flex", "cuda", torch.bfloat16, 128, "flex"),
         ("sdpa", "cuda", torch.bfloat16, 128, "paths"),
         ("auto", "mps", torch.float32, 64, "paths"),
         ("auto", "cuda", torch.float64, 64, "paths"),
@@ -232,6 +234,7 @@ def test_prompts_are_read_without_a_kernel_that_must_be_compiled(
         ("flex", "cuda", torch.float64, 64, "does not take torch.float64"),
         ("varlen", "cuda", torch.float32, 64, "does not take torch.float32"),
         ("varlen", "cuda", torch.bfloat16, 512, "at most 256 numbers"),
+        ("varlen", "cuda", torch.bfloat16, 36, "a multiple of 8 numbers"),
         ("varlen", "cuda", torch.bfloat16, 64, "compute capability"),
     ],
 )
