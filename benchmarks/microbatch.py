@@ -5,11 +5,11 @@
 
     python -m benchmarks.microbatch training --model deep --device cpu --dtype bf16 --kernels compile
 
-Both print one line of JSON. `training` takes a prefix tree of 13 questions apart: image features, forward pass of the
-language model, backward pass; it counts what is launched and names the ten most expensive kernels (on a CPU:
-operators). On a CPU, a launch is an operator that computes or copies something, or a compiled kernel; those of
-attention over the tree, which the CPU reads block by block, count apart. `answers` has 64 questions answered in the
-modes generate and choice.
+Both print a line of JSON. `training` takes a prefix tree of 13 questions apart: image features, forward pass of the
+language model, backward pass. It prints the times first, then a second line with what is launched and the ten most
+expensive kernels (on a CPU: operators). On a CPU, a launch is an operator that computes or copies something, or a
+compiled kernel; those of attention over the tree, which the CPU reads block by block, count apart. `answers` has 64
+questions answered in the modes generate and choice.
 """
 
 from __future__ import annotations
@@ -147,6 +147,18 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
     times = [[timer(part) for part in (tower, forward, backward)] for _ in range(REPEATS)]
     of_tower, of_forward, of_backward = (statistics.median(column) for column in zip(*times, strict=True))
     on_gpu = args.device == "cuda"
+    together = of_forward + of_backward
+    figures = {
+        "samples": TREE,
+        "images": len(batch.images),
+        "tokens": batch.tokens,
+        "tower_ms": round(of_tower, 1),
+        "forward_ms": round(of_forward, 1),
+        "backward_ms": round(of_backward, 1),
+        "tokens_per_second": round(batch.tokens / together * 1e3),
+        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
+    }
+    print(json.dumps(figures), flush=True)
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiler:
         forward(), backward()
         timer._wait()
@@ -155,18 +167,9 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
     cost = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     expensive = sorted(kernels, key=lambda event: -getattr(event, cost))[:10]
     launched: Any = sum(event.count for event in events if event.key.startswith(("cudaLaunch", "cuLaunch")))
-    together = of_forward + of_backward
-    return {
-        "samples": TREE,
-        "images": len(batch.images),
-        "tokens": batch.tokens,
-        "tower_ms": round(of_tower, 1),
-        "forward_ms": round(of_forward, 1),
-        "backward_ms": round(of_backward, 1),
-        "tokens_per_second": round(batch.tokens / together * 1e3),
+    return figures | {
         "launches": launched if on_gpu else launches_on_cpu(profiler),
         "ten_most_expensive_ms": {event.key[:90]: round(getattr(event, cost) / 1e3, 2) for event in expensive},
-        "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,
     }
 
 

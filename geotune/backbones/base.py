@@ -335,8 +335,9 @@ class Backbone(nn.Module):
     def evaluation_mode(self) -> Iterator[None]:
         """Context for generating and scoring: evaluation mode, no autograd, and image features are cached.
 
-        Float32 adapters are merged into the weights meanwhile. The training mode is restored at the end. Cached
-        features outlive the context only if tower and projector are frozen. Nested, it changes nothing.
+        Float32 adapters are merged into the weights meanwhile; others are cast once, when the context begins. The
+        training mode is restored at the end. Cached features outlive the context only if tower and projector are
+        frozen. Nested, it changes nothing.
         """
         if self._evaluating:
             with torch.no_grad(), self._autocast():
@@ -396,8 +397,12 @@ class Backbone(nn.Module):
         return self.has_adapter and self.dtype == torch.float32 and not self.quantized
 
     def _merged_adapters(self) -> AbstractContextManager[None]:
-        """Context with merged adapters where merging is exact enough, else an empty context."""
-        return merged_adapters(self.base) if self._merges else nullcontext()
+        """Context with merged adapters where merging is exact enough, else with adapters that are cast only once."""
+        from geotune.backbones.fused_lora import fixed_adapters
+
+        if self._merges:
+            return merged_adapters(self.base)
+        return fixed_adapters(self.base) if self.has_adapter else nullcontext()
 
     def trainable_summary(self) -> list[tuple[str, int]]:
         """Trainable parameters as (pattern of names, number of parameters)."""

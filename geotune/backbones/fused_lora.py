@@ -9,7 +9,8 @@ are cast together, whenever a forward pass of the part with gradients begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,19 @@ class Operands:
     ranks: list[int]
     scale: float
 
+    def of(self, number: int) -> Operands:
+        """Return what the layer `number` alone computes with."""
+        a = self.a.split(self.ranks)[number]
+        return Operands([self.frozen[number]], a, [self.bs[number]], [self.ranks[number]], self.scale)
+
+    def products(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Scaled products of x (N, in) with all A, (N, sum of ranks), and the output (N, out) of each layer."""
+        low = (x @ self.a.T).mul_(self.scale)
+        return low, tuple(
+            nn.functional.linear(x, weight, bias).addmm_(part, b.T)
+            for (weight, bias), part, b in zip(self.frozen, low.split(self.ranks, 1), self.bs, strict=True)
+        )
+
 
 class _LoraProducts(torch.autograd.Function):
     """x W^T + b + scale (x A^T) B^T for x (N, in) and each layer of `operands`, whose W and b are frozen.
@@ -48,13 +62,10 @@ class _LoraProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, operands: Operands, *adapters: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        low = (x @ operands.a.T).mul_(operands.scale)
+        low, outputs = operands.products(x)
         ctx.save_for_backward(x, low, operands.a, *operands.bs, *(weight for weight, _ in operands.frozen))
         ctx.scale, ctx.ranks = operands.scale, operands.ranks
-        return tuple(
-            nn.functional.linear(x, weight, bias).addmm_(part, b.T)
-            for (weight, bias), part, b in zip(operands.frozen, low.split(ctx.ranks, 1), operands.bs, strict=True)
-        )
+        return outputs
 
     @staticmethod
     @once_differentiable
@@ -82,7 +93,7 @@ class FusedLinear(Linear):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Output (..., out) for x (..., in), as `Linear.forward` computes it."""
-        if args or kwargs or not self.is_plain():
+        if args or kwargs or not (self.siblings.fixed or self.is_plain()):
             out: torch.Tensor = super().forward(x, *args, **kwargs)
             return out
         return self.siblings.output(self, x)
@@ -132,6 +143,14 @@ class Siblings:
         self._outputs: dict[FusedLinear, torch.Tensor] = {}
         self._cast: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._cast_from: list[int] = []
+        self.fixed: Operands | None = None
+        """What all layers compute with while `fixed_adapters` holds."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether no strategy shards weights or adapters."""
+        tensors = [*self.adapters, *(base.weight for base in _bases(self.layers))]
+        return not any(isinstance(tensor, DTensor) for tensor in tensors)
 
     @property
     def plain(self) -> bool:
@@ -169,16 +188,26 @@ class Siblings:
         if self._input is x and self._version == version and layer in self._outputs:
             out = self._outputs.pop(layer)
         else:
-            chosen = self.layers if layer is self.layers[0] and self.plain else (layer,)
-            operands = self._operands(chosen, _computing_dtype(layer))
-            lows, highs = zip(*(each.adapter for each in chosen), strict=True)
-            products = _LoraProducts.apply(x.flatten(0, -2).to(operands.a.dtype), operands, *lows, *highs)
+            first = layer is self.layers[0]
+            chosen = self.layers if first and (self.fixed or self.plain) else (layer,)
+            if self.fixed is not None:
+                operands = self.fixed if first else self.fixed.of(self.layers.index(layer))
+                _, products = operands.products(x.flatten(0, -2).to(operands.a.dtype))
+            else:
+                operands = self._operands(chosen, _computing_dtype(layer))
+                lows, highs = zip(*(each.adapter for each in chosen), strict=True)
+                products = _LoraProducts.apply(x.flatten(0, -2).to(operands.a.dtype), operands, *lows, *highs)
             out, *others = (product.view(*x.shape[:-1], -1) for product in products)
             self._outputs = dict(zip(chosen[1:], others, strict=True))
             self._input, self._version = x, version
         if not self._outputs:
             self._input = None
         return out
+
+    def fix(self) -> None:
+        """Compute with weights and adapters as they are now, if the layers can be computed together."""
+        if self.plain and self.whole:
+            self.fixed = self._operands(self.layers, _computing_dtype(self.layers[0]))
 
     def _operands(self, chosen: Sequence[FusedLinear], dtype: torch.dtype) -> Operands:
         """What the `chosen` layers compute with in `dtype`: all layers, or one of them."""
@@ -239,6 +268,22 @@ class CastAdapters:
         parts = iter(flat.to(_computing_dtype(groups[0].layers[0])).split([size for each in sizes for size in each]))
         for group, own in zip(groups, sizes, strict=True):
             group.take([next(parts) for _ in own])
+
+
+@contextmanager
+def fixed_adapters(model: nn.Module) -> Iterator[None]:
+    """Context without autograd in which the fused layers of `model` check and cast their adapters only once.
+
+    When answers are generated, that would otherwise take as long for each token as all products of a layer.
+    """
+    groups = {id(layer.siblings): layer.siblings for layer in model.modules() if isinstance(layer, FusedLinear)}
+    try:
+        for group in groups.values():
+            group.fix()
+        yield
+    finally:
+        for group in groups.values():
+            group.fixed = None
 
 
 def fuse_lora(model: nn.Module, parts: Parts) -> None:

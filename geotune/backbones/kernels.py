@@ -126,7 +126,7 @@ class _GatedMLP(_Compiled):
             return layers  # type: ignore[return-value]
         wider: list[Callable[[torch.Tensor], torch.Tensor]] = []
         for layer, sides in zip(layers, ((0, 0, 0, missing), (0, 0, 0, missing), (0, missing)), strict=True):
-            bias = layer.bias
+            bias: torch.Tensor | None = layer.bias
             if bias is not None and layer is not self.down_proj:
                 bias = nn.functional.pad(bias, (0, missing))
             wider.append(partial(nn.functional.linear, weight=nn.functional.pad(layer.weight, sides), bias=bias))

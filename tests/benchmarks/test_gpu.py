@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import ROOT, Part, main, read_last_line, read_tests
+from benchmarks.gpu import ROOT, Part, main, read_last_line, read_tests, table
 from benchmarks.gpu import test_files as files_for_gpus
 
 
@@ -53,6 +53,15 @@ def test_a_part_without_figures_says_why(tmp_path: Path, arguments: list[str], l
     result = Part(arguments, limit, read_last_line).run(tmp_path / "none.json", dict(os.environ), tmp_path / "log")
     assert result["failed"] == reason
     assert isinstance(result["log"], list)
+
+
+def test_a_part_that_takes_too_long_keeps_what_it_has_measured(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\nprint('{\"tokens\": 3}', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = Part(["slow"], 5, read_last_line).run(tmp_path / "none.json", environment, tmp_path / "log")
+    assert result["failed"] == "took longer than 5 s"
+    assert result["tokens"] == 3
+    assert "tokens: 3" in table({"parts": {"slow": result}})
 
 
 def test_pytests_summary_is_read() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from geotune.backbones.fused_lora import FusedLinear, Siblings
+from geotune.backbones.fused_lora import FusedLinear, Siblings, fixed_adapters
 from geotune.backbones.generation import generate
 from geotune.config.parts import LoraConfig
 from geotune.encoding.collate import collate
@@ -145,3 +145,42 @@ def test_other_passes_before_the_backward_pass_change_no_gradient(
     for name, parameter in backbone.trained_parameters().items():
         wanted = expected[0][f"model.base_model.model.{name}"] + expected[1][f"model.base_model.model.{name}"]
         torch.testing.assert_close(parameter.grad, wanted, rtol=2e-2, atol=1e-2 * float(wanted.abs().max()) + 1e-6)
+
+
+def test_an_evaluation_casts_the_adapters_once_and_computes_the_same(
+    load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, samples = city
+    parts = dict.fromkeys(("tower", "projector", "language_model"), "lora")
+    backbone = load_tiny("qwen", dtype="bf16", lora=LoraConfig(r=3, alpha=7), **parts)
+    batch = collate([backbone.encode(sample.in_folder(folder)) for sample in samples[:2]], backbone.encoder)
+    wanted = []
+    for _ in range(2):
+        randomize_adapters(backbone)
+        for name, parameter in backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.data *= 1 + len(wanted)
+        with torch.no_grad():
+            wanted.append(backbone(batch))
+        checks: list[FusedLinear] = []
+        is_plain = FusedLinear.is_plain
+        with monkeypatch.context() as patch, backbone.evaluation_mode():
+            patch.setattr(FusedLinear, "is_plain", lambda layer: checks.append(layer) or is_plain(layer))  # noqa: B023
+            assert torch.equal(backbone(batch), wanted[-1])
+            assert not checks
+    assert not torch.equal(*wanted), "each evaluation has the adapters of its beginning"
+    _, gradients = outcome(backbone.train(), batch)
+    assert any("lora_A" in name for name in gradients), "training goes on as before"
+
+
+def test_one_layer_alone_computes_the_same_while_adapters_are_fixed(load_tiny: Callable[..., Any]) -> None:
+    backbone = load_tiny("qwen", dtype="bf16")
+    randomize_adapters(backbone)
+    attention = backbone.base.model.language_model.layers[0].self_attn
+    x = torch.randn(2, 3, attention.q_proj.in_features, dtype=torch.bfloat16)
+    with torch.no_grad():
+        wanted = [layer(x.clone()) for layer in (attention.k_proj, attention.v_proj, attention.q_proj)]
+        with fixed_adapters(backbone.base):
+            found = [layer(x.clone()) for layer in (attention.k_proj, attention.v_proj, attention.q_proj)]
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
