@@ -12,10 +12,11 @@ from geotune.backbones.base import Backbone
 from geotune.backbones.decoding import CopiedPrompts, Prompts, TreePrompts, reading_order
 from geotune.backbones.output_head import label_logprobs, leave_out
 from geotune.backbones.sampling import Sampling, TokenChooser, greedy
-from geotune.encoding.collate import collate_options
+from geotune.encoding.collate import collate_options, collate_tree
 from geotune.encoding.segments import Encoded, Segment
 
 if TYPE_CHECKING:
+    from geotune.encoding.collate import Batch
     from geotune.encoding.encoder import Encoder
     from geotune.sample import Sample
 
@@ -151,40 +152,83 @@ def score_options(
     *,
     prefix: Sequence[str] | None = None,
     batch_size: int,
+    tree: bool = True,
 ) -> list[list[float]]:
     """Log-probability of each option of each sample, in the order of `samples` and `options`.
 
     It is the log-probability that the assistant's turn is exactly prefix + option, given that it begins with `prefix`
     (one per sample; None for no prefix): the sum over the tokens after the prefix, including the end of the turn, so
     that an option is not favored for being the beginning of another. Tokens that are never drawn are left out, as in
-    `sample`: the probabilities are those with which the model answers. Tokens that all options of a sample share are
-    encoded once, as a trunk with one branch per option. Raises BadRecord if a sample can't be encoded.
+    `sample`: the probabilities are those with which the model answers.
+
+    tree: whether the samples of a batch are one prefix tree, with the options of each as a trie below it, so that
+    images and whatever else they share are read once. False has a row for each sample instead, the slow twin.
+
+    Raises BadRecord if a sample can't be encoded.
     """
-    encoded = _prompts(backbone, samples)
-    starts = [""] * len(encoded) if prefix is None else list(prefix)
-    trunks: list[Encoded] = []
-    known: list[int] = []
-    branches: list[list[tuple[int, ...]]] = []
-    for prompt, start, texts in zip(encoded, starts, options, strict=True):
-        turns = [(*backbone.encoder.tokens(start + text), backbone.encoder.stop_id) for text in texts]
-        shared = _common_prefix([turn[:-1] for turn in turns])
-        opening = backbone.encoder.tokens(start)
-        known.append(min(shared, _common_prefix([turns[0], opening])))
-        trunk = (Segment("answer", turns[0][:shared]),) if shared else ()
-        trunks.append(Encoded(prompt.id, prompt.segments + trunk))
-        branches.append([turn[shared:] for turn in turns])
-    scores: list[list[float]] = [[] for _ in encoded]
+    encoder = backbone.encoder
+    starts = [""] * len(samples) if prefix is None else list(prefix)
+    questions = []
+    for prompt, start, texts in zip(_prompts(backbone, samples), starts, options, strict=True):
+        turns = [(*encoder.tokens(start + text), encoder.stop_id) for text in texts]
+        questions.append(OptionTurns(prompt, turns, encoder.tokens(start)))
+    scores: list[list[float]] = [[] for _ in questions]
+    prompts = [question.prompt for question in questions]
     with backbone.evaluation_mode():
-        for chosen in similar_batches(trunks, batch_size):
-            batch = collate_options(
-                [trunks[i] for i in chosen], [branches[i] for i in chosen], backbone.encoder, [known[i] for i in chosen]
-            )
+        for chosen in (prompt_batches if tree else similar_batches)(prompts, batch_size):
+            asked = [questions[index] for index in chosen]
+            batch = _option_tree(asked, encoder) if tree else _option_rows(asked, encoder)
             logprobs = backbone.token_logprobs(batch.to(backbone.device), suppress=True).cpu().double()
-            counts = [len(branches[i]) for i in chosen]
+            counts = [len(question.turns) for question in asked]
             sums = torch.zeros(sum(counts), dtype=torch.float64).index_add_(0, batch.owner, logprobs)
             for index, option_scores in zip(chosen, sums.split(counts), strict=True):
                 scores[index] = option_scores.tolist()
     return scores
+
+
+@dataclass(frozen=True)
+class OptionTurns:
+    """A question and its options as tokens."""
+
+    prompt: Encoded
+    """The question."""
+    turns: Sequence[tuple[int, ...]]
+    """The assistant's whole turn for each option, with the token that ends it."""
+    opening: Sequence[int]
+    """The tokens with which the turn is known to begin; the last ones may merge with those of the option."""
+
+    @property
+    def shared(self) -> int:
+        """Number of leading tokens that all turns share."""
+        return _common_prefix([turn[:-1] for turn in self.turns])
+
+    @property
+    def known(self) -> int:
+        """Number of leading tokens that are given, not scored."""
+        return min(self.shared, _common_prefix([self.turns[0], self.opening]))
+
+
+def _option_tree(questions: Sequence[OptionTurns], encoder: Encoder) -> Batch:
+    """Make a batch of one prefix tree, in which each option is a path."""
+    paths = []
+    for question in questions:
+        known = question.known
+        given = (Segment("text", question.turns[0][:known]),) if known else ()
+        for turn in question.turns:
+            # A segment for each token: options part wherever their tokens do.
+            scored = (Segment("answer", (token,)) for token in turn[known:])
+            paths.append(Encoded(question.prompt.id, (*question.prompt.segments, *given, *scored)))
+    return collate_tree(paths, encoder)
+
+
+def _option_rows(questions: Sequence[OptionTurns], encoder: Encoder) -> Batch:
+    """Make a batch of one row for each question: what its options share as a trunk, then one branch per option."""
+    trunks = []
+    for question in questions:
+        trunk = (Segment("answer", question.turns[0][: question.shared]),) if question.shared else ()
+        trunks.append(Encoded(question.prompt.id, question.prompt.segments + trunk))
+    branches = [[turn[question.shared :] for turn in question.turns] for question in questions]
+    return collate_options(trunks, branches, encoder, [question.known for question in questions])
 
 
 def _complete(

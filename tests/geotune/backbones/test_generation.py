@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from geotune.backbones import generation
 from geotune.backbones.generation import generate, score_options
-from geotune.encoding.collate import collate
+from geotune.encoding.collate import collate, collate_tree
+from geotune.encoding.prefix_tree import build_tree
 from geotune.sample import Sample, Turn
 
 City = tuple[Path, list[Sample]]
@@ -71,11 +74,14 @@ def plain_score(stock: Any, backbone: Any, sample: Sample, prefix: str, text: st
 
 @pytest.mark.parametrize("prefix", ["", "The view shows a red block.\n"])
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_scores_equal_separate_sequences(backbone: Any, city: City, prefix: str, batch_size: int, stock: Any) -> None:
+@pytest.mark.parametrize("tree", [True, False])
+def test_scores_equal_separate_sequences(
+    backbone: Any, city: City, prefix: str, batch_size: int, tree: bool, stock: Any
+) -> None:
     samples = [sample.in_folder(city[0]) for sample in city[1]]
     options = [OPTIONS[: 2 + number % 4] for number in range(6)]
     scores = score_options(
-        backbone, samples[:6], options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size
+        backbone, samples[:6], options, prefix=[prefix] * 6 if prefix else None, batch_size=batch_size, tree=tree
     )
     for sample, texts, found in zip(samples, options, scores, strict=False):
         wanted = [plain_score(stock, backbone, sample, prefix, text) for text in texts]
@@ -88,6 +94,36 @@ def test_single_and_empty_options(backbone: Any, city: City, stock: Any) -> None
     assert score == pytest.approx(plain_score(stock, backbone, samples[0], "", "N"), abs=1e-3)
     [[score]] = score_options(backbone, samples[:1], [[""]], batch_size=2)
     assert score == pytest.approx(plain_score(stock, backbone, samples[0], "", ""), abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("family", ["qwen", "internvl"])
+def test_a_tree_of_options_scores_as_rows_do(
+    family: str, dtype: str, load_tiny: Callable[..., Any], city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options that are equal, that begin another one, and that have nothing in common; a question that comes twice."""
+    samples = [sample.in_folder(city[0]) for sample in city[1][:3]]
+    options = [["north", "north east", "north", "n"], ["true", "false"], ["top left", "top", "top right", "bottom"]]
+    backbone = load_tiny(family, dtype=dtype)
+    asked: dict[str, Any] = {"samples": [*samples, samples[0]], "options": [*options, options[0][::-1]]}
+    rows = score_options(backbone, **asked, batch_size=4, tree=False)
+    lengths = []
+
+    def counted(*args: Any) -> Any:
+        batch = collate_tree(*args)
+        lengths.append(batch.input_ids.numel())
+        return batch
+
+    monkeypatch.setattr(generation, "collate_tree", counted)
+    found = score_options(backbone, **asked, batch_size=4)
+    for one, other in zip(found, rows, strict=True):
+        assert one == pytest.approx(other, abs=1e-3 if dtype == "float32" else 0.3)
+    assert found[0][0] == found[0][2]
+    assert found[3] == found[0][::-1]
+    encoded = [backbone.encode(sample, answer=False) for sample in samples]
+    once = build_tree(encoded).length
+    turns = {tuple(backbone.encoder.tokens(text)) for text in itertools.chain(*options)}
+    assert once < sum(lengths) <= once + sum(len(turn) + 1 for turn in turns), "nothing is read twice"
 
 
 def test_scores_see_the_image(backbone: Any, city: City) -> None:
