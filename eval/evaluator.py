@@ -93,14 +93,23 @@ class Evaluator:
         return [sample for batch in batches for sample in batch]
 
     def ask(
-        self, suite: str, answerer: Answerer, *, rank: int = 0, world_size: int = 1, draws: Draws | None = None
+        self,
+        suite: str,
+        answerer: Answerer,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        draws: Draws | None = None,
+        samples: Sequence[Sample] | None = None,
     ) -> Iterator[Outcome]:
         """Ask the questions of process `rank`, and yield their outcomes as they come.
 
-        draws: how answers are drawn; None for the one answer in the suite's mode.
+        draws: how answers are drawn; None for the one answer in the suite's mode. samples: questions of the suite to
+        ask instead, task by task.
         """
+        asked = self.share(suite, rank, world_size) if samples is None else samples
         try:
-            for _, members in groupby(self.share(suite, rank, world_size), key=lambda sample: sample.task):
+            for _, members in groupby(asked, key=lambda sample: sample.task):
                 yield from self._ask(suite, list(members), answerer, draws)
         except BadRecord as error:
             raise ConfigError(f"evaluator.suites.{suite}: {error}; fix or rebuild the dataset") from error
@@ -125,8 +134,7 @@ class Evaluator:
         Raises ConfigError, before anything is asked, if a suite needs scores or draws that the answerer does not give.
         """
         self.prepare()
-        self._check_can_score(answerer)
-        self._check_can_draw(answerer)
+        self.check(answerer)
         entries: dict[str, Any] = {}
         all_predictions: list[Prediction] = []
         started = time.perf_counter()
@@ -140,9 +148,9 @@ class Evaluator:
             count = draw_count(suite) or 1
             by_sample = [drawn[start : start + count] for start in range(0, len(drawn), count)]
             entries[name] = {
-                "answer_mode": self._mode_of_suite(name, samples),
+                "answer_mode": self.mode_of_suite(name),
                 "samples_per_second": len(samples) / seconds,
-                **_measured(name, suite, samples, predictions, by_sample, strict=strict),
+                **self.measured(name, predictions, by_sample, strict=strict),
             }
             all_predictions += predictions + drawn
         # The run's figure is that of the first suite with tasks, so that adding a suite does not change it.
@@ -209,12 +217,33 @@ class Evaluator:
         digest = fingerprint_of(
             json.dumps([kind, own, self.config.max_new_tokens, asked], sort_keys=True, default=_told)
         )
-        return f"{self._mode_of_suite(suite, samples)}, {len(samples):,} questions ({digest})"
+        return f"{self.mode_of_suite(suite)}, {len(samples):,} questions ({digest})"
 
-    def _mode_of_suite(self, suite: str, samples: Sequence[Sample]) -> AnswerMode:
-        """Return the mode of the tasks that have options, else `generate`."""
-        modes = [self.mode_of(suite, get_task(task)) for task in dict.fromkeys(sample.task for sample in samples)]
+    def mode_of_suite(self, suite: str) -> AnswerMode:
+        """Return the mode of a suite's tasks that have options, else `generate`."""
+        tasks = dict.fromkeys(sample.task for sample in self.samples(suite))
+        modes = [self.mode_of(suite, get_task(task)) for task in tasks]
         return next((mode for mode in modes if mode != "generate"), "generate")
+
+    def measured(
+        self,
+        suite: str,
+        predictions: Sequence[Prediction],
+        draws: Sequence[Sequence[Prediction]],
+        *,
+        strict: bool = True,
+    ) -> dict[str, Any]:
+        """Return what an evaluation's file holds of a suite's figures. Asks nothing.
+
+        predictions: one for each question of the suite. draws: for each question the predictions of its draws; empty
+        for a suite without draws. strict: see `run`.
+        """
+        return _measured(suite, self.suites[suite], self.samples(suite), predictions, draws, strict=strict)
+
+    def check(self, answerer: Answerer) -> None:
+        """Raise ConfigError if a suite needs scores or draws that the answerer does not give."""
+        self._check_can_score(answerer)
+        self._check_can_draw(answerer)
 
     def _check_can_score(self, answerer: Answerer) -> None:
         """Raise ConfigError if a suite needs scores that the answerer does not give."""

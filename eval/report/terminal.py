@@ -20,16 +20,15 @@ def evaluation_tables(result: Mapping[str, Any], baseline: Mapping[str, Any] | N
     """Make one table for each suite of an evaluation, as wide as there is room.
 
     Args:
-        result: the evaluation, as in `eval/step_<N>.json`.
+        result: the evaluation, as in `eval/step_<N>.json`; outside training it has no step.
         baseline: the evaluation at step 0, from which the changes are computed. A suite whose answer mode or number
             of questions differs from the baseline's shows no changes.
     """
     earlier = (baseline or {}).get("suites", {})
     tables: list[RenderableType] = []
     for name, entry in result["suites"].items():
-        title = (
-            f"{name} at step {result['step']}: {entry['answer_mode']}, {entry['samples_per_second']:.1f} questions/s"
-        )
+        at = f" at step {result['step']}" if "step" in result else ""
+        title = f"{name}{at}: {entry['answer_mode']}, {entry['samples_per_second']:.1f} questions/s"
         if "failed" in entry:
             tables.append(Text(f"{title}; it could not be measured: {entry['failed']}", style="red"))
         elif not rows_of(entry):

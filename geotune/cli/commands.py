@@ -39,6 +39,7 @@ COMMANDS = {
     "export": Command(
         "geotune.export", "write a checkpoint as an adapter and as a whole model that other libraries can load"
     ),
+    "eval": Command("eval.run", "ask models the questions of suites, and measure the answers"),
     "locate": Command("geotune.locate", "estimate where photos were taken and how certain each estimate is"),
     "reward": Command(
         "geotune.reward",

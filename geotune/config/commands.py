@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from geotune.config.figure_names import suite_name_problems
 from geotune.config.options import Options
-from geotune.config.parts import IdentityPart
+from geotune.config.parts import AnswerMode, IdentityPart
 from geotune.config.reward import RewardConfig
 from geotune.config.rules import above_zero, at_least, is_builder, is_named
 from geotune.errors import ABSENT, Problem
@@ -211,6 +212,57 @@ class LocateConfig(Options):
             yield Problem("top_p", self.top_p, "give a probability above 0 and up to 1")
         yield from at_least("seed", self.seed, 0)
         for key in ("samples", "batch_size", "max_new_tokens", "max_pixels"):
+            yield from at_least(key, getattr(self, key), 1)
+
+
+@dataclass
+class EvalConfig(Options):
+    """Config of `geotune eval`."""
+
+    checkpoint: list[str] = field(default_factory=list)
+    """Models: checkpoints, run folders, exported folders, model folders, hub ids, or names of recipes for their newest
+    runs. An empty list means the embedded backbone without training. A chain means its last finished leg."""
+    suites: dict[str, Any] = field(default_factory=dict)
+    """Suites by name, each a node with `_target_` and its fields; suites=[cross_view] chooses files of recipes/suite/,
+    and suites.cross_view.path=<dataset> sets a field. None means those of each model's recipe."""
+    answer_mode: AnswerMode | None = None
+    """How answers are found, for suites that do not say it: generate, choice or explain_choice; null means as the
+    model's recipe says, else generate."""
+    max_new_tokens: int | None = None
+    """Largest number of tokens of an answer; null means as the model's recipe says, else 256."""
+    batch_size: int = 16
+    """Number of prompts per forward pass."""
+    out: str = "runs/eval"
+    """Folder of all evaluations; each is in <suite>/local-<identity>."""
+    rerun: Literal["missing", "failed"] = "missing"
+    """What to ask in an evaluation that exists: the questions without an answer (missing), or also those whose answer
+    failed (failed). The later answer counts, and the earlier one stays in the file."""
+    base_model: str | None = None
+    """Folder or hub id of the backbone below a checkpoint or an adapter; null means the one that training used."""
+    allow_changes: list[IdentityPart] = field(default_factory=list)
+    """What may differ from the training: weights (of the base model), processor or prompt. The command goes on with a
+    warning; any other difference ends it."""
+    max_pixels: int | None = None
+    """Largest number of pixels of an image; larger images are scaled down. null means the limit of the training."""
+    dtype: Literal["bf16", "float32"] | None = None
+    """Precision of the weights and the forward pass; null means the precision of the training."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Kind of device."""
+    dry_run: bool = False
+    """Show what would be asked, and stop."""
+
+    def check(self) -> Iterator[Problem]:
+        yield from is_named("out", self.out)
+        yield from is_named("base_model", self.base_model)
+        for name in self.checkpoint:
+            yield from is_named("checkpoint", name)
+        if repeated := sorted({name for name in self.checkpoint if self.checkpoint.count(name) > 1}):
+            yield Problem("checkpoint", self.checkpoint, f"{repeated[0]} is named twice", "name each model once")
+        yield from suite_name_problems(self.suites)
+        for name, suite in self.suites.items():
+            if not (isinstance(suite, Mapping) and "_target_" in suite):
+                yield Problem(f"suites.{name}", ABSENT, "this is no suite", "choose one by suites=[<name>]")
+        for key in ("max_new_tokens", "batch_size", "max_pixels"):
             yield from at_least(key, getattr(self, key), 1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from geotune.config.chain_schema import ChainConfig
 from geotune.config.commands import (
     BuildConfig,
+    EvalConfig,
     ExportConfig,
     LocateConfig,
     MergeConfig,
@@ -74,6 +75,10 @@ COMPOSITIONS = {
     "export": Composition(
         ExportConfig,
         example="geotune export checkpoint=runs/quickstart/<date-time> out=exports/quickstart",
+    ),
+    "eval": Composition(
+        EvalConfig,
+        example="geotune eval checkpoint=[runs/quickstart,exports/quickstart]",
     ),
     "locate": Composition(LocateConfig, example="geotune locate checkpoint=exports/quickstart image=photo.jpg"),
     "reward": Composition(
