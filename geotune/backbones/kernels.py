@@ -32,7 +32,7 @@ Qwen2.5-VL's tower have 3,420 hidden numbers, so they are padded with zeros that
 log = logging.getLogger(__name__)
 
 
-def is_whole(weight: torch.Tensor) -> bool:
+def is_gathered(weight: torch.Tensor) -> bool:
     """Whether a weight matrix is there as a whole: DeepSpeed's ZeRO-3 and FSDP keep a part of it between its uses."""
     return weight.ndim == 2 and not isinstance(weight, DTensor)
 
@@ -119,7 +119,7 @@ class _GatedMLP(_Compiled):
     def _projections(self) -> list[Callable[[torch.Tensor], torch.Tensor]]:
         """Gate, up and down projection; see `ALIGNED`."""
         layers = [self.gate_proj, self.up_proj, self.down_proj]
-        if any(type(layer) is not nn.Linear or not is_whole(layer.weight) for layer in layers):
+        if any(type(layer) is not nn.Linear or not is_gathered(layer.weight) for layer in layers):
             return layers  # type: ignore[return-value]  # they have adapters, are quantized or sharded
         missing = -self.up_proj.out_features % ALIGNED
         if not missing:
