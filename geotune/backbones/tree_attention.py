@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -36,10 +36,30 @@ TILE = 128
 LEAST_HEAD, LARGEST_HEAD = 16, 256
 """Smallest size of a head that FlexAttention's kernels take (smaller heads are padded with zeros), and the largest that
 any kernel but SDPA takes."""
+SMALL_SUBTREE = 256
+"""Largest number of tokens of a subtree in which the CPU computes attention at once, under a square mask. Calls for
+each of the many short blocks of answer options would take longer than their work."""
 TreeKernel = Literal["shared", "flex", "varlen", "paths"]
 """Flash kernels of the CPU, FlexAttention, flash kernels of CUDA, or SDPA block by block."""
 WITHOUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 log = logging.getLogger(__name__)
+
+
+class Share(NamedTuple):
+    """A part of the attention over a tree: some tokens attend to themselves, and those below them to all of them."""
+
+    own: slice
+    """The tokens: those of a block, or of a whole subtree."""
+    below: slice
+    """The later tokens that see all of them; empty for a subtree."""
+    mask: torch.Tensor | None
+    """What is added to the scores within a subtree, float32 (1, 1, own, own); None for a block, which is causal."""
+
+
+def _visible(subtree_end: torch.Tensor) -> torch.Tensor:
+    """Boolean (T, T), True where a token (row) may attend to another, given the ends of their subtrees (T,)."""
+    at = torch.arange(len(subtree_end), device=subtree_end.device)
+    return (at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :])
 
 
 class TreeMask:
@@ -63,13 +83,25 @@ class TreeMask:
         """The blocks of the sequence; see `attention_blocks`."""
         return attention_blocks(self.subtree_end.cpu().numpy())
 
-    @property
-    def shares(self) -> list[tuple[slice, slice]]:
-        """For each block the slices of its own tokens and of its subtree's later tokens, which see all of the block."""
-        return [
-            (slice(block.start, block.stop), slice(block.stop, int(self.subtree_end[block.start])))
-            for block in self.blocks
-        ]
+    @cached_property
+    def shares(self) -> list[Share]:
+        """What the CPU computes: a share for each block, or for each small subtree."""
+        ends = self.subtree_end.cpu()
+        shares: list[Share] = []
+        done = 0
+        for block in self.blocks:
+            end = int(ends[block.start])
+            if block.start < done:
+                continue
+            if block.stop < end <= block.start + SMALL_SUBTREE:
+                done = end
+                own = slice(block.start, end)
+                blocked = ~_visible(ends[own] - block.start)
+                mask = torch.zeros(blocked.shape).masked_fill_(blocked, -torch.inf)[None, None]
+                shares.append(Share(own, slice(end, end), mask))
+            else:
+                shares.append(Share(slice(block.start, block.stop), slice(block.stop, end), None))
+        return shares
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
@@ -95,9 +127,7 @@ class TreeMask:
 
     def dense(self) -> torch.Tensor:
         """Boolean (1, 1, T, T), True where a token may attend."""
-        at = torch.arange(len(self.subtree_end), device=self.device)
-        subtree_end = self.subtree_end.to(self.device)
-        return ((at[None, :] <= at[:, None]) & (at[:, None] < subtree_end[None, :]))[None, None]
+        return _visible(self.subtree_end.to(self.device))[None, None]
 
     @cached_property
     def block_mask(self) -> BlockMask:
@@ -144,11 +174,17 @@ class _SharedAttention(torch.autograd.Function):
         key, value = (tensor.expand(-1, groups, -1, -1) for tensor in (key, value))
         out = query.new_empty(length, heads, groups, size, dtype=torch.float32).permute(1, 2, 0, 3)
         log_sums = query.new_empty(heads, groups, length, dtype=torch.float32)
-        for own, _ in mask.shares:
+        for own, _, visible in mask.shares:
             out[:, :, own], log_sums[:, :, own] = flash(
-                query[:, :, own], key[:, :, own], value[:, :, own], 0.0, True, scale=scale
+                query[:, :, own],
+                key[:, :, own],
+                value[:, :, own],
+                0.0,
+                visible is None,
+                attn_mask=visible,
+                scale=scale,
             )
-        for own, below in mask.shares:
+        for own, below, _ in mask.shares:
             if below.start < below.stop:
                 share, more = flash(query[:, :, below], key[:, :, own], value[:, :, own], 0.0, False, scale=scale)
                 before = log_sums[:, :, below]
@@ -168,7 +204,7 @@ class _SharedAttention(torch.autograd.Function):
         for_key, for_value = (torch.empty_like(tensor[:, :1]) for tensor in (key, value))
         # Every token belongs to one block, so the causal round writes every element and the second round adds.
         for causal in (True, False):
-            for own, below in ctx.shares:
+            for own, below, visible in ctx.shares:
                 rows = own if causal else below
                 if rows.start == rows.stop:
                     continue
@@ -177,7 +213,8 @@ class _SharedAttention(torch.autograd.Function):
                     *(tensor[:, :, own] for tensor in (key, value)),
                     *(tensor[:, :, rows] for tensor in (out, log_sums)),
                     0.0,
-                    causal,
+                    causal and visible is None,
+                    attn_mask=visible if causal else None,
                     scale=ctx.scale,
                 )
                 totals = (parts[0], *(part.sum(1, keepdim=True) for part in parts[1:]))
