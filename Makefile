@@ -36,3 +36,4 @@ $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
 bench: $(PEERS)/.installed
 	$(VENV)/bin/python -m benchmarks.sft_speed --trl $(PEERS)
 	$(VENV)/bin/python -m benchmarks.grpo_speed --trl $(PEERS)
+	$(VENV)/bin/python -m benchmarks.eval_speed

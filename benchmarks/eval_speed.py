@@ -33,6 +33,8 @@ ROWS = 13
 """Questions that rows and stock are measured on, and rows of a batch: their speed does not depend on the number."""
 SHORT, LONG = 12, 64
 """Numbers of tokens that are written."""
+TOLERANCE = 1e-3
+"""Largest difference between two log-probabilities of one text."""
 TARGETS = {
     "25m: choice tree/rows": 2.5,
     "25m: generate tree/rows": 2.0,
@@ -51,7 +53,7 @@ PAIRS = (
 
 
 class Variants:
-    """The ways to answer the questions about a view, by name; each returns the number of questions that it answered."""
+    """The ways to answer the questions about a view, by name; each returns what it found for each question."""
 
     def __init__(self, setup: Setup) -> None:
         from transformers import AutoConfig
@@ -60,7 +62,7 @@ class Variants:
         self.backbone.eval()
         suppress_stops(self.backbone)
         self.stock = random_model(AutoConfig.from_pretrained(setup.model), self.backbone.dtype).eval()
-        self.by_name: dict[str, Callable[[list[Sample]], int]] = {
+        self.by_name: dict[str, Callable[[list[Sample]], list[Any]]] = {
             "choice tree": lambda asked: self.choose(asked, tree=True),
             "choice rows": lambda asked: self.choose(asked[:ROWS], tree=False),
             "generate tree": lambda asked: self.write(asked, tree=True),
@@ -69,32 +71,31 @@ class Variants:
             f"stock@{LONG}": lambda asked: self.write_by_stock(asked[:ROWS], LONG),
         }
 
-    def choose(self, asked: list[Sample], *, tree: bool) -> int:
-        """Score the legal answers."""
+    def choose(self, asked: list[Sample], *, tree: bool) -> list[list[float]]:
+        """Return the log-probabilities of the legal answers."""
         from geotune.backbones.generation import score_options
 
         options = [
             [get_task(sample.task).target(option) for option in get_task(sample.task).options] for sample in asked
         ]
-        scores = score_options(self.backbone, asked, options, batch_size=len(asked), tree=tree)
-        return len(scores)
+        return score_options(self.backbone, asked, options, batch_size=len(asked), tree=tree)
 
-    def write(self, asked: list[Sample], *, tree: bool) -> int:
-        """Write `SHORT` tokens to each question."""
+    def write(self, asked: list[Sample], *, tree: bool) -> list[list[int]]:
+        """Return `SHORT` tokens for each question."""
         from geotune.backbones.generation import sample
 
         prompts = [self.backbone.encode(one, answer=False) for one in asked]
         made = sample(self.backbone, prompts, max_new_tokens=SHORT, batch_size=len(asked), tree=tree)
-        assert all(len(completion.tokens) == SHORT for (completion,) in made)
-        return len(made)
+        return [list(completion.tokens) for (completion,) in made]
 
-    def write_by_stock(self, asked: list[Sample], tokens: int) -> int:
-        """Have transformers write tokens to one question after the other."""
+    def write_by_stock(self, asked: list[Sample], tokens: int) -> list[list[int]]:
+        """Return tokens that transformers writes to one question after the other."""
         import torch
 
         from geotune.encoding.collate import collate
 
         encoder, never = self.backbone.encoder, self.backbone.never_drawn.tolist()
+        written = []
         for one in asked:
             batch = collate([self.backbone.encode(one, answer=False)], encoder)
             made = self.stock.generate(
@@ -106,8 +107,19 @@ class Variants:
                 do_sample=False,
                 suppress_tokens=never,
             )
-            assert made.shape[1] == batch.input_ids.shape[1] + tokens
-        return len(asked)
+            written.append(made[0, batch.input_ids.shape[1] :].tolist())
+        return written
+
+
+def check(found: dict[str, list[Any]]) -> None:
+    """Raise RuntimeError unless all variants of a mode found the same for the questions that all were asked."""
+    for one, other in zip(found["choice tree"], found["choice rows"], strict=False):
+        if max(abs(a - b) for a, b in zip(one, other, strict=True)) > TOLERANCE:
+            raise RuntimeError(f"the tree gives the log-probabilities {one}, and rows {other}")
+    for name in ("generate rows", f"stock@{SHORT}", f"stock@{LONG}"):
+        for one, other in zip(found["generate tree"], found[name], strict=False):
+            if one != other[:SHORT]:
+                raise RuntimeError(f"the tree writes the tokens {one}, and {name} {other}")
 
 
 def measure(model: str, args: argparse.Namespace) -> dict[str, list[float]]:
@@ -132,13 +144,15 @@ def measure(model: str, args: argparse.Namespace) -> dict[str, list[float]]:
     with torch.no_grad():
         for number in range(args.rounds + 1):
             asked = samples[number * QUESTIONS : (number + 1) * QUESTIONS]
+            found = {}
             for name, answer in variants.by_name.items():
                 variants.backbone.clear_feature_cache()
                 began = time.perf_counter()
-                count = answer(asked[:2] if number == 0 else asked)  # the first one is a warm-up
+                found[name] = answer(asked[:2] if number == 0 else asked)  # the first round is a warm-up
                 if number:
-                    speeds[name].append(count / (time.perf_counter() - began))
+                    speeds[name].append(len(found[name]) / (time.perf_counter() - began))
                     print(f"{model:>5} {name:>14} {speeds[name][-1]:8.2f} questions/s", flush=True)
+            check(found)
     return speeds
 
 

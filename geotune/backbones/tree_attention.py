@@ -45,7 +45,7 @@ WITHOUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDP
 log = logging.getLogger(__name__)
 
 
-class Share(NamedTuple):
+class TreeShare(NamedTuple):
     """A part of the attention over a tree: some tokens attend to themselves, and those below them to all of them."""
 
     own: slice
@@ -84,10 +84,10 @@ class TreeMask:
         return attention_blocks(self.subtree_end.cpu().numpy())
 
     @cached_property
-    def shares(self) -> list[Share]:
+    def shares(self) -> list[TreeShare]:
         """What the CPU computes: a share for each block, or for each small subtree."""
         ends = self.subtree_end.cpu()
-        shares: list[Share] = []
+        shares: list[TreeShare] = []
         done = 0
         for block in self.blocks:
             end = int(ends[block.start])
@@ -98,9 +98,9 @@ class TreeMask:
                 own = slice(block.start, end)
                 blocked = ~_visible(ends[own] - block.start)
                 mask = torch.zeros(blocked.shape).masked_fill_(blocked, -torch.inf)[None, None]
-                shares.append(Share(own, slice(end, end), mask))
+                shares.append(TreeShare(own, slice(end, end), mask))
             else:
-                shares.append(Share(slice(block.start, block.stop), slice(block.stop, end), None))
+                shares.append(TreeShare(slice(block.start, block.stop), slice(block.stop, end), None))
         return shares
 
     @cached_property
