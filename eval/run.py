@@ -29,7 +29,7 @@ EMBEDDED = "embedded"
 """What the embedded backbone is called."""
 IMAGE_DIGESTS = ".images.json"
 """File in the folder of all evaluations that holds the digests of images."""
-SUITES = re.compile(r"\+{0,2}suites=(?:\[(?P<names>.*)\]|(?P<name>[^\[{].*))")
+SUITES = re.compile(r"\+{0,2}suites=(?!null$)(?:\[(?P<names>.*)\]|(?P<name>[^\[{].*))")
 log = logging.getLogger("eval.run")  # __name__ is __main__ under `python -m`
 
 
@@ -59,7 +59,7 @@ def evaluate(cfg: DictConfig) -> dict[str, dict[str, Any]]:
             log.exception("checkpoint=%s: can't be evaluated", model)
             broken.append(model)
     lacking = sum(result["failed"] + result["missing"] for result in results.values())
-    if broken or (lacking and not cfg.dry_run):
+    if broken or lacking:
         said = (
             [f"{len(broken)} of {len(models)} models can't be evaluated: {', '.join(map(str, broken))}"]
             if broken
@@ -158,6 +158,8 @@ def run(evaluation: Evaluation, cfg: DictConfig, backbone: Backbone) -> dict[str
 
     from eval.answerers.local import LocalAnswerer
     from eval.report.terminal import evaluation_tables
+    from geotune.runs.saved_config import write_config
+    from geotune.system.files import make_folder
 
     answerer = LocalAnswerer(backbone, cfg.batch_size)
     evaluation.evaluator.check(answerer)
@@ -166,6 +168,8 @@ def run(evaluation: Evaluation, cfg: DictConfig, backbone: Backbone) -> dict[str
         for told in evaluation.differences():
             log.info("another evaluation than %s", told)
     log.info("%s", plan_of(evaluation, before, cfg.rerun))
+    make_folder(evaluation.folder, "out")
+    write_config(evaluation.folder, cfg)
     try:
         with torch.no_grad():
             counts = evaluation.ask(answerer, cfg.rerun)

@@ -36,6 +36,7 @@ def test_names_of_suites_are_choices_of_files() -> None:
         "+suite@suites.own=my/own.yaml",
         "batch_size=3",
     ]
+    assert with_suites(["suites=null", "suites={}"]) == ["suites=null", "suites={}"]
     assert with_suites(["suites=distance"]) == ["+suite@suites.distance=distance"]
     assert with_suites(["suites.distance.path=a,b"]) == ["suites.distance.path=a,b"]
 
@@ -51,6 +52,7 @@ def test_the_embedded_backbone_is_asked_once(
     shown = capsys.readouterr().out
     assert "cross_view: generate" in shown
     assert "geoscore" in shown
+    assert len(list(tmp_path.glob("runs/eval/*/local-*/config.yaml"))) == 2
     files = sorted(path.relative_to(tmp_path / "runs/eval").parts[0] for path in tmp_path.rglob("metrics.json"))
     assert files == ["cross_view", "distance"]
     before = {path: path.read_bytes() for path in tmp_path.rglob("outcomes.jsonl")}
