@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geotune.backbones import tree_attention as tree_attention_module
 from geotune.backbones.generation import sample
 from geotune.backbones.tree_attention import (
     TILE,
@@ -57,9 +58,27 @@ def outcome(backbone: Any, batches: list[Any]) -> tuple[torch.Tensor, torch.Tens
     return loss.detach(), torch.cat(logits).detach(), gradients
 
 
+@pytest.fixture(params=[0, 24, 256])
+def small_subtree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Compute attention block by block, within subtrees of some tokens at once, and within whole trees."""
+    monkeypatch.setattr(tree_attention_module, "SMALL_SUBTREE", request.param)
+    return int(request.param)
+
+
+def test_small_subtrees_are_one_share(small_subtree: int) -> None:
+    root, first, second = [60] * 10, [30] * 5 + [22] * 7 + [30] * 8, [60] * 5 + [46] * 11 + [60] * 14
+    mask = TreeMask(torch.tensor([*root, *first, *second]), torch.device("cpu"))
+    owned = [at for share in mask.shares for at in range(60)[share.own]]
+    assert owned == list(range(60)), "each token belongs to one share"
+    squares = [share.own for share in mask.shares if share.mask is not None]
+    assert squares == {0: [], 24: [slice(10, 30)], 256: [slice(0, 60)]}[small_subtree]
+
+
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
 @pytest.mark.parametrize("branches", [1, 2, 5, 8])
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize("small_subtree", [0, 256], indirect=True)
+@pytest.mark.usefixtures("small_subtree")
 def test_tree_equals_separate_samples(
     family: str, branches: int, attn: str, load_tiny: Callable[..., Any], city: City
 ) -> None:
@@ -81,6 +100,7 @@ def test_tree_equals_separate_samples(
 
 
 @pytest.mark.parametrize("family", ["qwen", "internvl"])
+@pytest.mark.usefixtures("small_subtree")
 def test_tree_in_bf16_equals_rows_within_rounding(family: str, load_tiny: Callable[..., Any], city: City) -> None:
     """The mean squared distance from float32 is at most 1.5 times that of the rows."""
     folder, _ = city
@@ -116,6 +136,7 @@ def test_gradient_checkpointing_keeps_the_tree(load_tiny: Callable[..., Any], ci
 
 @pytest.mark.parametrize("attend", [tree_attention, path_attention])
 @pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.usefixtures("small_subtree")
 def test_attention_equals_that_under_the_dense_mask(
     attend: Callable[..., torch.Tensor], groups: int, load_tiny: Callable[..., Any], city: City
 ) -> None:
