@@ -76,6 +76,8 @@ def evaluate_model(cfg: DictConfig, model: str | None) -> dict[str, dict[str, An
     from geotune.locate import device_of
 
     source = find_source(model, hub=True)
+    if model is not None:
+        log.info("checkpoint=%s: %s", model, source.folder)
     evaluator = evaluator_for(cfg, source, model)
     evaluator.prepare()
     changes = {"path": cfg.base_model, "max_pixels": cfg.max_pixels, "dtype": cfg.dtype}
@@ -110,9 +112,9 @@ def evaluator_for(cfg: DictConfig, source: Source, model: str | None) -> Evaluat
                 "name suites, as in suites=[cross_view] suites.cross_view.path=<dataset>",
             )
         )
-    settings = {key: cfg[key] if cfg[key] is not None else recipe.get(key) for key in ("answer_mode", "max_new_tokens")}
-    given = {key: value for key, value in settings.items() if value is not None}
-    return Evaluator(EvaluatorConfig(suites, batch_size=cfg.batch_size, **given))
+    keys = ("answer_mode", "max_new_tokens", "batch_size")
+    settings = {key: cfg[key] if cfg[key] is not None else recipe.get(key) for key in keys}
+    return Evaluator(EvaluatorConfig(suites, **{key: value for key, value in settings.items() if value is not None}))
 
 
 def evaluations_of(cfg: DictConfig, evaluator: Evaluator, backbone: Backbone, model: str) -> list[Evaluation]:
@@ -161,7 +163,7 @@ def run(evaluation: Evaluation, cfg: DictConfig, backbone: Backbone) -> dict[str
     from geotune.runs.saved_config import write_config
     from geotune.system.files import make_folder
 
-    answerer = LocalAnswerer(backbone, cfg.batch_size)
+    answerer = LocalAnswerer(backbone, evaluation.evaluator.config.batch_size)
     evaluation.evaluator.check(answerer)
     before = evaluation.read()
     if not before.answered + before.failed:

@@ -230,8 +230,8 @@ class EvalConfig(Options):
     model's recipe says, else generate."""
     max_new_tokens: int | None = None
     """Largest number of tokens of an answer; null means as the model's recipe says, else 256."""
-    batch_size: int = 16
-    """Number of prompts per forward pass."""
+    batch_size: int | None = None
+    """Number of prompts per forward pass; null means as the model's recipe says, else 16."""
     out: str = "runs/eval"
     """Folder of all evaluations; each is in <suite>/local-<identity>."""
     rerun: Literal["missing", "failed"] = "missing"

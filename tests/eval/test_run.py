@@ -85,13 +85,16 @@ def test_a_model_that_cannot_be_loaded_stops_no_other(
 def test_a_model_is_asked_what_its_recipe_asked(photos: Path, tmp_path: Path) -> None:
     """With the recipe's mode and limits, unless the command says otherwise."""
     node = {"_target_": "eval.suites.CrossViewSuite", "path": str(photos), "tasks": ["pose_fixed"]}
-    recipe = {"evaluator": {"suites": {"mine": node}, "answer_mode": "choice", "max_new_tokens": 7, "every": 3}}
+    recipe = {"evaluator": {"suites": {"mine": node}, "answer_mode": "choice", "max_new_tokens": 7, "batch_size": 50}}
     source = Source(tmp_path, "checkpoint", {}, recipe)
     evaluator = evaluator_for(compose("eval", []), source, "model")
     assert (evaluator.config.answer_mode, evaluator.config.max_new_tokens) == ("choice", 7)
+    assert evaluator.config.batch_size == 50
     assert [sample.task for sample in evaluator.samples("mine")] == ["pose_fixed"] * 2
-    changed = evaluator_for(compose("eval", ["answer_mode=generate", "max_new_tokens=9"]), source, "model")
-    assert (changed.config.answer_mode, changed.config.max_new_tokens) == ("generate", 9)
+    changed = evaluator_for(
+        compose("eval", ["answer_mode=generate", "max_new_tokens=9", "batch_size=2"]), source, "model"
+    )
+    assert (changed.config.answer_mode, changed.config.max_new_tokens, changed.config.batch_size) == ("generate", 9, 2)
 
 
 @pytest.mark.parametrize(
