@@ -12,7 +12,9 @@ that all write the same number of tokens. Variants take turns; a ratio is the me
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -186,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ratios[f"{model}: {name}"] = statistics.median(one / other for one, other in pairs)
     result = {
         "bench": "eval_speed",
-        "command": "python -m benchmarks.eval_speed",
+        "command": shlex.join(["python", "-m", "benchmarks.eval_speed", *(sys.argv[1:] if argv is None else argv)]),
         "machine": machine(),
         "versions": versions(None),
         "data": {"questions_of_a_view": QUESTIONS, "rows": ROWS, "side_px": args.side, "rounds": args.rounds},

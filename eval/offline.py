@@ -97,7 +97,8 @@ class Evaluation:
         for outcome in read_outcomes(path) if path.is_file() else ():
             if outcome.id not in known:
                 raise ConfigError(f"{path}: an outcome of {outcome.id!r}, which is no question of suite {self.suite}")
-            self._outcomes[outcome.id, outcome.repeat] = outcome
+            if not outcome.variant:  # other forms of the questions are not what the suite asks
+                self._outcomes[outcome.id, outcome.repeat] = outcome
         return self.counts()
 
     def counts(self) -> Counts:

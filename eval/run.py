@@ -72,9 +72,9 @@ def evaluate(cfg: DictConfig) -> dict[str, dict[str, Any]]:
 
 def evaluate_model(cfg: DictConfig, model: str | None) -> dict[str, dict[str, Any]]:
     """Evaluate one model, whose weights are loaded once, on all suites; see `evaluate`."""
-    from geotune.inference.loading import find_source, open_backbone
-    from geotune.locate import device_of
+    from geotune.inference.loading import device_of, find_source, open_backbone
 
+    device = device_of(cfg.accelerator)
     source = find_source(model, hub=True)
     if model is not None:
         log.info("checkpoint=%s: %s", model, source.folder)
@@ -87,7 +87,7 @@ def evaluate_model(cfg: DictConfig, model: str | None) -> dict[str, dict[str, An
         for evaluation in evaluations:
             log.info("%s", plan_of(evaluation, evaluation.read(), cfg.rerun))
         return {}
-    backbone.to(device_of(cfg.accelerator))
+    backbone.to(device)
     return {str(evaluation.folder): run(evaluation, cfg, backbone) for evaluation in evaluations}
 
 

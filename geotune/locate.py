@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geotune.cli.entry import run_command, show
-from geotune.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,7 +29,7 @@ def locate(cfg: DictConfig) -> dict[str, int]:
     On Ctrl-C, what was found so far is printed or written. Raises ConfigError if the model can't be loaded, no photo
     can be read, or `cfg.out` can't be written.
     """
-    from geotune.inference.loading import evaluation_of, find_source, open_backbone
+    from geotune.inference.loading import device_of, evaluation_of, find_source, open_backbone
     from geotune.inference.partial import check_out, partial_path
     from geotune.inference.photos import find_photos
     from geotune.system.libraries import silence_libraries
@@ -141,17 +140,6 @@ def _located(
         for photo in locate_photos(backbone, photos, **_sampling(cfg), **settings, done=done):
             yield photo
             advance(1)
-
-
-def device_of(accelerator: str) -> str:
-    """Return torch's name of the device. Raises ConfigError if a GPU is required and there is none."""
-    import torch
-
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError(
-            Problem("accelerator", "gpu", "this machine has no CUDA device", "set accelerator=auto or cpu")
-        )
-    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -291,3 +291,14 @@ def open_backbone(source: Source, *, allow_changes: Collection[str] = (), **chan
         load_adapter(backbone, source.folder)
     backbone.train(False)
     return backbone
+
+
+def device_of(accelerator: str) -> str:
+    """Return torch's name of the device. Raises ConfigError if a GPU is required and there is none."""
+    import torch
+
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            Problem("accelerator", "gpu", "this machine has no CUDA device", "set accelerator=auto or cpu")
+        )
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -228,6 +228,9 @@ def test_outcomes_of_another_suite_are_refused(make: Any, fake: Any) -> None:
     (evaluation.folder / OUTCOMES).write_text(json.dumps(record) + "\n")
     with pytest.raises(ConfigError, match=r"'elsewhere/1', which is no question of suite geox"):
         evaluation.ask(fake(lambda question: ""))
+    turned = {**record, "id": evaluation.samples[0].id, "variant": "turned"}
+    (evaluation.folder / OUTCOMES).write_text(json.dumps(turned) + "\n")
+    assert evaluation.read().missing == 96, "another form of a question is no answer to it"
     (evaluation.folder / OUTCOMES).write_text("[]\n")
     with pytest.raises(ConfigError, match=r"outcomes\.jsonl:1: not an outcome"):
         evaluation.read()
